@@ -1,0 +1,61 @@
+"""`manage.py services start|status|stop`: real servers of one's own for a project in development."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from triggerapp.services import FOLDER, Services, ServicesError, ServiceUrls
+
+NOT_RUNNING = 3
+"""The exit status of `status` when a server does not run, as of init scripts."""
+
+
+class Command(BaseCommand):
+    """Starts, shows and stops the project's own PostgreSQL and Valkey."""
+
+    help = "Start, show or stop this project's own PostgreSQL and Valkey servers (data in .services/)."
+    requires_system_checks = []  # the check of the database would name this command
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("verb", choices=["start", "status", "stop"])
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *args: object, verb: str, **options: Any) -> None:
+        services = Services(project() / FOLDER)
+        try:
+            urls = _act(services, verb)
+        except ServicesError as cause:
+            raise CommandError(str(cause)) from cause
+        self.stdout.write(_as_json(urls) if options["json"] else _as_text(urls))
+        if verb == "status" and urls is None:
+            raise SystemExit(NOT_RUNNING)
+
+
+def project() -> Path:
+    """The folder of the project: its `BASE_DIR` setting, else where we are."""
+    return Path(getattr(settings, "BASE_DIR", None) or Path.cwd())
+
+
+def _act(services: Services, verb: str) -> ServiceUrls | None:
+    if verb == "start":
+        return services.start()
+    if verb == "stop":
+        services.stop()
+    return services.urls()
+
+
+def _as_text(urls: ServiceUrls | None) -> str:
+    """Lines a shell can read with `export $(...)` and a person too."""
+    if urls is None:
+        return "not running; `manage.py services start` starts them"
+    return f"DATABASE_URL={urls.database_url}\nCELERY_BROKER_URL={urls.broker_url}"
+
+
+def _as_json(urls: ServiceUrls | None) -> str:
+    return json.dumps({"running": urls is not None, **(asdict(urls) if urls else {})})
