@@ -1,0 +1,7 @@
+"""Django's system checks of this app."""
+
+from __future__ import annotations
+
+
+def register() -> None:
+    """Connect the checks."""
