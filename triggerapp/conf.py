@@ -1,0 +1,131 @@
+"""The app's one setting: `TRIGGERAPP = {...}` in the Django settings, as a frozen dataclass.
+
+Everything has a default. A wrong key or value stops Django at the first look, with the way out in the message.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+SETTING = "TRIGGERAPP"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conf:
+    """What can be set, and what it is if it is not."""
+
+    ENVIRONMENT: str = "dev"
+    """The environment of this process: its runs, queues and keys are those of no other."""
+
+    LEASE: timedelta = timedelta(seconds=10)
+    """How long a worker may be silent before its runs are taken back."""
+
+    HEARTBEAT: timedelta = timedelta(seconds=3)
+    """How often a worker renews its leases; at least twice a lease."""
+
+    TICK: timedelta = timedelta(seconds=1)
+    """The longest the ticker sleeps without looking for work."""
+
+    RESEND_AFTER: timedelta = timedelta(seconds=5)
+    """A run nobody claimed for this long has its message sent again."""
+
+    EVENT_LOOKBACK: timedelta = timedelta(hours=1)
+    """A wait also takes an event that came at most this long before it; 0 for none."""
+
+    EVENT_RETENTION: timedelta = timedelta(days=7)
+    """How long events are kept."""
+
+    RUN_RETENTION: timedelta = timedelta(days=30)
+    """How long ended runs are kept."""
+
+    MAX_PAYLOAD_BYTES: int = 3 * 1024 * 1024
+    """The size of a run's arguments at most."""
+
+    MAX_RESULT_BYTES: int = 10 * 1024 * 1024
+    """The size of a run's result at most."""
+
+    MAX_VALUE_BYTES: int = 1024 * 1024
+    """The size of a step's value, a wait's value or an event's payload at most."""
+
+    MAX_CRASHES: int = 3
+    """A run that took down this many workers is not tried again."""
+
+    IDEMPOTENCY_TTL: timedelta = timedelta(days=30)
+    """How long an idempotency key finds its run, unless the trigger says otherwise."""
+
+    BASE_URL: str = "http://127.0.0.1:8000"
+    """Where the outside reaches this installation; the URLs of tokens begin with it."""
+
+    MAX_TAGS: int = 10
+    """How many tags a run has at most."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            _check_value(field.name, getattr(self, field.name), kind=type(field.default))
+        _check_durations(self)
+        if not self.BASE_URL.startswith(("http://", "https://")):
+            raise _wrong("BASE_URL", self.BASE_URL, want="a URL that begins with http:// or https://")
+        if self.EVENT_RETENTION < self.EVENT_LOOKBACK:
+            raise _wrong("EVENT_RETENTION", self.EVENT_RETENTION, want="at least EVENT_LOOKBACK")
+
+
+def get() -> Conf:
+    """The setting as it stands."""
+    return _read()
+
+
+@cache
+def _read() -> Conf:
+    given: dict[str, Any] = getattr(settings, SETTING, {})
+    if not isinstance(given, dict):
+        raise ImproperlyConfigured(f"{SETTING} must be a dict, not {given!r}")
+    known = [field.name for field in fields(Conf)]
+    for key in given:
+        if key not in known:
+            raise ImproperlyConfigured(f"{SETTING} has no key {key!r}{_hint(str(key), known)}")
+    return Conf(**given)
+
+
+def _hint(key: str, known: list[str]) -> str:
+    nearest = get_close_matches(key.upper(), known, n=1, cutoff=0.5)
+    return f"; did you mean {nearest[0]!r}?" if nearest else f"; it may have {', '.join(known)}"
+
+
+def _check_value(name: str, value: object, *, kind: type) -> None:
+    if kind is timedelta and not isinstance(value, timedelta):
+        raise _wrong(name, value, want="a timedelta, as in timedelta(seconds=10)")
+    if kind is int and (type(value) is not int or value < 1):
+        raise _wrong(name, value, want="a whole number above 0")
+    if kind is str and (not isinstance(value, str) or not value):
+        raise _wrong(name, value, want="a string")
+
+
+def _check_durations(conf: Conf) -> None:
+    for name in ("LEASE", "HEARTBEAT", "TICK", "RESEND_AFTER", "EVENT_RETENTION", "RUN_RETENTION", "IDEMPOTENCY_TTL"):
+        if getattr(conf, name) <= timedelta(0):
+            raise _wrong(name, getattr(conf, name), want="longer than 0")
+    if conf.EVENT_LOOKBACK < timedelta(0):
+        raise _wrong("EVENT_LOOKBACK", conf.EVENT_LOOKBACK, want="0 or longer")
+    if conf.HEARTBEAT * 2 > conf.LEASE:
+        raise _wrong("HEARTBEAT", conf.HEARTBEAT, want="at most half of LEASE, so that one late beat loses no run")
+
+
+def _wrong(name: str, value: object, *, want: str) -> ImproperlyConfigured:
+    return ImproperlyConfigured(f"{SETTING}[{name!r}] is {value!r}; it must be {want}")
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    """Read again after a test overrode the setting."""
+    if setting == SETTING:
+        _read.cache_clear()
+
+
+setting_changed.connect(_forget)
