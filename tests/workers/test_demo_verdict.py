@@ -1,0 +1,73 @@
+"""The verdict of the demo can say no: each way a demo can go wrong is named."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from workers.demo import verdict
+from workers.demo.ledger import Entry
+from workers.demo.payments import Charge
+from workers.demo.story import DECLINED, HAPPY, KILLED, PURCHASES, UNREACHABLE, Purchase
+from workers.demo.verdict import Observed, Outcome
+
+
+def perfect() -> Observed:
+    """What a demo leaves that went as it must."""
+    entries = [
+        Entry(who=purchase.ticket, what=what, key=f"{purchase.ticket} {what}", by="somebody", at=0.0)
+        for purchase in PURCHASES
+        for what in purchase.lines
+    ]
+    charged = [purchase for purchase in PURCHASES if "charged" in purchase.lines]
+    return Observed(
+        outcomes={purchase.ticket: Outcome(status=purchase.status, result=purchase.result) for purchase in PURCHASES},
+        entries=entries,
+        charges=[charge_of(purchase) for purchase in charged],
+        refunds=[charge_of(UNREACHABLE).id],
+        mails=[purchase.ticket for purchase in PURCHASES if purchase.result],
+        kills=1,
+        left_behind=(),
+    )
+
+
+def charge_of(purchase: Purchase) -> Charge:
+    return Charge(id=f"ch_{purchase.number}", cart=purchase.cart, ticket=purchase.ticket, key=purchase.cart)
+
+
+def faults(seen: Observed) -> str:
+    return "; ".join(fault for finding in verdict.judge(PURCHASES, seen) for fault in finding.faults)
+
+
+def test_a_demo_that_went_as_it_must_has_no_faults() -> None:
+    assert faults(perfect()) == ""
+
+
+SPOILED: dict[str, Callable[[Observed], Observed]] = {
+    "tkt_1: FAILED with None": lambda seen: replace(
+        seen, outcomes={**seen.outcomes, HAPPY.ticket: Outcome(status="FAILED", result=None)}
+    ),
+    "tkt_1: COMPLETED with 'nothing'": lambda seen: replace(
+        seen, outcomes={**seen.outcomes, HAPPY.ticket: Outcome(status="COMPLETED", result="nothing")}
+    ),
+    "tkt_1: reserved reserved charged": lambda seen: replace(seen, entries=[seen.entries[0], *seen.entries]),
+    "tkt_1: charged finalized e-mailed, not": lambda seen: replace(seen, entries=seen.entries[1:]),
+    "tkt_9: not a purchase": lambda seen: replace(seen, entries=[*seen.entries, replace(seen.entries[0], who="tkt_9")]),
+    "tkt_1 charged: tkt_1 charged tkt_1 finalized": lambda seen: replace(
+        seen, entries=[replace(entry, key=entry.key.replace("finalized", "charged")) for entry in seen.entries]
+    ),
+    "cart_7: charged twice": lambda seen: replace(seen, charges=[*seen.charges, charge_of(KILLED)]),
+    "cart_1: not charged": lambda seen: replace(seen, charges=seen.charges[1:]),
+    "cart_4: charged": lambda seen: replace(seen, charges=[*seen.charges, charge_of(DECLINED)]),
+    "refunded {}": lambda seen: replace(seen, refunds=[]),
+    "refunded {'cart_6': 2}": lambda seen: replace(seen, refunds=[*seen.refunds, *seen.refunds]),
+    "tkt_1: 2 e-mails, not 1": lambda seen: replace(seen, mails=[*seen.mails, HAPPY.ticket]),
+    "tkt_4: 1 e-mails, not 0": lambda seen: replace(seen, mails=[*seen.mails, DECLINED.ticket]),
+    "0 were": lambda seen: replace(seen, kills=0),
+    "4711 celery": lambda seen: replace(seen, left_behind=("4711 celery",)),
+}
+
+
+@pytest.mark.parametrize("fault", SPOILED)
+def test_the_verdict_names_what_is_wrong(fault: str) -> None:
+    assert fault in faults(SPOILED[fault](perfect()))
