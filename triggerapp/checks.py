@@ -1,7 +1,134 @@
-"""Django's system checks of this app."""
+"""Django's system checks of this app: what would fail or lose work later, said at the start.
+
+Each has an id and a hint that says what to do. What only a running server can tell is asked by `manage.py doctor`.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from celery import current_app
+from django.apps import AppConfig
+from django.core import checks
+from django.core.checks import CheckMessage
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from triggerapp import conf
+
+SITE: Final = Path(__file__).resolve().parent.parent
+"""The folder all our packages are in."""
+
+OUR_PACKAGES: Final = ("workers", "checkpoint")
+
+DEFAULT_VISIBILITY: Final = 3600
+"""Kombu's, in seconds."""
+
 
 def register() -> None:
-    """Connect the checks."""
+    """Hand the checks to Django."""
+    for check in (check_database, check_packages, check_celery):
+        checks.register(check, "triggerapp")
+
+
+def check_database(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Leases, SKIP LOCKED and advisory locks are PostgreSQL's."""
+    engine = connections.settings[DEFAULT_DB_ALIAS]["ENGINE"]
+    if connections[DEFAULT_DB_ALIAS].vendor == "postgresql":
+        return []
+    return [
+        checks.Error(
+            f"the default database must be PostgreSQL, not {engine}",
+            hint="Set DATABASE_URL, or run `manage.py services start`: it starts a PostgreSQL of this project's own "
+            "and prints the URL.",
+            id="triggerapp.E001",
+        )
+    ]
+
+
+def check_packages(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """A foreign `workers` earlier on the path would be imported instead of ours."""
+    return [_shadowed(name, found) for name in OUR_PACKAGES if (found := importer_finds(name)) != SITE / name]
+
+
+def importer_finds(name: str) -> Path | None:
+    """The folder or file that `import name` takes."""
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        return None
+    if spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations))).resolve()
+    return Path(spec.origin or name).resolve()
+
+
+def _shadowed(name: str, found: Path | None) -> CheckMessage:
+    if found is None:
+        return checks.Error(
+            f"package `{name}` is missing",
+            hint="Install triggerapp again: it has three packages.",
+            id="triggerapp.E003",
+        )
+    return checks.Error(
+        f"`import {name}` takes {found} instead of triggerapp's own package",
+        hint=f"Rename {found}, or move the folder it is in behind {SITE} on sys.path.",
+        id="triggerapp.E002",
+    )
+
+
+def check_celery(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Settings of the current Celery app that lose tasks."""
+    return list(celery_warnings(current_app.conf))
+
+
+def celery_warnings(celery: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    """What is wrong with this Celery configuration."""
+    if _is_redis(celery["result_backend"]) and (kept := chord_keys_kept(celery)):
+        yield _chords_expire(kept)
+    if celery["task_acks_late"] and not celery["task_reject_on_worker_lost"]:
+        yield _lost_workers_ack()
+    visible = timedelta(seconds=(celery["broker_transport_options"] or {}).get("visibility_timeout", DEFAULT_VISIBILITY))
+    if _is_redis(celery["broker_url"]) and visible < conf.get().LEASE:
+        yield _delivered_twice(visible)
+
+
+def chord_keys_kept(celery: Mapping[str, Any]) -> timedelta | None:
+    """How long the backend keeps a chord's counters; None for ever. Celery before 5.7 has only `result_expires`."""
+    kept = celery.get("result_chord_expires")
+    if kept is None:
+        kept = celery["result_expires"]
+    if not kept:
+        return None
+    return kept if isinstance(kept, timedelta) else timedelta(seconds=kept)
+
+
+def _is_redis(url: str | Sequence[str] | None) -> bool:
+    return str(url or "").startswith(("redis", "sentinel"))
+
+
+def _chords_expire(kept: timedelta) -> CheckMessage:
+    return checks.Warning(
+        f"Celery forgets a chord after {kept}: if a task of its header waits longer, its body never runs",
+        hint="Set CELERY_RESULT_CHORD_EXPIRES = 0 (Celery 5.7), or CELERY_RESULT_EXPIRES longer than the longest wait.",
+        id="triggerapp.W001",
+    )
+
+
+def _lost_workers_ack() -> CheckMessage:
+    return checks.Warning(
+        "task_acks_late without task_reject_on_worker_lost: a task whose process is killed is acknowledged and lost "
+        "(durable tasks are rescued all the same)",
+        hint="Set CELERY_TASK_REJECT_ON_WORKER_LOST = True, or make such tasks durable.",
+        id="triggerapp.W002",
+    )
+
+
+def _delivered_twice(visible: timedelta) -> CheckMessage:
+    return checks.Warning(
+        f"the broker delivers a message again after {visible}, sooner than a lease ends ({conf.get().LEASE}): "
+        "running tasks are delivered twice, and those that are not durable run twice",
+        hint="Raise visibility_timeout in CELERY_BROKER_TRANSPORT_OPTIONS above the longest task.",
+        id="triggerapp.W003",
+    )
