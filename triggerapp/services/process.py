@@ -85,7 +85,7 @@ def spawn(
             stderr=output,
             cwd="/",
             start_new_session=True,
-            preexec_fn=_leash(dies_with_us),  # runs after setuid, which would clear it
+            preexec_fn=leash(dies_with_us),  # runs after setuid, which would clear it
             **as_account(account),
         )
 
@@ -105,7 +105,8 @@ def as_account(account: Account) -> AsAccount:
     return AsAccount(user=account.uid, group=account.gid, extra_groups=[])
 
 
-def _leash(death_signal: signal.Signals | None) -> Callable[[], None] | None:
+def leash(death_signal: signal.Signals | None) -> Callable[[], None] | None:
+    """A `preexec_fn` by which the kernel sends the child that signal when the thread that started it ends."""
     if death_signal is None or sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None)  # loaded here: the forked child must not import or allocate more than it has to

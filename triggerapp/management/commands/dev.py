@@ -1,0 +1,146 @@
+"""`manage.py dev`: everything a developer needs, in one terminal. One ctrl-C ends it all.
+
+If one of the processes ends, all end: half a system is harder to understand than none.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any, Final
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from triggerapp.management.commands.services import project
+from triggerapp.services import FOLDER, Services, ServicesError
+from triggerapp.services.process import leash, until
+
+GRACE: Final = 15.0
+"""Seconds the processes get to finish what they do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """One of the processes, under the name its lines begin with."""
+
+    name: str
+    process: subprocess.Popen[str]
+
+
+class Command(BaseCommand):
+    """Runs servers, web, worker and Flower, their output interleaved line by line."""
+
+    help = "Run this project in one terminal: servers (unless given), web, a Celery worker and Flower."
+    requires_system_checks = []  # they want the database, which is started here
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--app", default="workers", help="the Celery app, as of `celery -A` (default: %(default)s)")
+        parser.add_argument("--port", type=int, default=8000, help="the web's port (default: %(default)s)")
+        parser.add_argument("--flower-port", type=int, default=5555, help="Flower's port; 0 for none")
+        parser.add_argument("--concurrency", type=int, default=2, help="the worker's processes (default: %(default)s)")
+
+    def handle(self, *args: object, **options: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends it as ctrl-C does
+        with _servers() as environment:
+            subprocess.run([*_manage(), "migrate", "--verbosity", "0"], env=environment, check=True)
+            children = [_start(name, command, environment) for name, command in _commands(options)]
+            self._follow(children)
+
+    def _follow(self, children: Sequence[Child]) -> None:
+        """Show what they say until one ends or ctrl-C comes, then end them all."""
+        readers = [threading.Thread(target=self._copy, args=[child], daemon=True) for child in children]
+        ended: list[Child] = []
+        try:
+            for reader in readers:
+                reader.start()
+            until(lambda: bool(ended.extend(_ended(children)) or ended), within=float("inf"))
+        except KeyboardInterrupt:
+            self.stdout.write("\nending; ctrl-C again kills")
+        _end(children)
+        if ended:
+            raise CommandError(f"{ended[0].name} ended by itself with status {ended[0].process.returncode}: see its last lines")
+
+    def _copy(self, child: Child) -> None:
+        output: IO[str] | None = child.process.stdout
+        for line in output or ():
+            self.stdout.write(f"{child.name:>6} | {line.rstrip()}")
+
+
+@contextmanager
+def _servers() -> Iterator[dict[str, str]]:
+    """The environment with both URLs; servers that were not running before end with us."""
+    environment = {"DJANGO_DEBUG": "1", **os.environ, "PYTHONUNBUFFERED": "1"}
+    if environment.get("DATABASE_URL") and environment.get("CELERY_BROKER_URL"):
+        yield environment
+        return
+    services = Services(project() / FOLDER)
+    were_running = services.urls() is not None
+    try:
+        urls = services.start()
+    except ServicesError as cause:
+        raise CommandError(str(cause)) from cause
+    environment.setdefault("DATABASE_URL", urls.database_url)
+    environment.setdefault("CELERY_BROKER_URL", urls.broker_url)
+    try:
+        yield environment
+    finally:
+        if not were_running:
+            services.stop()
+
+
+def _manage() -> list[str]:
+    return [sys.executable, sys.argv[0]]
+
+
+def _commands(options: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    celery = [sys.executable, "-m", "celery", "-A", options["app"]]
+    yield "web", [*_manage(), "runserver", f"127.0.0.1:{options['port']}"]
+    yield "worker", [*celery, "worker", "-E", "--loglevel", "INFO", "--concurrency", str(options["concurrency"])]
+    if options["flower_port"]:
+        yield "flower", [*celery, "flower", "--address=127.0.0.1", f"--port={options['flower_port']}"]
+
+
+def _start(name: str, command: list[str], environment: dict[str, str]) -> Child:
+    """A session of its own keeps the terminal's ctrl-C from it: it is ended once, by us."""
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        preexec_fn=leash(signal.SIGTERM),
+    )
+    return Child(name=name, process=process)
+
+
+def _ended(children: Sequence[Child]) -> list[Child]:
+    return [child for child in children if child.process.poll() is not None]
+
+
+def _end(children: Sequence[Child]) -> None:
+    """Ask each to end, and kill what is left of it after a while or a second ctrl-C."""
+    for child in children:
+        child.process.terminate()
+    try:
+        until(lambda: len(_ended(children)) == len(children), within=GRACE)
+    except KeyboardInterrupt:
+        pass  # in a hurry: killed below
+    for child in children:
+        _kill_session(child.process)
+        child.process.wait()
+
+
+def _kill_session(process: subprocess.Popen[str]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # nothing was left
