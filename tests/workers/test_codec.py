@@ -1,0 +1,563 @@
+"""What a step returns comes back equal and of the same type, or is refused with the path to what cannot be written."""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+import subprocess
+import sys
+import uuid
+from collections import OrderedDict, namedtuple
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, PrivateAttr, RootModel, SecretStr
+
+from workers import codec
+from workers.errors import AbortRun, ChildFailed, JournalMismatch, RecordedError, ValueTooLarge, ValueUnreadable
+
+WHAT = "the result of step charge#1"
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+class Color(enum.Enum):
+    RED = "r"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Word(enum.StrEnum):
+    YES = "yes"
+
+
+class Right(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+@dataclass
+class Item:
+    sku: str
+    price: Decimal = Decimal(1)
+    tags: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Cart:
+    items: tuple[Item, ...]
+    at: datetime
+
+
+@dataclass
+class Doubled:
+    size: int
+
+    def __post_init__(self) -> None:
+        self.size *= 2
+
+
+class Order(BaseModel):
+    id: uuid.UUID
+    at: datetime
+    total: Decimal = Field(alias="Total", validation_alias="grandTotal")
+    lines: list[dict[str, int]] = []
+    link: HttpUrl | None = None
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+    on: date
+    pair: tuple[int, int]
+
+
+class Base(BaseModel):
+    n: int
+
+
+class Derived(Base):
+    extra: str
+
+
+class Holder(BaseModel):
+    base: Base
+    _seen: int = PrivateAttr(default=0)
+
+
+class Login(BaseModel):
+    password: SecretStr
+
+
+class Numbers(RootModel[list[int]]):
+    pass
+
+
+Point = namedtuple("Point", "x y")
+
+
+def there_and_back(value: object) -> object:
+    return codec.loads(codec.dumps(value, what=WHAT, limit=10**7))
+
+
+def assert_same(back: object, value: object) -> None:
+    assert back == value
+    assert type(back) is type(value)
+    assert order(back) == order(value)
+
+
+# --- there and back -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        0,
+        -0.0,
+        1.0,
+        5e-324,
+        10**5000,
+        -(10**700),
+        "",
+        "grüße 🎫",
+        'back\\u0000slash "$type"',
+        [],
+        {},
+        {"b": 1, "a": [{}, [], {"c": None}]},
+        {"$type": "datetime", "value": "mine"},
+        {"x": {"$type": 1}},
+        {1: "a", None: 2, (1, "b"): {2: 3}},
+        {True: [False]},
+        (1, [2, (3,)]),
+        [(), ((),)],
+        b"\x00\xff",
+        {1, 2, 3},
+        frozenset({"a", ("b", 1)}),
+        uuid.UUID(int=7),
+        Decimal("1.10"),
+        Decimal("-0"),
+        Decimal("1E+400"),
+        datetime(2026, 1, 2, 3, 4, 5, 6),  # noqa: DTZ001
+        datetime(2026, 1, 2, tzinfo=UTC),
+        datetime(2026, 1, 2, tzinfo=timezone(timedelta(hours=5, minutes=30))),
+        datetime(2026, 10, 25, 2, 30, tzinfo=BERLIN, fold=1),
+        datetime(2026, 10, 25, 2, 30, tzinfo=BERLIN),
+        date(1, 1, 1),
+        time(1, 2, 3, 4, fold=1),
+        time(1, 2, tzinfo=UTC),
+        time(1, 2, tzinfo=BERLIN),
+        timedelta(days=-1, microseconds=1),
+        timedelta.max,
+        Color.RED,
+        Level.HIGH,
+        Word.YES,
+        Right.READ | Right.WRITE,
+        Right(0),
+        {Color.RED: Word.YES},
+        Item("a", Decimal("2.50"), {"new"}),
+        Cart((Item("a"),), datetime(2026, 1, 2, tzinfo=UTC)),
+        {"items": [{"user": Item("a")}]},
+        Order(id=uuid.UUID(int=1), at=datetime(2026, 1, 2, tzinfo=UTC), grandTotal="1.10", link="https://example.org/"),
+        Strict(on=date(2026, 1, 2), pair=(1, 2)),
+        Holder(base=Base(n=1)),
+        Numbers([1, 2]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_value_comes_back_equal_and_of_the_same_type(value):
+    assert_same(there_and_back(value), value)
+
+
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
+    st.binary(),
+    st.decimals(allow_nan=False, allow_infinity=False),
+    st.uuids(),
+    st.datetimes(timezones=st.sampled_from([None, UTC, BERLIN])),
+    st.timedeltas(),
+    st.sampled_from([Color.RED, Level.HIGH, Word.YES]),
+)
+keys = st.one_of(st.just("$type"), st.just("value"), st.text(st.characters(codec="ascii", min_codepoint=1)), scalars)
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(
+        st.lists(inner), st.lists(inner).map(tuple), st.dictionaries(keys, inner), st.frozensets(scalars)
+    ),
+)
+
+
+@given(values)
+def test_any_value_comes_back_with_types_and_order(value):
+    back = there_and_back(value)
+    assert back == value
+    assert order(back) == order(value)
+
+
+def order(value: object) -> object:
+    """The types and the order of keys of a value, which `==` does not look at."""
+    if isinstance(value, dict):
+        return [(key, order(key), order(item)) for key, item in value.items()]
+    if isinstance(value, list | tuple):
+        return type(value), [order(item) for item in value]
+    return type(value)
+
+
+def test_a_restored_zone_is_the_zone_and_not_its_offset_of_that_day():
+    assert there_and_back(datetime(2026, 1, 2, tzinfo=BERLIN)).tzinfo is BERLIN
+
+
+def test_a_dataclass_is_not_initialised_a_second_time():
+    assert there_and_back(Doubled(2)).size == 4
+
+
+def test_a_field_that_was_added_since_takes_its_default():
+    text = codec.dumps(Item("a"), what=WHAT, limit=1000)
+    found = json.loads(text)
+    del found["value"]["tags"]
+    assert codec.loads(json.dumps(found)) == Item("a")
+
+
+def test_the_same_set_is_the_same_text_in_every_process():
+    code = "from workers import codec; print(codec.dumps({'a', 'b', 'c', 'd'}, what='x', limit=99))"
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(texts) == 1
+
+
+# --- refusals -----------------------------------------------------------------------------------
+
+
+class User:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        ({"items": [1, 2, 3, {"user": User()}]}, TypeError, r"value\.items\[3\]\.user is a .*User; steps, waits"),
+        ({"a b": {1: User()}}, TypeError, r"value\['a b'\]\[1\] is a .*User"),
+        ({"cart": Cart((Item("a", User()),), None)}, TypeError, r"value\.cart\.items\[0\]\.price is a .*User"),
+        ({User(): 1}, TypeError, "User"),
+        (User, TypeError, "value is a type"),
+        (lambda: 1, TypeError, "value is a function"),
+        ([OrderedDict()], TypeError, r"value\[0\] is a collections.OrderedDict; .* convert it with dict"),
+        ([Point(1, 2)], TypeError, r"convert it with tuple\(\.\.\.\)"),
+        ({"x": math.nan}, ValueError, r"value\.x is nan"),
+        ({"x": Decimal("Infinity")}, ValueError, r"value\.x is Infinity"),
+        ({"x": (1, -math.inf)}, ValueError, r"value\.x\[1\] is -inf"),
+        ({"x": ["a\0b"]}, ValueError, r"value\.x\[0\] has a NUL character"),
+        ({"a\0b": 1}, ValueError, "NUL character"),
+        ({"x": "\ud800"}, ValueError, r"value\.x has a lone surrogate"),
+        ({"x": Login(password="p")}, TypeError, r"value\.x is a .*Login, which does not equal"),
+        (Holder(base=Derived(n=1, extra="e")), TypeError, "subclass in a field of its base"),
+    ],
+    ids=lambda value: "" if not isinstance(value, str) else value,
+)
+def test_what_cannot_be_written_is_refused_with_its_path(value, error, message):
+    with pytest.raises(error, match=message) as caught:
+        codec.dumps(value, what=WHAT, limit=1000)
+    assert str(caught.value).startswith(WHAT)
+
+
+def test_a_class_made_inside_a_function_is_refused_because_it_cannot_be_found_again():
+    @dataclass
+    class Local:
+        n: int
+
+    with pytest.raises(TypeError, match="cannot be imported; define it in a module"):
+        codec.dumps([Local(1)], what=WHAT, limit=1000)
+
+
+def test_a_value_that_contains_itself_is_refused():
+    loop: list[object] = []
+    loop += [loop, loop]
+    with pytest.raises(ValueError, match="contains itself"):
+        codec.dumps(loop, what=WHAT, limit=1000)
+
+
+def test_what_is_nested_too_deeply_is_refused_before_any_stack_ends():
+    with pytest.raises(ValueError, match="nested deeper than 100 levels"):
+        codec.dumps(nested(50_000), what=WHAT, limit=10**6)
+    assert there_and_back(nested(100)) == nested(100)
+
+
+def nested(depth: int) -> list[object]:
+    value: list[object] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_an_oversized_value_is_refused_with_size_limit_and_advice():
+    with pytest.raises(ValueTooLarge, match=r"charge#1 takes 1,002 bytes as JSON; the limit is 1,000\. Store it else"):
+        codec.dumps("x" * 1000, what=WHAT, limit=1000)
+
+
+def test_the_size_is_counted_in_bytes_and_not_in_characters():
+    with pytest.raises(ValueTooLarge, match="14 bytes"):
+        codec.dumps("ü" * 6, what=WHAT, limit=10)
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"$type": "dataclass", "class": "gone:Item", "value": {}}', "the class gone:Item is gone"),
+        ('{"$type": "dataclass", "class": "json:Nothing", "value": {}}', "json:Nothing is gone"),
+        ('{"$type": "dataclass", "class": "subprocess:Popen", "value": {}}', "Popen is no dataclass any more"),
+        ('{"$type": "dataclass", "class": "json:dumps", "value": {}}', "not a class any more"),
+        ('{"$type": "pydantic", "class": "builtins:dict", "value": {}}', "dict is no pydantic"),
+        ('{"$type": "novel", "value": 1}', "'novel', which this version does not know"),
+        ('{"$type": ["novel"], "value": 1}', "does not know"),
+        ('{"$type": "uuid", "value": "x"}', "uuid cannot be read"),
+        ('{"$type": "uuid"}', "uuid cannot be read"),
+        ('{"half', "not what was written"),
+    ],
+)
+def test_what_cannot_be_read_any_more_says_why(text, message):
+    with pytest.raises(ValueUnreadable, match=message):
+        codec.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda value: value | {"gone": 1}, "has no field gone any more"),
+        (lambda value: {}, "has the field sku, which was not recorded"),
+    ],
+)
+def test_a_dataclass_whose_fields_no_longer_fit_says_which(change, message):
+    found = json.loads(codec.dumps(Item("a"), what=WHAT, limit=1000))
+    found["value"] = change(found["value"])
+    with pytest.raises(ValueUnreadable, match=message):
+        codec.loads(json.dumps(found))
+
+
+def test_an_enum_member_that_is_gone_is_an_error_and_not_another_member():
+    text = codec.dumps(Color.RED, what=WHAT, limit=1000).replace("RED", "BLUE")
+    with pytest.raises(ValueUnreadable, match="Color cannot be read"):
+        codec.loads(text)
+
+
+def test_json_from_outside_that_looks_tagged_stays_what_it_is_once_it_went_through_dumps():
+    outside = json.loads('{"$type": "dataclass", "class": "os:system", "value": {}}')
+    assert there_and_back(outside) == outside
+
+
+def test_importing_the_codec_needs_neither_django_nor_pydantic():
+    code = "import sys, workers.codec; print({'django', 'pydantic', 'celery'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == "set()"
+
+
+# --- digest -------------------------------------------------------------------------------------
+
+
+def test_the_order_of_keys_does_not_change_the_digest():
+    assert codec.digest((), {"a": 1, "b": {"c": 2, "d": 3}}) == codec.digest((), {"b": {"d": 3, "c": 2}, "a": 1})
+    assert codec.digest(({1: "a", "b": 2},), {}) == codec.digest(({"b": 2, 1: "a"},), {})
+
+
+def test_a_list_and_a_tuple_have_one_digest():
+    assert codec.digest(((1, 2),), {}) == codec.digest([[1, 2]], {})
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (1, 2),
+        (1, "1"),
+        (1, True),
+        (datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC)),
+        (Item("a"), Item("b")),
+        ({1, 2}, {1, 3}),
+        (10**5000, 10**5000 + 1),
+        (User(), Login(password="p")),
+        ({(1, 2): 1}, {(1, 3): 1}),
+        ({Color.RED: Item("a")}, {Color.RED: Item("b")}),
+    ],
+    ids=lambda value: f"{type(value).__name__}",
+)
+def test_different_arguments_have_different_digests(left, right):
+    assert codec.digest((left,), {}) != codec.digest((right,), {})
+
+
+def test_what_cannot_be_written_counts_by_its_type_alone():
+    assert codec.digest((User(),), {}) == codec.digest((User(),), {})
+    assert codec.digest(([User(), 1],), {}) != codec.digest(([User(), 2],), {})
+
+
+class Evil(dict):
+    def items(self):
+        raise RuntimeError("no")
+
+
+def test_a_digest_never_raises():
+    loop: list[object] = []
+    loop += [loop, loop]
+    for value in (Evil(a=1), loop, nested(50_000), "\ud800\0", math.nan, {User(): {User}}, {Evil: Evil(b=2), 1: 2}):
+        assert len(codec.digest((value,), {"x": value})) == 64
+
+
+@given(values)
+def test_any_value_has_a_digest_that_survives_the_way_there_and_back(value):
+    assert codec.digest((value,), {}) == codec.digest((there_and_back(value),), {})
+
+
+# --- exceptions ---------------------------------------------------------------------------------
+
+
+class CardDeclined(Exception):
+    def __init__(self, code: str, *, retry_after: timedelta) -> None:
+        super().__init__(f"card declined: {code}")
+        self.code = code
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True)
+class FrozenError(Exception):
+    code: int
+
+
+class Keyed(Exception):
+    def __init__(self, user: object) -> None:
+        self.user = user
+
+    def __str__(self) -> str:
+        return f"no access for {self.user}"
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+def raised(exc: BaseException) -> BaseException:
+    try:
+        raise exc
+    except BaseException as caught:
+        return caught
+
+
+def recorded(exc: BaseException) -> BaseException:
+    """`exc` after it was raised and written to a jsonb column, which sorts keys."""
+    return codec.load_error(json.loads(json.dumps(codec.dump_error(raised(exc)), sort_keys=True)))
+
+
+@pytest.mark.parametrize(
+    "exc",
+    [
+        ValueError("bad"),
+        ValueError(),
+        KeyError("x"),
+        OSError(2, "No such file", "a.txt"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+        StopIteration(3),
+        CardDeclined("51", retry_after=timedelta(hours=1)),
+        FrozenError(3),
+        Keyed("ann"),
+        AbortRun("enough"),
+        JournalMismatch("a#1", "x", "y"),
+        ChildFailed("0190", "t", {"type": "a:B", "message": "c"}),
+        ValueError("with", Decimal(1), ("things",)),
+    ],
+    ids=lambda exc: type(exc).__name__,
+)
+def test_a_recorded_exception_comes_back_with_its_class_message_and_attributes(exc):
+    back = recorded(exc)
+    assert type(back) is type(exc)
+    assert str(back) == str(exc)
+    assert back.args == exc.args
+    assert {**exc.__dict__, "recorded_traceback": 0, "__notes__": 0}.keys() == back.__dict__.keys()
+    assert all(back.__dict__[name] == value for name, value in exc.__dict__.items())
+
+
+def test_the_slots_of_an_os_error_are_filled_again():
+    back = recorded(FileNotFoundError(2, "No such file", "a.txt"))
+    assert (back.errno, back.filename) == (2, "a.txt")
+
+
+def test_a_restored_exception_carries_the_recorded_traceback_once_however_often_it_is_recorded():
+    back = recorded(recorded(CardDeclined("51", retry_after=timedelta(0))))
+    assert "in raised" in back.recorded_traceback
+    assert len(back.__notes__) == 1
+    assert "in raised" in back.__notes__[0]
+
+
+def test_notes_of_the_user_come_back():
+    exc = ValueError("bad")
+    exc.add_note("while charging")
+    assert recorded(exc).__notes__[0] == "while charging"
+
+
+@pytest.mark.parametrize(
+    ("exc", "message"),
+    [
+        (KeyboardInterrupt("stop"), "builtins:KeyboardInterrupt: stop"),
+        (Keyed(User()), "Keyed: no access for"),
+        (ExceptionGroup("many", [ValueError("a")]), r"ExceptionGroup: many \(1 sub-exception\)"),
+        (Mute(), "Mute: <str"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_exception_that_cannot_be_built_again_is_a_recorded_error_with_its_name_and_message(exc, message):
+    back = recorded(exc)
+    if isinstance(exc, Mute):
+        assert isinstance(back, Mute)
+        return
+    assert isinstance(back, RecordedError)
+    with pytest.raises(RecordedError, match=message):
+        raise back
+
+
+def test_an_exception_class_that_is_gone_is_a_recorded_error():
+    found = codec.dump_error(raised(ValueError("bad"))) | {"type": "shop.gone:OutOfStock"}
+    back = codec.load_error(found)
+    assert isinstance(back, RecordedError)
+    assert (back.type_name, back.message) == ("shop.gone:OutOfStock", "bad")
+
+
+def test_a_name_that_is_no_exception_is_never_called():
+    found = codec.dump_error(raised(ValueError("ls"))) | {"type": "subprocess:Popen"}
+    assert isinstance(codec.load_error(found), RecordedError)
+
+
+def test_an_attribute_that_cannot_be_written_is_left_out_and_the_class_stays():
+    exc = ValueError("bad")
+    exc.response, exc.status = User(), 503
+    back = recorded(exc)
+    assert type(back) is ValueError
+    assert back.status == 503
+    assert not hasattr(back, "response")
+
+
+@given(st.text())
+@example("a\0b\ud800")
+def test_any_message_can_be_stored_in_postgresql(text):
+    found = codec.dump_error(raised(ValueError(text)))
+    assert "\0" not in json.dumps(found, ensure_ascii=False).encode().decode()
+    assert "\\u0000" not in json.dumps(found).replace("\\\\", "")
+
+
+def test_an_endless_message_is_cut_in_the_middle():
+    found = codec.dump_error(raised(ValueError("x" * 10**6)))
+    assert len(json.dumps(found)) < 200_000
+    assert "characters left out" in found["message"]
