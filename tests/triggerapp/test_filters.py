@@ -275,7 +275,9 @@ operator_objects = st.sampled_from(
 @st.composite
 def filters_for(draw, node, depth=3):
     """A filter with a good chance to match: most of its values are taken from the payload `node`."""
-    chosen = draw(st.lists(st.one_of(st.sampled_from(sorted(node)), keys) if node else keys, unique=True, max_size=3))
+    known = st.lists(st.sampled_from(sorted(node)), unique=True, min_size=1, max_size=3) if node else st.just([])
+    others = draw(st.sampled_from([False] * 9 + [True]))
+    chosen = [*draw(known), *(["other"] if others else [])]
     return {key: draw(conditions_for(node.get(key), depth - 1)) for key in chosen}
 
 
@@ -283,13 +285,18 @@ def filters_for(draw, node, depth=3):
 def conditions_for(draw, value, depth):
     while isinstance(value, list) and value:
         value = draw(st.sampled_from(value))
-    if isinstance(value, dict) and depth and draw(st.integers(0, 4)):
-        return draw(filters_for(value, depth)) or {"$exists": True}
-    own = st.just(value) if not isinstance(value, dict | list) else scalars
-    if not draw(st.integers(0, 4)):
+    kind = draw(st.sampled_from(["nested", "scalar", "list", "list", "long", "mixed", "operators"]))
+    if kind == "operators":
         return draw(operator_objects)
-    others = draw(st.lists(st.one_of(scalars, scalars, operator_objects), max_size=draw(st.sampled_from([0, 2, 40]))))
-    return draw(st.permutations([draw(own), *others])) if others or draw(st.booleans()) else draw(own)
+    if isinstance(value, dict):
+        return (draw(filters_for(value, depth)) if depth else None) or {"$exists": True}
+    own = value if not isinstance(value, list) else draw(scalars)
+    own = float(own) if type(own) is int and abs(own) < 2**53 and draw(st.booleans()) else own
+    if kind in ("nested", "scalar"):
+        return own
+    others = st.one_of(scalars, operator_objects) if kind == "mixed" else scalars
+    size = 30 if kind == "long" else 0
+    return draw(st.permutations([own, *draw(st.lists(others, min_size=size, max_size=size + 3))]))
 
 
 pairs = payloads.flatmap(lambda payload: st.tuples(filters_for(payload), st.just(payload)))
