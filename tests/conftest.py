@@ -1,7 +1,7 @@
 """What every test stands on: real servers of the session's own, ended with it.
 
-They are started while this file is imported, before anything reads the Django settings; test modules and
-other conftests may therefore import models at their top. `DATABASE_URL` and `CELERY_BROKER_URL`, if set, are used instead.
+They are started while this file is imported, before anything reads the Django settings; test modules and other
+conftests may therefore import models at their top. `DATABASE_URL` and `CELERY_BROKER_URL`, if set, are used instead.
 """
 
 from __future__ import annotations

@@ -22,7 +22,9 @@ def provide() -> None:
         _start()
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker:
-        os.environ["CELERY_BROKER_URL"] = _pair(os.environ["CELERY_BROKER_URL"], number=1 + int(worker.removeprefix("gw")))
+        os.environ["CELERY_BROKER_URL"] = _pair(
+            os.environ["CELERY_BROKER_URL"], number=1 + int(worker.removeprefix("gw"))
+        )
 
 
 def remove() -> None:

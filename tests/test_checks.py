@@ -1,0 +1,100 @@
+"""System checks: each finds what it is for, names the way out, and is silent otherwise."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from pytest_django import Settings
+
+from triggerapp import checks
+from triggerapp import settings as project
+
+SAFE = {
+    "broker_url": "redis://localhost/0",
+    "result_backend": "redis://localhost/1",
+    "result_expires": 0,
+    "result_chord_expires": 0,
+}
+
+
+def celery_ids(**configuration: object) -> list[str | None]:
+    app = Celery("checked", set_as_current=False)
+    app.conf.update({**SAFE, **configuration})
+    return [message.id for message in checks.celery_warnings(app.conf)]
+
+
+def run_check(environment: Mapping[str, str], *, folder: Path) -> subprocess.CompletedProcess[str]:
+    """`manage.py check` as a user runs it."""
+    return subprocess.run(
+        [sys.executable, "-m", "django", "check"],
+        env={"DJANGO_SETTINGS_MODULE": "triggerapp.settings", **environment},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def on_path(*folders: Path) -> dict[str, str]:
+    return {
+        "PYTHONPATH": ":".join(map(str, folders)),
+        "DATABASE_URL": "postgres://nobody@localhost/none",
+        "CELERY_BROKER_URL": "redis://localhost/0",
+        "DJANGO_SECRET_KEY": "for this test",
+    }
+
+
+def test_the_project_passes_its_own_checks(tmp_path: Path) -> None:
+    done = run_check(on_path(project.BASE_DIR), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_another_database_is_refused_and_the_command_that_helps_is_named(tmp_path: Path) -> None:
+    done = run_check({**on_path(project.BASE_DIR), "DATABASE_URL": "sqlite://:memory:"}, folder=tmp_path)
+    assert done.returncode == 1
+    assert "triggerapp.E001" in done.stderr
+    assert "manage.py services start" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["workers", "checkpoint"])
+def test_a_foreign_package_in_front_of_ours_is_named(tmp_path: Path, name: str) -> None:
+    foreign = tmp_path / f"{name}.py"
+    foreign.write_text("")
+    done = run_check(on_path(tmp_path, project.BASE_DIR), folder=tmp_path)
+    assert "triggerapp.E002" in done.stderr
+    assert str(foreign) in done.stderr
+
+
+def test_a_safe_celery_configuration_has_no_warnings() -> None:
+    assert celery_ids() == []
+
+
+@pytest.mark.parametrize("expires", [86400, timedelta(days=1)])
+def test_chords_that_expire_are_warned_of(expires: object) -> None:
+    assert celery_ids(result_chord_expires=None, result_expires=expires) == ["triggerapp.W001"]
+
+
+def test_chords_of_a_backend_without_expiry_are_not() -> None:
+    assert celery_ids(result_backend="db+sqlite:///x", result_chord_expires=None, result_expires=86400) == []
+
+
+def test_late_acknowledgement_without_rejection_loses_tasks() -> None:
+    assert celery_ids(task_acks_late=True) == ["triggerapp.W002"]
+    assert celery_ids(task_acks_late=True, task_reject_on_worker_lost=True) == []
+
+
+def test_a_message_must_stay_hidden_as_long_as_a_lease() -> None:
+    assert celery_ids(broker_transport_options={"visibility_timeout": 5}) == ["triggerapp.W003"]
+    assert celery_ids(broker_transport_options={"visibility_timeout": 10}) == []
+    assert celery_ids(broker_url="amqp://", broker_transport_options={"visibility_timeout": 5}) == []
+
+
+def test_the_lease_is_the_one_that_is_set(settings: Settings) -> None:
+    settings.TRIGGERAPP = {"LEASE": timedelta(hours=2)}
+    assert celery_ids() == ["triggerapp.W003"]
