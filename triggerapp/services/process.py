@@ -126,7 +126,9 @@ def end(process: Identity, *, with_signal: signal.Signals, within: float) -> Non
             return
         if until(lambda: not process.alive(), within=within):
             return
-    raise ServicesError(f"process {process.pid} does not end even on SIGKILL: it hangs in the kernel; see its /proc entry")
+    raise ServicesError(
+        f"process {process.pid} does not end even on SIGKILL: it hangs in the kernel; see its /proc entry"
+    )
 
 
 def _send(process: Identity, number: signal.Signals) -> bool:

@@ -80,7 +80,9 @@ class Server(ABC):
         except FileNotFoundError:
             return None
         except PermissionError as cause:
-            raise ServicesError(f"{self.state_file} belongs to another user: set the two URLs, or be that user") from cause
+            raise ServicesError(
+                f"{self.state_file} belongs to another user: set the two URLs, or be that user"
+            ) from cause
         except (ValueError, TypeError) as cause:
             raise ServicesError(f"{self.state_file} is not what `manage.py services` wrote: remove it") from cause
 
@@ -142,8 +144,7 @@ class Server(ABC):
         if known:
             process.end(known.identity, with_signal=with_signal, within=PATIENCE)
         if self._child:
-            self._child.wait()
-            self._child = None
+            self._child.poll()  # reaps it
 
 
 def _tail(output: bytes) -> str:

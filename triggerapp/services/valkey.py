@@ -1,6 +1,6 @@
 """A local Valkey (or Redis) server: the broker and result backend of development and tests.
 
-It listens on a free loopback port and asks for a password, because a loopback port is open to every user of the machine.
+It listens on a free loopback port and asks for a password: such a port is open to every user of the machine.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ def _free_port() -> int:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does; its own TIME_WAITs do not count
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as the server does; its own TIME_WAITs do not count
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any, Final
 
@@ -64,7 +64,9 @@ class Command(BaseCommand):
             self.stdout.write("\nending; ctrl-C again kills")
         _end(children)
         if ended:
-            raise CommandError(f"{ended[0].name} ended by itself with status {ended[0].process.returncode}: see its last lines")
+            raise CommandError(
+                f"{ended[0].name} ended by itself with status {ended[0].process.returncode}: see its last lines"
+            )
 
     def _copy(self, child: Child) -> None:
         output: IO[str] | None = child.process.stdout
@@ -130,10 +132,8 @@ def _end(children: Sequence[Child]) -> None:
     """Ask each to end, and kill what is left of it after a while or a second ctrl-C."""
     for child in children:
         child.process.terminate()
-    try:
+    with suppress(KeyboardInterrupt):  # somebody in a hurry: what is left is killed below
         until(lambda: len(_ended(children)) == len(children), within=GRACE)
-    except KeyboardInterrupt:
-        pass  # in a hurry: killed below
     for child in children:
         _kill_session(child.process)
         child.process.wait()
