@@ -1,6 +1,7 @@
-"""The servers of a test session: started by its first process, shared with the parallel ones.
+"""A pytest plugin: every session has real servers of its own, ended with it, however it ends.
 
-The kernel ends them with the session, however that ends.
+It is named in pyproject.toml and so runs before pytest-django reads the settings. The first process starts the
+servers, parallel ones share them. `DATABASE_URL` and `CELERY_BROKER_URL`, if both are set, are used instead.
 """
 
 from __future__ import annotations
@@ -8,12 +9,25 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
+
+import pytest
 
 from triggerapp.services import Services
 
 _own: list[Services] = []
+
+
+@pytest.hookimpl(wrapper=True)  # wrappers come before pytest-django
+def pytest_load_initial_conftests() -> Generator[None]:
+    provide()
+    return (yield)
+
+
+def pytest_unconfigure() -> None:
+    remove()
 
 
 def provide() -> None:
