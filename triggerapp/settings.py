@@ -33,7 +33,9 @@ def _service_urls() -> tuple[str | None, str | None]:
     if database and broker:
         return database, broker
     own = services.running_urls(BASE_DIR)
-    return database or (own and own.database_url), broker or (own and own.broker_url)
+    if own is None:
+        return database, broker
+    return database or own.database_url, broker or own.broker_url
 
 
 def _database(url: str | None) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Identity:
 
 def birth(pid: int) -> str | None:
     """When process `pid` began, in the machine's own words; None if there is none, or only a zombie."""
-    if sys.platform == "linux":
+    if Path("/proc/self/stat").exists():
         return _birth_from_proc(pid)
     return _birth_from_ps(pid)
 

@@ -5,6 +5,7 @@ If one of the processes ends, all end: half a system is harder to understand tha
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -59,7 +60,8 @@ class Command(BaseCommand):
         try:
             for reader in readers:
                 reader.start()
-            until(lambda: bool(ended.extend(_ended(children)) or ended), within=float("inf"))
+            until(lambda: bool(_ended(children)), within=math.inf)
+            ended = _ended(children)
         except KeyboardInterrupt:
             self.stdout.write("\nending; ctrl-C again kills")
         _end(children)
