@@ -1,0 +1,64 @@
+"""What the control plane refuses, and why.
+
+One tree; every class has a stable `code` for machines and a message that says what to do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TriggerError(Exception):
+    """Base of everything the engine raises on purpose."""
+
+    code: ClassVar[str] = "trigger_error"
+
+
+class StaleRun(TriggerError):
+    """This run was claimed by another worker, canceled or finished; stop writing."""
+
+    code = "stale_run"
+
+    def __init__(self, run_id: object, lease: int | None = None) -> None:
+        super().__init__(run_id, lease)
+        self.run_id = run_id
+        self.lease = lease
+
+    def __str__(self) -> str:
+        return f"run {self.run_id} is no longer held with lease {self.lease}: nothing was written"
+
+
+class IllegalMove(TriggerError):
+    """The run is not in a state from which this verb is allowed."""
+
+    code = "illegal_move"
+
+
+class NotFound(TriggerError):
+    """No such row in this environment."""
+
+    code = "not_found"
+
+
+class BadInput(TriggerError):
+    """A value from outside that cannot be used; the message names it."""
+
+    code = "bad_input"
+
+
+class PayloadTooLarge(BadInput):
+    """Arguments or a result over the size limit."""
+
+    code = "payload_too_large"
+
+
+class WorkerLost(TriggerError):
+    """The worker died under this run, more often than is allowed."""
+
+    code = "worker_lost"
+
+
+class DatabaseUnavailable(TriggerError):
+    """PostgreSQL did not answer; nothing was accepted and nothing was sent."""
+
+    code = "database_unavailable"

@@ -1,0 +1,88 @@
+"""The state machine of a run: statuses, the table of allowed moves, and their public names.
+
+A run changes status only by the UPDATE that `move_sql` writes; a test greps for others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from django.db.models import TextChoices
+
+
+class Status(TextChoices):
+    """Where a run stands."""
+
+    PENDING = "pending"
+    """Accepted; not yet admitted by its queue, or not yet due."""
+    QUEUED = "queued"
+    """Admitted; a message says "look" to any worker."""
+    RUNNING = "running"
+    """A worker holds its lease."""
+    WAITING = "waiting"
+    """Suspended on a wait, with no process anywhere."""
+    COMPLETED = "completed"
+    """Returned a value."""
+    FAILED = "failed"
+    """Raised, and no attempts are left."""
+    CRASHED = "crashed"
+    """Its workers died too often while it ran."""
+    TIMED_OUT = "timed_out"
+    """Ran longer than its limit."""
+    CANCELED = "canceled"
+    """Stopped by a person or a program."""
+    EXPIRED = "expired"
+    """Its time to live ended before it started."""
+
+
+S = Status
+LIVE = (S.PENDING, S.QUEUED, S.RUNNING, S.WAITING)
+FINAL = (S.COMPLETED, S.FAILED, S.CRASHED, S.TIMED_OUT, S.CANCELED, S.EXPIRED)
+
+MOVES: Mapping[Status, tuple[Status, ...]] = MappingProxyType(
+    {
+        S.PENDING: (S.QUEUED, S.RUNNING, S.WAITING, S.FAILED, S.CRASHED, S.TIMED_OUT),
+        S.QUEUED: (S.PENDING, S.RUNNING, S.WAITING),
+        S.RUNNING: (S.QUEUED, S.WAITING),
+        S.WAITING: (S.RUNNING,),
+        S.COMPLETED: (S.RUNNING,),
+        S.FAILED: (S.RUNNING, S.WAITING),
+        S.CRASHED: (S.RUNNING,),
+        S.TIMED_OUT: (S.RUNNING,),
+        S.CANCELED: LIVE,
+        S.EXPIRED: (S.PENDING, S.QUEUED),
+    }
+)
+"""Target status -> the statuses it may be reached from."""
+
+
+def move_sql(to: Status, assign: str, where: str, *, returning: str = "id") -> str:
+    """The one UPDATE that changes a run's status; rows outside the table of moves stay as they are."""
+    sources = ", ".join(f"'{status.value}'" for status in MOVES[to])
+    return (
+        f"UPDATE triggerapp_run SET status = '{to.value}', updated_at = now(){', ' if assign else ''}{assign} "
+        f"WHERE status IN ({sources}) AND ({where}) RETURNING {returning}"
+    )
+
+
+def public_name(status: str, *, attempted: bool = False) -> str:
+    """Trigger.dev v4's name of a status; `attempted` tells a retry from a delayed start."""
+    if status == S.PENDING:
+        return "QUEUED" if attempted else "DELAYED"
+    return _PUBLIC[Status(status)]
+
+
+_PUBLIC: Mapping[Status, str] = MappingProxyType(
+    {
+        S.QUEUED: "QUEUED",
+        S.RUNNING: "EXECUTING",
+        S.WAITING: "WAITING",
+        S.COMPLETED: "COMPLETED",
+        S.FAILED: "FAILED",
+        S.CRASHED: "CRASHED",
+        S.TIMED_OUT: "TIMED_OUT",
+        S.CANCELED: "CANCELED",
+        S.EXPIRED: "EXPIRED",
+    }
+)

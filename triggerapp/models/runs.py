@@ -1,0 +1,194 @@
+"""Runs and their attempts.
+
+A run is one triggering of a task. It changes status only through `move`, fenced by its lease.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from typing import Self
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import connection, models
+from django.db.models import Q
+from django.db.models.functions import Now
+from uuid6 import uuid7
+
+from triggerapp.errors import StaleRun
+from triggerapp.models.control import Environment, Queue
+from triggerapp.models.moves import Status, move_sql, public_name
+
+
+def new_id() -> uuid.UUID:
+    """A UUIDv7: new rows lie together in the index."""
+    return uuid.UUID(int=uuid7().int)
+
+
+class Run(models.Model):
+    """One triggering of a task; its id is the Celery task id unless the caller chose one."""
+
+    id = models.UUIDField(primary_key=True, default=new_id)
+    # Celery's `replace` starts another run under the same task id, one nesting deeper.
+    task_id = models.CharField(max_length=255)
+    nesting = models.PositiveSmallIntegerField(default=0, db_default=0)
+    # No database constraint on the hot foreign keys: checking it locks one shared row per insert.
+    environment = models.ForeignKey(Environment, models.DO_NOTHING, related_name="runs", db_constraint=False)
+    queue = models.ForeignKey(Queue, models.DO_NOTHING, related_name="runs", db_constraint=False)
+    task = models.CharField(max_length=255)
+    status = models.CharField(max_length=16, choices=Status)
+
+    lease = models.PositiveIntegerField(default=0, db_default=0)
+    """Fencing token: counts claims. A write that carries another number changes nothing."""
+    worker = models.UUIDField(null=True)
+    attempt = models.PositiveSmallIntegerField(default=1, db_default=1)
+    crashes = models.PositiveSmallIntegerField(default=0, db_default=0)
+    waiting_on = models.UUIDField(null=True)
+    """The wait that this run is suspended on."""
+
+    message = models.TextField()
+    """The Celery message's headers, properties and route, as JSON; sent again as it was at each wake."""
+    payload = models.BinaryField()
+    """The Celery message's body in the task's own serializer."""
+    result = models.BinaryField(null=True)
+    result_type = models.CharField(max_length=64, default="", db_default="")
+    error = models.JSONField(null=True)
+    """Why it failed. While the run is still live: the failure whose rollbacks are under way."""
+    delivered = models.BooleanField(default=False, db_default=False)
+    """The end was told to Celery: result stored, callbacks sent."""
+
+    due_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True)
+    sent_at = models.DateTimeField(null=True)
+    sends = models.PositiveIntegerField(default=0, db_default=0)
+    max_duration = models.DurationField(null=True)
+    max_attempts = models.PositiveSmallIntegerField(null=True)
+    computed = models.DurationField(default=timedelta, db_default=timedelta(0))
+    """Time spent running in this attempt, waits excluded, up to the last suspension."""
+
+    parent = models.ForeignKey("self", models.DO_NOTHING, related_name="children", null=True, db_constraint=False)
+    parent_key = models.CharField(max_length=255, null=True)
+    """Which trigger in the parent's code made this run; the journal's answer on re-entry."""
+    parent_wait = models.UUIDField(null=True)
+    """The parent's wait that is told when this run ends."""
+    root = models.ForeignKey("self", models.DO_NOTHING, related_name="+", null=True, db_constraint=False)
+    replay_of = models.ForeignKey("self", models.DO_NOTHING, related_name="replays", null=True, db_constraint=False)
+    idempotency_key = models.CharField(max_length=2048, null=True)
+    idempotency_digest = models.CharField(max_length=64, null=True)
+    idempotency_expires_at = models.DateTimeField(null=True)
+    concurrency_key = models.CharField(max_length=255, null=True)
+    priority = models.SmallIntegerField(default=0, db_default=0)
+    tags = ArrayField(models.CharField(max_length=128), default=list, db_default=[])
+    metadata = models.JSONField(default=dict, db_default={})
+    is_eager = models.BooleanField(default=False, db_default=False)
+
+    created_at = models.DateTimeField(db_default=Now())
+    updated_at = models.DateTimeField(db_default=Now())
+    claimed_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(
+                fields=(
+                    "task_id",
+                    "nesting",
+                ),
+                name="run_task_id_once",
+            ),
+            models.UniqueConstraint(
+                fields=(
+                    "environment",
+                    "task",
+                    "idempotency_digest",
+                ),
+                name="run_idempotent",
+                condition=Q(idempotency_digest__isnull=False),
+            ),
+            models.UniqueConstraint(
+                fields=(
+                    "parent",
+                    "parent_key",
+                ),
+                name="run_child_once",
+                condition=Q(parent_key__isnull=False),
+            ),
+        )
+        indexes = (
+            models.Index(fields=("due_at",), name="run_pending", condition=Q(status=Status.PENDING)),
+            models.Index(fields=("sent_at",), name="run_queued", condition=Q(status=Status.QUEUED)),
+            models.Index(fields=("worker",), name="run_running", condition=Q(status=Status.RUNNING)),
+            models.Index(fields=("waiting_on",), name="run_waiting", condition=Q(status=Status.WAITING)),
+            models.Index(
+                fields=("expires_at",),
+                name="run_expiring",
+                condition=Q(
+                    status__in=(Status.PENDING, Status.QUEUED), expires_at__isnull=False, started_at__isnull=True
+                ),
+            ),
+            models.Index(
+                fields=("finished_at",), name="run_undelivered", condition=Q(delivered=False, finished_at__isnull=False)
+            ),
+            models.Index(
+                fields=(
+                    "environment",
+                    "-created_at",
+                    "-id",
+                ),
+                name="run_newest",
+            ),
+            models.Index(fields=("finished_at",), name="run_finished", condition=Q(finished_at__isnull=False)),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.id}"
+
+    @property
+    def public_status(self) -> str:
+        """Trigger.dev v4's status name."""
+        return public_name(self.status, attempted=self.started_at is not None)
+
+    def move(self, to: Status, *, lease: int | None = None, **fields: object) -> Self:
+        """Change status, and `fields` with it; raises `StaleRun` if the lease or the status is another one.
+
+        `lease=None` is for verbs that act on a run from outside (cancel, retry): there the table of moves alone judges.
+        """
+        columns = [self._meta.get_field(name) for name in fields]
+        values = [f.get_db_prep_save(fields[f.name], connection) for f in columns]
+        assign = ", ".join(f"{field.column} = %s" for field in columns)
+        where = "id = %s" if lease is None else "id = %s AND lease = %s"
+        params = [*values, self.id, *([] if lease is None else [lease])]
+        with connection.cursor() as cursor:
+            cursor.execute(move_sql(to, assign, where), params)
+            if cursor.rowcount == 0:
+                raise StaleRun(self.id, lease)
+        self.refresh_from_db(fields=["status", "updated_at", *fields])
+        return self
+
+
+class Attempt(models.Model):
+    """One try of a run; a suspension does not end it, a failure or a crash does."""
+
+    run = models.ForeignKey(Run, models.DO_NOTHING, related_name="attempts", db_constraint=False)
+    number = models.PositiveSmallIntegerField()
+    worker = models.UUIDField(null=True)
+    started_at = models.DateTimeField(db_default=Now())
+    finished_at = models.DateTimeField(null=True)
+    outcome = models.CharField(max_length=16, default="", db_default="")
+    error = models.JSONField(null=True)
+    note = models.TextField(default="", db_default="")
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(
+                fields=(
+                    "run",
+                    "number",
+                ),
+                name="attempt_number_once",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.run_id} attempt {self.number}"
