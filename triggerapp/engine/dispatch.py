@@ -1,0 +1,241 @@
+"""The broker: messages that say "look", and nothing else.
+
+The only module of the engine that talks to it. A message is captured as Celery builds it, kept in
+the run's row, and sent after commit, raw: at each wake the same task id, chain, chord and headers.
+A lost message is sent again by a tick; a doubled one finds the run already claimed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from celery import Celery
+from celery.app import app_or_default
+from celery.app.task import Context
+from django.db import transaction
+from kombu import serialization
+from kombu.exceptions import OperationalError
+from kombu.utils import json as kombu_json
+from redis.exceptions import RedisError
+
+from triggerapp.engine import sql
+from triggerapp.failpoints import point
+
+log = logging.getLogger(__name__)
+
+HEADER = "triggerapp"
+"""Our header: `{"run": id, "lease": number, "eta": …, "expires": …}`."""
+
+COLUMNS = "id, task_id, lease, message, payload, started_at, computed, max_duration"
+"""What `publish` needs of a run."""
+
+Headers = dict[str, Any]
+T = TypeVar("T")
+
+UNREACHABLE: tuple[type[Exception], ...] = (OSError, OperationalError, RedisError)
+"""What a broker or result backend raises when it does not answer."""
+
+NOT_PROPERTIES = frozenset(
+    "delivery_info delivery_tag delivery_mode body_encoding content_type content_encoding expiration exchange "
+    "routing_key serializer compression retry retry_policy declare headers timeout confirm_timeout".split()
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A Celery message as the producer built it; `body` is in the task's own serializer."""
+
+    headers: Headers
+    properties: Headers
+    exchange: str
+    routing_key: str
+    content_type: str
+    content_encoding: str
+    compression: str | None
+    body: bytes
+
+    def envelope(self) -> str:
+        """Everything but the body, as JSON text."""
+        return str(kombu_json.dumps({name: getattr(self, name) for name in _ENVELOPE}))
+
+    @classmethod
+    def load(cls, envelope: str, body: bytes) -> Message:
+        """The message of a run's row."""
+        return cls(**kombu_json.loads(envelope), body=bytes(body))
+
+    def arguments(self) -> tuple[list[Any], dict[str, Any]]:
+        """The task's positional and keyword arguments."""
+        args, kwargs, _ = serialization.loads(
+            self.body, self.content_type, self.content_encoding, accept=[self.content_type]
+        )
+        return args, kwargs
+
+
+_ENVELOPE = ("headers", "properties", "exchange", "routing_key", "content_type", "content_encoding", "compression")
+
+
+def encode(body: object, serializer: str) -> tuple[str, str, bytes]:
+    """Content type, content encoding and bytes of `body`; kombu's `EncodeError` says what cannot be encoded."""
+    content_type, encoding, data = serialization.dumps(body, serializer)
+    return content_type, encoding, data.encode() if isinstance(data, str) else data
+
+
+class _Recorder:
+    """Stands in for kombu's producer while Celery builds a message, and keeps what it would have sent."""
+
+    # Celery asks the connection which errors to try again after; recording raises none.
+    recoverable_connection_errors = ()
+    recoverable_channel_errors = ()
+
+    def __init__(self, app: Celery) -> None:
+        self.app = app
+        self.connection = self
+        self.serializer = app.conf.task_serializer
+        self.channel = None
+        self.message: Message | None = None
+
+    @contextmanager
+    def _reraise_as_library_errors(self) -> Iterator[None]:
+        # Celery subscribes to the result inside this block, before it builds the message. A result
+        # backend that is down must not stop a run from being accepted.
+        try:
+            yield
+        except UNREACHABLE as error:
+            log.warning("the result backend did not answer (%s); the run is accepted all the same", error)
+
+    def publish(self, body: object, **options: Any) -> None:
+        if self.message is not None:  # Celery's own `task-sent` event follows the message
+            with self.app.producer_or_acquire() as producer, self._reraise_as_library_errors():
+                producer.publish(body, **options)
+            return
+        content_type, encoding, data = encode(body, options.get("serializer") or self.serializer)
+        self.message = Message(
+            headers=options["headers"],
+            properties={k: v for k, v in options.items() if k not in NOT_PROPERTIES and v is not None},
+            exchange=getattr(options["exchange"], "name", options["exchange"]) or "",
+            routing_key=options["routing_key"],
+            content_type=content_type,
+            content_encoding=encoding,
+            compression=options.get("compression"),
+            body=data,
+        )
+
+
+def capture(app: Celery, send: Callable[..., T]) -> tuple[Message, T]:
+    """The message that `send(producer=…)` would send, and what it returned; nothing is sent.
+
+    Routers, stamps and `before_task_publish` run as ever. Raises kombu's `EncodeError` for
+    arguments that the task's serializer cannot take.
+    """
+    recorder = _Recorder(app)
+    result = send(producer=recorder)
+    if recorder.message is None:  # see `_reraise_as_library_errors`: once more, without the subscription
+        result = send(producer=recorder, ignore_result=True)
+        assert recorder.message is not None
+        recorder.message.headers["ignore_result"] = False
+    return recorder.message, result
+
+
+def after_commit(found: Iterable[Mapping[str, Any]]) -> None:
+    """Send the messages of these rows (`COLUMNS`) once the transaction has committed."""
+    batch = list(found)
+    if batch:
+        transaction.on_commit(partial(publish, batch))
+
+
+def publish(batch: Iterable[Mapping[str, Any]], *, app: Celery | None = None) -> int:
+    """Send these rows' messages; how many went out. A broker that is down is the next tick's business."""
+    app = app or app_or_default()
+    sent = 0
+    try:
+        with app.producer_or_acquire() as producer:
+            for row in batch:
+                point("dispatch.before_send")
+                _send(app, producer, row)
+                point("dispatch.after_send")
+                sent += 1
+    except UNREACHABLE as error:
+        log.warning("the broker did not take a message (%s); a tick sends it again", error)
+    return sent
+
+
+def _send(app: Celery, producer: Any, row: Mapping[str, Any]) -> None:
+    message = Message.load(row["message"], row["payload"])
+    queue = None if message.exchange else app.amqp.queues.get(message.routing_key)
+    if not message.exchange and queue is None:
+        # The queue is gone since a deploy: let today's routing decide.
+        queue = app.amqp.router.route({}, message.headers["task"]).get("queue")
+    producer.publish(
+        message.body,
+        exchange=message.exchange,
+        routing_key=queue.name if queue is not None and not message.exchange else message.routing_key,
+        headers=_headers(message.headers, row),
+        content_type=message.content_type,
+        content_encoding=message.content_encoding,
+        compression=message.compression,
+        declare=[queue] if queue is not None else None,
+        delivery_mode=2,
+        retry=True,
+        retry_policy=app.conf.task_publish_retry_policy,
+        **message.properties,
+    )
+
+
+def _headers(headers: Headers, row: Mapping[str, Any]) -> Headers:
+    """The message's headers for this sending: when to run is our business, so eta and expires are hidden.
+
+    A first sending keeps `expires`, so that a worker discards it as Celery does.
+    """
+    first = row["started_at"] is None
+    mark = {"run": str(row["id"]), "lease": row["lease"], "eta": headers.get("eta"), "expires": headers.get("expires")}
+    sent = {**headers, HEADER: mark, "eta": None, "expires": headers.get("expires") if first else None}
+    if row["max_duration"] is not None:
+        sent["timelimit"] = _time_limit(headers, row)
+    return sent
+
+
+def _time_limit(headers: Headers, row: Mapping[str, Any]) -> list[float | None]:
+    left = max(1.0, (row["max_duration"] - row["computed"]).total_seconds())
+    hard, soft = headers.get("timelimit") or (None, None)
+    return [min(hard, left) if hard else left, soft]
+
+
+def serializer_of(message: Message) -> str:
+    """The name of the serializer that a message's body is in."""
+    return serializer_named(message.content_type)
+
+
+def serializer_named(content_type: str) -> str:
+    """The name of the serializer of a content type."""
+    return str(serialization.registry.type_to_name[content_type])
+
+
+def depth(routing_key: str) -> int | None:
+    """How many messages lie in a broker queue; None if the broker does not say."""
+    try:
+        with app_or_default().connection_for_read() as connection:
+            return int(connection.default_channel.queue_declare(routing_key, passive=True).message_count)
+    except (*UNREACHABLE, ValueError):
+        return None
+    except Exception as error:  # each transport has its own "no such queue"
+        log.debug("no depth of %s: %s", routing_key, error)
+        return None
+
+
+def announce_canceled(task_id: str, message: Message, *, terminate: bool = False) -> None:
+    """Tell Celery that a run was canceled: result REVOKED, its chord counted, and workers told."""
+    app = app_or_default()
+    task = app.tasks.get(message.headers["task"])
+    backend = task.backend if task is not None else app.backend
+    args, kwargs = message.arguments()
+    _, _, embed = serialization.loads(
+        message.body, message.content_type, message.content_encoding, accept=[message.content_type]
+    )
+    request = Context({**message.headers, **embed, "args": args, "kwargs": kwargs, "id": task_id})
+    ignored = bool(message.headers.get("ignore_result"))
+    backend.mark_as_revoked(task_id, "canceled", request=request, store_result=not ignored)

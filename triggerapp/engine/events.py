@@ -1,0 +1,145 @@
+"""Events: accepted once, delivered to every wait that matches, whether it was opened before or after.
+
+Emitting and opening a wait on one event name take one lock, so neither can miss the other. Waits
+are found by signature: for each shape of filter in use on the name, what this payload hashes to.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import OperationalError, transaction
+
+from triggerapp import conf
+from triggerapp.engine import environments, filters, sql, wakes
+from triggerapp.errors import DatabaseUnavailable
+from triggerapp.failpoints import point
+from triggerapp.models.runs import new_id
+
+Json = Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emitted:
+    """An accepted event; `cached` if its id was seen before."""
+
+    id: UUID
+    cached: bool
+
+
+def lock(environment: int, name: str) -> None:
+    """The one lock of an event name (rule 6)."""
+    sql.lock(sql.Lock(environment, name))
+
+
+def emit(
+    name: str,
+    payload: str,
+    *,
+    environment: int | None = None,
+    external_id: str | None = None,
+    run_id: UUID | None = None,
+) -> Emitted:
+    """Accept an event whose payload is JSON text and resolve the waits that match it."""
+    try:
+        return _emit(environment or environments.current(), name, payload, external_id, run_id)
+    except OperationalError as error:
+        raise DatabaseUnavailable(f"the event was not accepted: the database did not answer ({error})") from error
+
+
+def _emit(environment: int, name: str, payload: str, external_id: str | None, run_id: UUID | None) -> Emitted:
+    with transaction.atomic():
+        lock(environment, name)
+        point("event.locked")
+        row = sql.row(
+            "INSERT INTO triggerapp_event (id, environment_id, name, payload, external_id, source_run) "
+            "VALUES (%s, %s, %s, %s::jsonb, %s, %s) ON CONFLICT DO NOTHING RETURNING id",
+            [new_id(), environment, name, payload, external_id, run_id],
+        )
+        if row is None:
+            return _known(environment, external_id)
+        matched = _resolve_matching(environment, name, row["id"], json.loads(payload))
+        point("event.before_commit")
+        if matched:
+            wakes.wake_after_commit(matched)
+    point("event.after_commit")
+    return Emitted(id=row["id"], cached=False)
+
+
+def _known(environment: int, external_id: str | None) -> Emitted:
+    row = sql.row(
+        "SELECT id FROM triggerapp_event WHERE environment_id = %s AND external_id = %s", [environment, external_id]
+    )
+    if row is None:
+        raise DatabaseUnavailable("the event with this id is gone; send it again")
+    return Emitted(id=row["id"], cached=True)
+
+
+def _resolve_matching(environment: int, name: str, event: UUID, payload: Json) -> list[UUID]:
+    candidates = sql.rows(
+        "SELECT id, filter FROM triggerapp_wait WHERE status = 'pending' AND kind = 'event' AND environment_id = %s "
+        "AND name = %s AND signatures && %s::bigint[]",
+        [environment, name, _signatures(environment, name, payload)],
+    )
+    matched = [row["id"] for row in candidates if filters.matches(_filter(row["filter"]), payload)]
+    if not matched:
+        return []
+    value = as_value({"id": event, "name": name, "payload": payload})
+    won = sql.rows(
+        "UPDATE triggerapp_wait SET status = 'resolved', value = %s, event = %s, resolved_at = now() "
+        "WHERE id = ANY(%s) AND status = 'pending' RETURNING id",
+        [value, event, sorted(matched)],
+    )
+    return [row["id"] for row in won]
+
+
+def _filter(value: Json) -> Json:
+    found = json.loads(value) if isinstance(value, str) else value
+    return found or {}
+
+
+def _signatures(environment: int, name: str, payload: Json) -> list[int]:
+    shapes = sql.rows(
+        "SELECT paths FROM triggerapp_filtershape WHERE environment_id = %s AND name = %s", [environment, name]
+    )
+    return [found for row in shapes for found in filters.event_signatures(name, tuple(row["paths"]), payload)]
+
+
+def subscribe(environment: int, name: str, filter: Json) -> list[int]:
+    """Make known that waits with this shape of filter exist; the signatures to find this one by."""
+    shape = filters.shape(filter or {})
+    sql.run(
+        "INSERT INTO triggerapp_filtershape (environment_id, name, paths) VALUES (%s, %s, %s::varchar[]) "
+        "ON CONFLICT DO NOTHING",
+        [environment, name, list(shape)],
+    )
+    return filters.signatures(name, shape, filter or {})
+
+
+def earlier(environment: int, name: str, filter: Json, *, since: timedelta | None, unseen_by: UUID) -> sql.Row | None:
+    """The oldest event that matches, no older than `since`, that this run has not had yet."""
+    window = conf.get().EVENT_LOOKBACK if since is None else since
+    if not window:
+        return None
+    pinned = filters.containments(filter or {})
+    narrow = "".join(f" AND ({' OR '.join(['payload @> %s::jsonb'] * len(choices))})" for choices in pinned)
+    found = sql.rows(
+        "SELECT id, name, payload FROM triggerapp_event e WHERE environment_id = %s AND name = %s "
+        f"AND created_at >= now() - %s::interval{narrow} AND NOT EXISTS "
+        "(SELECT 1 FROM triggerapp_wait w WHERE w.run_id = %s AND w.event = e.id) ORDER BY created_at, id",
+        [environment, name, window, *(json.dumps(doc) for choices in pinned for doc in choices), unseen_by],
+    )
+    for row in found:
+        row["payload"] = json.loads(row["payload"]) if isinstance(row["payload"], str) else row["payload"]
+        if filters.matches(filter or {}, row["payload"]):
+            return row
+    return None
+
+
+def as_value(event: sql.Row) -> str:
+    """What a wait on an event resolves with, as JSON text."""
+    return json.dumps({"id": str(event["id"]), "name": event["name"], "payload": event["payload"]})

@@ -1,0 +1,48 @@
+"""Queues and admission: the one place where capacity is judged.
+
+Capacity is unlimited for now; a paused queue admits nothing.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from django.db import connection
+
+from triggerapp.engine import dispatch, sql
+from triggerapp.models import Queue, Status
+from triggerapp.models.moves import move_sql
+
+ADMITS = "NOT EXISTS (SELECT 1 FROM triggerapp_queue q WHERE q.id = {run}.queue_id AND q.paused)"
+"""SQL condition: the run's queue has room for it."""
+
+
+def identify(environment: int, name: str) -> int:
+    """The id of the queue, which is made on first use."""
+    return _identify(environment, name, connection.alias, connection.settings_dict["NAME"])
+
+
+@lru_cache(maxsize=4096)
+def _identify(environment: int, name: str, alias: str, database: str) -> int:
+    queue, _ = Queue.objects.get_or_create(environment_id=environment, name=name)
+    return int(queue.pk)
+
+
+def set_paused(environment: int, name: str, *, paused: bool) -> None:
+    """Pause or resume a queue; what has started goes on."""
+    Queue.objects.filter(pk=identify(environment, name)).update(paused=paused)
+    if not paused:
+        sql.after_commit(admit)
+
+
+def admit(limit: int = 500) -> int:
+    """Queue the pending runs that are due and that their queues have room for; how many."""
+    where = (
+        "id IN (SELECT id FROM triggerapp_run r WHERE status = 'pending' AND (due_at IS NULL OR due_at <= now()) AND "
+        f"{ADMITS.format(run='r')} ORDER BY due_at NULLS FIRST LIMIT %s FOR UPDATE SKIP LOCKED)"
+    )
+    admitted = sql.rows(
+        move_sql(Status.QUEUED, "due_at = NULL, sent_at = now(), sends = 1", where, returning=dispatch.COLUMNS), [limit]
+    )
+    dispatch.after_commit(admitted)
+    return len(admitted)

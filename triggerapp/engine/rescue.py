@@ -1,0 +1,179 @@
+"""Finding what was missed: dead workers, lost messages, undelivered ends, runs past their time.
+
+Each function is one tick: safe to run in every worker at once (SKIP LOCKED), and again.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from uuid import UUID
+
+from triggerapp import conf
+from triggerapp.engine import dispatch, runs, sql, wakes
+from triggerapp.engine.dispatch import Message
+from triggerapp.errors import StaleRun
+from triggerapp.failpoints import point
+from triggerapp.models import Status
+from triggerapp.models.moves import move_sql
+
+_DEAD = (
+    "SELECT id FROM triggerapp_run r WHERE status = 'running' AND worker IN "
+    "(SELECT id FROM triggerapp_worker WHERE expires_at < now()) ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"
+)
+_LOST = "SELECT id FROM triggerapp_run WHERE id = ANY(%s) AND worker = %s AND status = 'running' FOR UPDATE SKIP LOCKED"
+_CRASH_ERROR = json.dumps(
+    {
+        "type": "triggerapp.errors:WorkerLost",
+        "message": "the worker died while it ran this run, as often as TRIGGERAPP['MAX_CRASHES'] allows",
+        "traceback": "",
+    }
+)
+
+
+def rescue(limit: int = 500) -> int:
+    """Take runs back from workers whose heartbeat stopped; how many."""
+    return _take_back(_DEAD, [limit])
+
+
+def rescue_lost(run_ids: list[UUID], worker: UUID) -> int:
+    """Take runs back whose pool process died under a worker that lives."""
+    return _take_back(_LOST, [run_ids, worker])
+
+
+def _take_back(which: str, params: list[object]) -> int:
+    most = conf.get().MAX_CRASHES
+    point("rescue.before_commit")
+    crashed = sql.rows(_crash(which, again=False), [*params, most])
+    saved = sql.rows(_crash(which, again=True), [*params, most])
+    point("rescue.after_commit")
+    dispatch.after_commit([*saved, *crashed])
+    wakes.wake_after_commit([row["wake"] for row in crashed if row["wake"] is not None])
+    return len(saved) + len(crashed)
+
+
+def _crash(which: str, *, again: bool) -> str:
+    """The statement that ends a crashed attempt: the run goes on with the next one, or has crashed for good."""
+    if again:
+        status, assign = Status.QUEUED, "attempt = attempt + 1, sent_at = now(), sends = 1"
+        number = "moved.attempt - 1"
+    else:
+        status, assign = Status.CRASHED, f"finished_at = now(), error = '{_CRASH_ERROR.replace(chr(39), chr(39) * 2)}'"
+        number = "moved.attempt"
+    limit = "crashes + 1 < %s" if again else "crashes + 1 >= %s"
+    where = f"id IN (SELECT id FROM dead) AND {limit}"
+    told = "" if again else f", told AS ({wakes.TELL_PARENT.format(ended='moved')})"
+    wake = "NULL::uuid" if again else "(SELECT id FROM told WHERE told.id = moved.parent_wait AND status <> 'pending')"
+    return f"""
+    WITH dead AS ({which}),
+    moved AS ({move_sql(status, f"crashes = crashes + 1, {assign}", where, returning="*")}),
+    closed AS (
+      UPDATE triggerapp_attempt a SET finished_at = now(), outcome = 'crashed' FROM moved
+      WHERE a.run_id = moved.id AND a.number = {number}
+    ){told}
+    SELECT {dispatch.COLUMNS}, {wake} AS wake FROM moved
+    """
+
+
+def time_out(run_id: UUID, worker: UUID, *, seconds: float) -> None:
+    """A hard time limit killed the run's process; Celery was told by the worker."""
+    row = sql.row("SELECT lease FROM triggerapp_run WHERE id = %s AND worker = %s", [run_id, worker])
+    if row is not None:
+        error = {
+            "type": "celery.exceptions:TimeLimitExceeded",
+            "message": f"ran longer than {seconds} s",
+            "traceback": "",
+        }
+        try:
+            runs.fail(run_id, lease=row["lease"], error=error, status=Status.TIMED_OUT, delivered=True)
+        except StaleRun:
+            return
+
+
+def resend(limit: int = 500) -> int:
+    """Send the messages of runs that nobody claimed: each time after twice as long; how many."""
+    after = conf.get().RESEND_AFTER
+    waiting = sql.rows(
+        "SELECT id, message FROM triggerapp_run WHERE status = 'queued' AND sent_at < now() - "
+        "%s * power(2, LEAST(sends, 7) - 1) ORDER BY sent_at LIMIT %s",
+        [after, limit],
+    )
+    if not waiting:
+        return 0
+    missing = _missing({row["id"]: json.loads(row["message"])["routing_key"] for row in waiting})
+    found = sql.rows(
+        "UPDATE triggerapp_run SET sent_at = now(), sends = sends + 1 WHERE id IN (SELECT id FROM triggerapp_run "
+        "WHERE id = ANY(%s) AND status = 'queued' AND sent_at < now() - %s FOR UPDATE SKIP LOCKED) "
+        f"RETURNING {dispatch.COLUMNS}",
+        [missing, after],
+    )
+    dispatch.publish(found)
+    return len(found)
+
+
+def _missing(routes: dict[UUID, str]) -> list[UUID]:
+    """Those whose broker queue is too short to hold them: a long backlog is not a loss."""
+    queued = {
+        route: int(sql.rows("SELECT count(*) AS n FROM triggerapp_run WHERE status = 'queued'")[0]["n"])
+        for route in set(routes.values())
+    }
+    depths = {route: dispatch.depth(route) for route in queued}
+    return [run for run, route in routes.items() if (depths[route] or 0) < queued[route]]
+
+
+def redeliver(limit: int = 200) -> int:
+    """Have ends told to Celery that no worker told: the worker died in between, or no worker had the run."""
+    for row in sql.rows(
+        "SELECT id, task_id, message, payload FROM triggerapp_run WHERE NOT delivered AND finished_at IS NOT NULL "
+        "AND status IN ('canceled', 'expired') ORDER BY finished_at LIMIT %s",
+        [limit],
+    ):
+        announce_canceled(row)
+    found = sql.rows(
+        "UPDATE triggerapp_run SET sent_at = now(), sends = sends + 1 WHERE id IN (SELECT id FROM triggerapp_run r "
+        "WHERE NOT delivered AND finished_at < now() - %s AND (sent_at IS NULL OR sent_at < now() - %s) "
+        "AND status NOT IN ('canceled', 'expired') AND NOT is_eager "
+        "ORDER BY finished_at LIMIT %s FOR UPDATE SKIP LOCKED) "
+        f"RETURNING {dispatch.COLUMNS}",
+        [conf.get().LEASE, conf.get().LEASE * 3, limit],
+    )
+    dispatch.publish(found)
+    return len(found)
+
+
+def announce_canceled(row: sql.Row) -> None:
+    """Tell Celery's result backend of a canceled run, and note that it was told."""
+    dispatch.announce_canceled(row["task_id"], Message.load(row["message"], row["payload"]))
+    sql.run("UPDATE triggerapp_run SET delivered = true WHERE id = %s", [row["id"]])
+
+
+def expire(limit: int = 500) -> int:
+    """End runs whose time to live passed before they started; how many."""
+    where = (
+        "id IN (SELECT id FROM triggerapp_run WHERE status IN ('pending', 'queued') AND expires_at <= now() "
+        "AND started_at IS NULL LIMIT %s FOR UPDATE SKIP LOCKED)"
+    )
+    moved = move_sql(Status.EXPIRED, "finished_at = now()", where, returning="*")
+    ended = sql.rows(
+        f"WITH moved AS ({moved}), told AS ({wakes.TELL_PARENT.format(ended='moved')}) "
+        "SELECT moved.id, (SELECT id FROM told WHERE told.id = moved.parent_wait AND status <> 'pending') AS wake FROM moved",
+        [limit],
+    )
+    wakes.wake_after_commit([row["wake"] for row in ended if row["wake"] is not None])
+    return len(ended)
+
+
+def prune(limit: int = 1000) -> int:
+    """Delete what is older than its retention: ended runs with their journals, events, workers; how many runs."""
+    settings = conf.get()
+    old = sql.rows(
+        "SELECT id FROM triggerapp_run WHERE finished_at < now() - %s AND delivered LIMIT %s FOR UPDATE SKIP LOCKED",
+        [settings.RUN_RETENTION, limit],
+    )
+    ids = [row["id"] for row in old]
+    for table, column in (("step", "run_id"), ("wait", "run_id"), ("attempt", "run_id"), ("run", "id")):
+        sql.run(f"DELETE FROM triggerapp_{table} WHERE {column} = ANY(%s)", [ids])
+    sql.run("DELETE FROM triggerapp_event WHERE created_at < now() - %s", [settings.EVENT_RETENTION])
+    sql.run("DELETE FROM triggerapp_worker WHERE expires_at < now() - %s", [timedelta(days=1)])
+    sql.run("DELETE FROM triggerapp_wait WHERE run_id IS NULL AND resolved_at < now() - %s", [settings.RUN_RETENTION])
+    return len(ids)

@@ -1,0 +1,266 @@
+"""A run's life between claim and end.
+
+Each verb is one statement where it can be: the move, its attempt row and the word to the parent's
+wait commit together or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from triggerapp.engine import dispatch, sql, wakes
+from triggerapp.errors import StaleRun
+from triggerapp.failpoints import point
+from triggerapp.models import Status
+from triggerapp.models.moves import FINAL, move_sql
+
+Json = Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """The run is ours until its lease passes on; with its journal, if it has one."""
+
+    run_id: UUID
+    task_id: str
+    lease: int
+    attempt: int
+    environment: int
+    error: Json
+    max_attempts: int | None
+    max_duration: timedelta | None
+    computed: timedelta
+    root: UUID | None
+    parent: UUID | None
+    tags: list[str]
+    metadata: Json
+    replayed: bool
+    has_parent_wait: bool
+    steps: list[sql.Row]
+    waits: list[sql.Row]
+    children: list[sql.Row]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """The run has ended, but Celery was not told: result, callbacks and chord are still to be sent."""
+
+    run_id: UUID
+    status: str
+    result: bytes | None
+    result_type: str
+    error: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped:
+    """Nothing to do: another delivery was first, or the run is waiting or over."""
+
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """No such run: a message of a producer that knows nothing of us."""
+
+
+_JOURNAL = """
+  (SELECT json_agg(json_build_object('key', s.key, 'digest', s.digest, 'value', s.value, 'error', s.error,
+          'attempt', s.attempt, 'undone', s.undone)
+          ORDER BY s.id) FROM triggerapp_step s WHERE s.run_id = claimed.id AND NOT s.superseded) AS steps,
+  (SELECT json_agg(json_build_object('id', w.id, 'key', w.key, 'kind', w.kind, 'status', w.status, 'value', w.value,
+          'event', w.event, 'name', w.name)
+          ORDER BY w.opened_at) FROM triggerapp_wait w WHERE w.run_id = claimed.id) AS waits,
+  (SELECT json_agg(json_build_object('id', c.id, 'task_id', c.task_id, 'key', c.parent_key))
+          FROM triggerapp_run c WHERE c.parent_id = claimed.id AND c.parent_key IS NOT NULL) AS children
+"""
+
+_CLAIM = f"""
+WITH claimed AS ({
+    move_sql(
+        Status.RUNNING,
+        "lease = lease + 1, worker = %s, claimed_at = now(), started_at = COALESCE(started_at, now()), waiting_on = NULL",
+        "id = %s AND lease = %s AND status = 'queued' AND (started_at IS NOT NULL OR expires_at IS NULL OR expires_at > now())",
+        returning="*",
+    )
+}), opened AS (
+  INSERT INTO triggerapp_attempt (run_id, number, worker) SELECT id, attempt, worker FROM claimed ON CONFLICT DO NOTHING
+)
+SELECT claimed.id AS run_id, task_id, lease, attempt, environment_id AS environment, error, max_attempts, max_duration,
+  computed, root_id AS root, parent_id AS parent, tags, metadata, replay_of_id IS NOT NULL AS replayed,
+  parent_wait IS NOT NULL AS has_parent_wait, {{journal}} FROM claimed
+"""
+_NO_JOURNAL = "NULL AS steps, NULL AS waits, NULL AS children"
+_CLAIM_FIRST = _CLAIM.format(journal=_NO_JOURNAL)
+_CLAIM_AGAIN = _CLAIM.format(journal=_JOURNAL)
+
+
+def claim(run_id: UUID, lease: int, worker: UUID) -> Claimed | Ended | Dropped | Unknown:
+    """Take the run that a message says to look at; `lease` is the number in that message."""
+    point("claim.before_commit")
+    row = sql.row(_CLAIM_AGAIN if lease else _CLAIM_FIRST, [worker, run_id, lease])
+    if row is None:
+        return _refused(run_id, lease)
+    point("claim.after_commit")
+    for name in ("steps", "waits", "children"):
+        row[name] = _json(row[name]) or []
+    return Claimed(**{**row, "error": _json(row["error"]), "metadata": _json(row["metadata"])})
+
+
+def _json(value: Json) -> Json:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _refused(run_id: UUID, lease: int) -> Ended | Dropped | Unknown:
+    row = sql.row(
+        "SELECT status, lease, delivered, result, result_type, error FROM triggerapp_run WHERE id = %s", [run_id]
+    )
+    if row is None:
+        return Unknown()
+    if row["status"] not in FINAL or row["delivered"] or row["lease"] != lease:
+        return Dropped(status=row["status"])
+    result = None if row["result"] is None else bytes(row["result"])
+    return Ended(
+        run_id=run_id, status=row["status"], result=result, result_type=row["result_type"], error=_json(row["error"])
+    )
+
+
+_HELD = "id = %s AND lease = %s"
+_SPENT = "computed = computed + (now() - claimed_at)"
+
+
+def _end(status: Status, assign: str) -> str:
+    """End a run: close its attempt and tell the parent's wait, in one statement."""
+    moved = move_sql(
+        status, f"finished_at = now(), {_SPENT}, {assign}", _HELD, returning="id, attempt, parent_wait, error"
+    )
+    return f"""
+    WITH ended AS ({moved}), closed AS (
+      UPDATE triggerapp_attempt a SET finished_at = now(), outcome = '{status.value}', error = ended.error
+      FROM ended WHERE a.run_id = ended.id AND a.number = ended.attempt
+    ), told AS ({wakes.TELL_PARENT.format(ended="ended")})
+    SELECT ended.id, (SELECT id FROM told WHERE status <> 'pending') AS wake FROM ended
+    """
+
+
+_COMPLETE = _end(Status.COMPLETED, "result = %s, result_type = %s, delivered = %s")
+_FAIL = {
+    status: _end(status, "error = %s::jsonb, delivered = %s")
+    for status in (Status.FAILED, Status.TIMED_OUT, Status.CRASHED)
+}
+
+
+def complete(run_id: UUID, *, lease: int, result: bytes, result_type: str, delivered: bool = False) -> None:
+    """The task returned. Raises `StaleRun` if the run is another's by now."""
+    point("complete.before_commit")
+    _finish(_COMPLETE, [result, result_type, delivered], run_id, lease)
+    point("complete.after_commit")
+
+
+def fail(run_id: UUID, *, lease: int, error: Json, status: Status = Status.FAILED, delivered: bool = False) -> None:
+    """The task raised and no attempts are left, or it ran too long. Raises `StaleRun`."""
+    point("fail.before_commit")
+    _finish(_FAIL[status], [json.dumps(error), delivered], run_id, lease)
+    point("fail.after_commit")
+
+
+def _finish(statement: str, values: list[object], run_id: UUID, lease: int) -> None:
+    row = sql.row(statement, [*values, run_id, lease])
+    if row is None:
+        raise StaleRun(run_id, lease)
+    if row["wake"] is not None:
+        wakes.wake_after_commit([row["wake"]])
+
+
+def begin_rollback(run_id: UUID, *, lease: int, error: Json) -> None:
+    """Note the failure before its rollbacks run: whoever takes the run over goes on rolling back."""
+    held = f"{_HELD} AND status = 'running'"
+    if not sql.run(f"UPDATE triggerapp_run SET error = %s::jsonb WHERE {held}", [json.dumps(error), run_id, lease]):
+        raise StaleRun(run_id, lease)
+    point("rollback.begun")
+
+
+_RETRY_MOVE = move_sql(
+    Status.PENDING,
+    f"due_at = now() + %s, attempt = attempt + 1, computed = interval '0', message = COALESCE(%s, message), "
+    "payload = COALESCE(%s, payload), sends = 0, error = NULL",
+    _HELD,
+    returning="id, attempt - 1 AS attempt",
+)
+_RETRY = f"""
+WITH retried AS ({_RETRY_MOVE}), closed AS (
+  UPDATE triggerapp_attempt a SET finished_at = now(), outcome = 'failed', error = %s::jsonb
+  FROM retried WHERE a.run_id = retried.id AND a.number = retried.attempt
+), superseded AS (
+  UPDATE triggerapp_step s SET superseded = true FROM retried
+  WHERE s.run_id = retried.id AND s.key = ANY(%s) AND s.error IS NOT NULL
+)
+SELECT id FROM retried
+"""
+
+
+def retry_later(
+    run_id: UUID,
+    *,
+    lease: int,
+    error: Json,
+    delay: timedelta,
+    failed_steps: list[str],
+    message: dispatch.Message | None = None,
+) -> None:
+    """End this attempt and begin the next after `delay`; `failed_steps` are called again. Raises `StaleRun`."""
+    point("retry.before_commit")
+    envelope, body = (message.envelope(), message.body) if message else (None, None)
+    if not sql.rows(_RETRY, [delay, envelope, body, run_id, lease, json.dumps(error), failed_steps]):
+        raise StaleRun(run_id, lease)
+    point("retry.after_commit")
+    sql.after_commit(sql.notify)
+
+
+def release(run_id: UUID, *, lease: int) -> None:
+    """Give a healthy run back, for another worker to go on with at once (deploys, rejected messages)."""
+    released = sql.rows(
+        move_sql(Status.QUEUED, f"sent_at = now(), sends = 1, {_SPENT}", _HELD, returning=dispatch.COLUMNS),
+        [run_id, lease],
+    )
+    dispatch.after_commit(released)
+
+
+def mark_delivered(run_ids: list[UUID]) -> None:
+    """Celery was told of the end of these runs."""
+    sql.run("UPDATE triggerapp_run SET delivered = true WHERE id = ANY(%s) AND finished_at IS NOT NULL", [run_ids])
+
+
+def stay(run_id: UUID, *, lease: int) -> None:
+    """Go on after a wait in the process that kept waiting (eager runs). Raises `StaleRun`."""
+    if not sql.rows(move_sql(Status.RUNNING, "waiting_on = NULL, claimed_at = now()", _HELD), [run_id, lease]):
+        raise StaleRun(run_id, lease)
+
+
+def holds(run_id: UUID, lease: int) -> bool:
+    """Whether the lease is still the run's; inside a transaction it stays so until the end."""
+    held = f"SELECT 1 FROM triggerapp_run WHERE {_HELD} AND status = 'running' FOR SHARE"
+    return sql.row(held, [run_id, lease]) is not None
+
+
+def results(run_ids: list[UUID]) -> list[sql.Row]:
+    """How these runs ended, in this order."""
+    found = sql.rows(
+        "SELECT id, task_id, task, status, result, result_type, error FROM triggerapp_run WHERE id = ANY(%s)", [run_ids]
+    )
+    by_id = {row["id"]: {**row, "error": _json(row["error"])} for row in found}
+    return [by_id[run_id] for run_id in run_ids]
+
+
+def set_metadata(run_id: UUID, metadata: Json, *, lease: int) -> None:
+    """Replace the run's metadata. Raises `StaleRun`."""
+    changed = sql.run(
+        f"UPDATE triggerapp_run SET metadata = %s::jsonb WHERE {_HELD} AND status = 'running'",
+        [json.dumps(metadata), run_id, lease],
+    )
+    if not changed:
+        raise StaleRun(run_id, lease)

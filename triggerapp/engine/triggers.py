@@ -1,0 +1,220 @@
+"""Accepting runs: from the moment `trigger` returns, a run is a committed row and cannot be lost.
+
+The message goes out after commit; if the broker is down, a tick sends it later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import OperationalError
+
+from triggerapp import conf
+from triggerapp.engine import dispatch, environments, queues, sql
+from triggerapp.engine.dispatch import Message
+from triggerapp.errors import BadInput, DatabaseUnavailable, PayloadTooLarge
+from triggerapp.failpoints import point
+from triggerapp.models.runs import new_id
+
+Json = Any
+Deadline = timedelta | datetime | None
+_INLINE_CHUNK = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """What is to be run, when and as whose child."""
+
+    task: str
+    message: Message
+    queue: str
+    run_id: UUID = field(default_factory=new_id)
+    task_id: str = ""
+    nesting: int = 0
+    delay: Deadline = None
+    ttl: Deadline = None
+    max_duration: timedelta | None = None
+    max_attempts: int | None = None
+    parent: UUID | None = None
+    parent_key: str | None = None
+    parent_wait: UUID | None = None
+    root: UUID | None = None
+    replay_of: UUID | None = None
+    idempotency_key: str | None = None
+    idempotency_ttl: timedelta | None = None
+    concurrency_key: str | None = None
+    priority: int = 0
+    tags: Sequence[str] = ()
+    metadata: Json = None
+    send: bool = True
+    """False where the worker that adopts the run goes on to claim it."""
+    is_eager: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Triggered:
+    """The run that stands for a trigger: a new one, or the one that was there already."""
+
+    run_id: UUID
+    task_id: str
+    cached: bool
+
+
+def trigger(request: Trigger) -> Triggered:
+    """Accept one run. Raises `BadInput` for options that cannot be, `DatabaseUnavailable` if nothing was accepted."""
+    (triggered,) = trigger_many([request])
+    return triggered
+
+
+def trigger_many(requests: Sequence[Trigger]) -> list[Triggered]:
+    """Accept runs, in order; inside `atomic()` they are accepted with its commit, all or none."""
+    for request in requests:
+        _check(request)
+    try:
+        environment = environments.current()
+        inserted = _insert(environment, requests)
+    except OperationalError as error:
+        raise DatabaseUnavailable(
+            f"the run was not accepted and nothing was sent: the database did not answer ({error}). Trigger it again."
+        ) from error
+    unsent = {request.run_id for request in requests if not request.send}
+    dispatch.after_commit(r for r in inserted.values() if r["status"] == "queued" and r["id"] not in unsent)
+    _notify_if_soon(requests)
+    return [_triggered(environment, request, inserted.get(request.run_id)) for request in requests]
+
+
+def _check(request: Trigger) -> None:
+    limit = conf.get().MAX_PAYLOAD_BYTES
+    if len(request.message.body) > limit:
+        raise PayloadTooLarge(
+            f"the arguments of {request.task} are {len(request.message.body):,} bytes; the limit is {limit:,} "
+            "(TRIGGERAPP['MAX_PAYLOAD_BYTES']). Store them elsewhere and pass a reference."
+        )
+    for moment in (request.delay, request.ttl):
+        if isinstance(moment, datetime) and moment.tzinfo is None:
+            raise BadInput(f"{moment!r} has no time zone: pass an aware datetime, such as django.utils.timezone.now()")
+    if isinstance(request.ttl, timedelta) and request.ttl < timedelta():
+        raise BadInput(f"ttl={request.ttl!r} is negative")
+    if request.max_duration is not None and request.max_duration <= timedelta():
+        raise BadInput(f"max_duration={request.max_duration!r} must be more than nothing")
+    _check_labels(request)
+
+
+def _check_labels(request: Trigger) -> None:
+    most = conf.get().MAX_TAGS
+    if len(request.tags) > most or not all(isinstance(tag, str) and 0 < len(tag) <= 128 for tag in request.tags):
+        raise BadInput(f"tags={list(request.tags)!r}: at most {most} texts of 1 to 128 characters")
+    if request.idempotency_key is not None and not 0 < len(request.idempotency_key) <= 2048:
+        raise BadInput("idempotency_key must have 1 to 2048 characters")
+    texts = (request.idempotency_key, request.concurrency_key, request.task_id, *request.tags)
+    if any("\0" in text for text in texts if text):
+        raise BadInput("a key, tag or task id contains a NUL character, which PostgreSQL cannot store")
+
+
+_COLUMNS = (
+    "id task_id nesting environment_id queue_id task status message payload due_at expires_at sent_at sends "
+    "max_duration max_attempts parent_id parent_key parent_wait root_id replay_of_id idempotency_key "
+    "idempotency_digest idempotency_expires_at concurrency_key priority tags metadata is_eager"
+).split()
+
+_ROW = (
+    "(%s, %s, %s, %s, %s, %s, CASE WHEN %s = 'queued' AND (SELECT paused FROM triggerapp_queue WHERE id = %s) "
+    "THEN 'pending' ELSE %s END, %s, %s, COALESCE(%s::timestamptz, now() + %s::interval), "
+    "COALESCE(%s::timestamptz, now() + %s::interval), CASE WHEN %s THEN now() END, %s, "
+    "%s, %s, %s, %s, %s, %s, %s, %s, %s, now() + %s::interval, %s, %s, %s::varchar[], %s::jsonb, %s)"
+)
+
+
+def _insert(environment: int, requests: Sequence[Trigger]) -> dict[UUID, sql.Row]:
+    found: dict[UUID, sql.Row] = {}
+    for start in range(0, len(requests), _INLINE_CHUNK):
+        chunk = requests[start : start + _INLINE_CHUNK]
+        for request in chunk:
+            _forget_spent_key(environment, request)
+        params = [value for request in chunk for value in _values(environment, request)]
+        statement = (
+            f"INSERT INTO triggerapp_run ({', '.join(_COLUMNS)}) VALUES {', '.join([_ROW] * len(chunk))} "
+            f"ON CONFLICT DO NOTHING RETURNING {dispatch.COLUMNS}, status"
+        )
+        point("trigger.before_commit")
+        found |= {row["id"]: row for row in sql.rows(statement, params)}
+        point("trigger.after_commit")
+    return found
+
+
+def _values(environment: int, request: Trigger) -> Iterable[object]:
+    queue = queues.identify(environment, request.queue)
+    status = "pending" if request.delay is not None else "queued"
+    sent = status == "queued"
+    due_at, delay = moment(request.delay)
+    expires_at, ttl = moment(request.ttl)
+    key = request.idempotency_key
+    # fmt: off
+    return (
+        request.run_id, request.task_id or str(request.run_id), request.nesting, environment, queue, request.task,
+        status, queue, status, request.message.envelope(), request.message.body,
+        due_at, delay, expires_at, ttl, sent, int(sent), request.max_duration, request.max_attempts,
+        request.parent, request.parent_key, request.parent_wait, request.root, request.replay_of,
+        key, key and digest(key), (request.idempotency_ttl or conf.get().IDEMPOTENCY_TTL) if key else None,
+        request.concurrency_key, request.priority, list(request.tags), json.dumps(request.metadata or {}),
+        request.is_eager,
+    )
+    # fmt: on
+
+
+def moment(deadline: Deadline) -> tuple[datetime | None, timedelta | None]:
+    """Split a deadline for SQL: an absolute time, or an interval from the database's now."""
+    if isinstance(deadline, datetime):
+        return deadline, None
+    return None, deadline
+
+
+def digest(key: str) -> str:
+    """What is unique of an idempotency key, whatever its length."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _forget_spent_key(environment: int, request: Trigger) -> None:
+    """A key whose time is over, or whose run failed, is free again."""
+    if request.idempotency_key is None:
+        return
+    sql.run(
+        "UPDATE triggerapp_run SET idempotency_digest = NULL WHERE environment_id = %s AND task = %s AND "
+        "idempotency_digest = %s AND (idempotency_expires_at < now() OR "
+        "status IN ('failed', 'crashed', 'timed_out', 'expired'))",
+        [environment, request.task, digest(request.idempotency_key)],
+    )
+
+
+def _triggered(environment: int, request: Trigger, row: sql.Row | None) -> Triggered:
+    if row is not None:
+        return Triggered(run_id=row["id"], task_id=row["task_id"], cached=False)
+    existing = sql.row(
+        "SELECT id, task_id FROM triggerapp_run WHERE (environment_id = %s AND task = %s AND idempotency_digest = %s) "
+        "OR (parent_id = %s AND parent_key = %s) OR (task_id = %s AND nesting = %s) "
+        "ORDER BY (task_id = %s) LIMIT 1",
+        [
+            environment,
+            request.task,
+            request.idempotency_key and digest(request.idempotency_key),
+            request.parent,
+            request.parent_key,
+            request.task_id or str(request.run_id),
+            request.nesting,
+            request.task_id,
+        ],
+    )
+    if existing is None:
+        raise DatabaseUnavailable("the run that this trigger collided with is gone; trigger it again")
+    return Triggered(run_id=existing["id"], task_id=existing["task_id"], cached=True)
+
+
+def _notify_if_soon(requests: Sequence[Trigger]) -> None:
+    if any(isinstance(r.delay, timedelta) and r.delay < 2 * conf.get().TICK for r in requests):
+        sql.after_commit(sql.notify)

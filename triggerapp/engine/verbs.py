@@ -1,0 +1,174 @@
+"""What people and programs do to a run from outside: cancel, retry, replay.
+
+Each writes an audit entry. None needs a lease: the table of moves judges.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from triggerapp.engine import dispatch, rescue, sql, triggers, wakes
+from triggerapp.engine.dispatch import Message
+from triggerapp.errors import IllegalMove, NotFound
+from triggerapp.failpoints import point
+from triggerapp.models import AuditEntry, Run, Status, WaitStatus
+from triggerapp.models.moves import move_sql
+from triggerapp.models.runs import new_id
+
+Json = Any
+
+
+def cancel(run_id: UUID, *, actor: str = "") -> bool:
+    """Stop a live run and its children; False if it was over. What runs stops at its next step or wait."""
+    moved = move_sql(Status.CANCELED, "finished_at = now(), due_at = NULL", "id = %s", returning="*")
+    with transaction.atomic():
+        point("cancel.before_commit")
+        ended = sql.row(
+            f"WITH moved AS ({moved}), told AS ({wakes.TELL_PARENT.format(ended='moved')}), closed AS ("
+            "UPDATE triggerapp_attempt a SET finished_at = now(), outcome = 'canceled' FROM moved "
+            "WHERE a.run_id = moved.id AND a.number = moved.attempt) "
+            "SELECT id, task_id, message, payload, environment_id, "
+            "(SELECT id FROM told WHERE status <> 'pending') AS wake FROM moved",
+            [run_id],
+        )
+        if ended is None:
+            return False
+        _cancel_waits(run_id)
+        _audit(ended["environment_id"], actor, "run.cancel", run_id, after={"status": Status.CANCELED})
+        transaction.on_commit(partial(_after_cancel, ended))
+    return True
+
+
+def _cancel_waits(run_id: UUID) -> None:
+    sql.run(
+        "UPDATE triggerapp_wait SET status = %s, resolved_at = now(), woken = true WHERE run_id = %s AND status = 'pending'",
+        [WaitStatus.CANCELED.value, run_id],
+    )
+
+
+def _after_cancel(ended: sql.Row) -> None:
+    point("cancel.after_commit")
+    if ended["wake"] is not None:
+        wakes.wake([ended["wake"]])
+    for child in Run.objects.filter(parent_id=ended["id"], status__in=("pending", "queued", "running", "waiting")):
+        cancel(child.id, actor=f"parent run {ended['id']}")
+    try:
+        rescue.announce_canceled(ended)
+    except dispatch.UNREACHABLE as error:
+        dispatch.log.warning("Celery was not told that run %s was canceled (%s); a tick tells it", ended["id"], error)
+
+
+def cancel_task(task_id: str, *, actor: str = "") -> bool:
+    """Cancel what runs under a Celery task id: Celery's `revoke`."""
+    run = Run.objects.filter(task_id=task_id).order_by("-nesting").only("id").first()
+    return run is not None and cancel(run.id, actor=actor)
+
+
+_RETRY = move_sql(
+    Status.QUEUED,
+    "attempt = attempt + 1, crashes = 0, computed = interval '0', finished_at = NULL, error = NULL, delivered = false, "
+    "sent_at = now(), sends = 1, lease = lease + 1",
+    "id = %s AND status = 'failed'",
+    returning=dispatch.COLUMNS,
+)
+
+
+def retry(run_id: UUID, *, actor: str = "") -> None:
+    """Go on with a failed run from the step that failed.
+
+    Raises `IllegalMove` if the run did not fail, or if its rollbacks ran: then there is nothing to go on from.
+    """
+    with transaction.atomic():
+        run = _locked(run_id)
+        if run.status != Status.FAILED:
+            raise IllegalMove(f"run {run_id} is {run.status}: only a failed run can be retried; replay it instead")
+        if run.steps.filter(undone=True).exists():
+            raise IllegalMove(f"run {run_id} was rolled back, there is nothing to go on from: replay it instead")
+        failed = (run.error or {}).get("steps", [])
+        sql.run(
+            "UPDATE triggerapp_step SET superseded = true WHERE run_id = %s AND key = ANY(%s) AND error IS NOT NULL",
+            [run_id, failed],
+        )
+        if run.parent_wait is not None:  # the failure was told; the end of this new try will be told again
+            sql.run(
+                "UPDATE triggerapp_wait SET remaining = remaining + 1 WHERE id = %s AND status = 'pending'",
+                [run.parent_wait],
+            )
+        moved = sql.rows(_RETRY, [run_id])
+        _audit(run.environment_id, actor, "run.retry", run_id, before={"status": run.status})
+        dispatch.after_commit(moved)
+
+
+def _locked(run_id: UUID) -> Run:
+    run = Run.objects.select_for_update().filter(pk=run_id).first()
+    if run is None:
+        raise NotFound(f"there is no run {run_id}")
+    return run
+
+
+def replay(run_id: UUID, *, actor: str = "", message: Message | None = None) -> triggers.Triggered:
+    """Do it again: a new run of the same task with the same payload (or that of `message`)."""
+    run = Run.objects.select_related("queue").filter(pk=run_id).first()
+    if run is None:
+        raise NotFound(f"there is no run {run_id}")
+    fresh = new_id()
+    request = triggers.Trigger(
+        task=run.task,
+        run_id=fresh,
+        message=_as_new(message or Message.load(run.message, run.payload), fresh),
+        queue=run.queue.name,
+        replay_of=run.id,
+        max_duration=run.max_duration,
+        max_attempts=run.max_attempts,
+        concurrency_key=run.concurrency_key,
+        priority=run.priority,
+        tags=run.tags,
+        metadata=run.metadata,
+    )
+    _audit(run.environment_id, actor, "run.replay", run_id, after={"run": str(fresh)})
+    return triggers.trigger(request)
+
+
+def _as_new(message: Message, run_id: UUID) -> Message:
+    """The same call under a new task id, outside of the canvas that the first one belonged to."""
+    args, kwargs = message.arguments()
+    serializer = dispatch.serializer_of(message)
+    content_type, encoding, body = dispatch.encode(
+        (args, kwargs, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}), serializer
+    )
+    alone: dict[str, Json] = dict.fromkeys(("group", "group_index", "parent_id", "eta", "expires"))
+    headers = {**message.headers, **alone, "id": str(run_id), "root_id": str(run_id), "retries": 0}
+    properties = {**message.properties, "correlation_id": str(run_id)}
+    return Message(
+        headers=headers,
+        properties=properties,
+        exchange=message.exchange,
+        routing_key=message.routing_key,
+        content_type=content_type,
+        content_encoding=encoding,
+        compression=message.compression,
+        body=body,
+    )
+
+
+def reschedule(run_id: UUID, delay: triggers.Deadline, *, actor: str = "") -> None:
+    """Move the start of a delayed run. Raises `IllegalMove` once it has started."""
+    at, after = triggers.moment(delay)
+    changed = sql.run(
+        "UPDATE triggerapp_run SET due_at = COALESCE(%s::timestamptz, now() + %s::interval), updated_at = now() "
+        "WHERE id = %s AND status = 'pending' AND started_at IS NULL",
+        [at, after, run_id],
+    )
+    if not changed:
+        raise IllegalMove(f"run {run_id} is not delayed any more")
+    sql.after_commit(sql.notify)
+
+
+def _audit(environment: int, actor: str, action: str, target: UUID, *, before: Json = None, after: Json = None) -> None:
+    AuditEntry.objects.create(
+        environment_id=environment, actor=actor or "code", action=action, target=str(target), before=before, after=after
+    )

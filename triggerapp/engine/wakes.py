@@ -1,0 +1,99 @@
+"""Waking runs: from a resolved wait back to the queue.
+
+Whoever resolves a wait calls `wake_after_commit`; the ticker calls `expire_due` and `wake` and so
+finds whatever was missed. A run is locked before its wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from uuid import UUID
+
+from triggerapp.engine import dispatch, queues, sql
+from triggerapp.failpoints import point
+from triggerapp.models import Status
+from triggerapp.models.moves import move_sql
+
+TELL_PARENT = """
+  UPDATE triggerapp_wait w SET remaining = w.remaining - 1,
+    status = CASE WHEN w.remaining <= 1 THEN 'resolved' ELSE w.status END,
+    resolved_at = CASE WHEN w.remaining <= 1 THEN now() END
+  FROM {ended} WHERE w.id = {ended}.parent_wait AND w.status = 'pending' RETURNING w.id, w.status
+"""
+"""SQL: a child's end, told to its parent's wait in the child's own transaction."""
+
+
+def expire_due(limit: int = 500) -> list[UUID]:
+    """Resolve waits whose deadline has passed: timers with nothing, the others as timed out."""
+    point("tick.expire")
+    due = sql.rows(
+        "UPDATE triggerapp_wait SET status = CASE WHEN kind = 'timer' THEN 'resolved' ELSE 'timed_out' END, "
+        "resolved_at = now() WHERE id IN (SELECT id FROM triggerapp_wait WHERE status = 'pending' "
+        "AND expires_at <= now() ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED) RETURNING id",
+        [limit],
+    )
+    return [row["id"] for row in due]
+
+
+def expire_one(wait: UUID) -> None:
+    """Resolve this wait if its deadline has passed."""
+    sql.run(
+        "UPDATE triggerapp_wait SET status = CASE WHEN kind = 'timer' THEN 'resolved' ELSE 'timed_out' END, "
+        "resolved_at = now(), woken = true WHERE id = %s AND status = 'pending' AND expires_at <= clock_timestamp()",
+        [wait],
+    )
+
+
+def wake_after_commit(found: Sequence[UUID]) -> None:
+    """Wake the runs suspended on these resolved waits; a tick finds those that this misses."""
+    sql.after_commit(partial(wake, list(found)))
+
+
+_READY = """
+  SELECT r.id, w.id AS wait FROM triggerapp_wait w JOIN triggerapp_run r ON r.waiting_on = w.id
+  WHERE w.status <> 'pending' AND NOT w.woken AND r.status = 'waiting' AND NOT r.is_eager AND {which} LIMIT %s FOR UPDATE OF r SKIP LOCKED
+"""
+_MOVE_READY = {
+    status: f"""
+    WITH ready AS ({_READY}), moved AS ({move_sql(status, assign, where, returning="*")}), told AS (
+      UPDATE triggerapp_wait w SET woken = true FROM moved, ready WHERE ready.id = moved.id AND w.id = ready.wait
+    )
+    SELECT {dispatch.COLUMNS} FROM moved
+    """
+    for status, assign, where in (
+        (Status.QUEUED, "sent_at = now(), sends = 1", "id IN (SELECT id FROM ready) AND {admits}"),
+        (Status.PENDING, "due_at = NULL", "id IN (SELECT id FROM ready) AND NOT ({admits})"),
+    )
+}
+
+
+def wake(found: Sequence[UUID] | None = None, *, limit: int = 500) -> int:
+    """Move waiting runs whose wait is resolved on to their queue, and send their messages; how many."""
+    which, params = ("TRUE", [limit]) if found is None else ("w.id = ANY(%s)", [list(found), limit])
+    admits = queues.ADMITS.format(run="triggerapp_run")
+    point("wake.before_commit")
+    woken = sql.rows(_MOVE_READY[Status.QUEUED].format(which=which, admits=admits), params)
+    point("wake.after_commit")
+    dispatch.after_commit(woken)
+    if found is None or len(woken) < len(found):
+        sql.rows(_MOVE_READY[Status.PENDING].format(which=which, admits=admits), params)
+    return len(woken)
+
+
+def forget_unwaited() -> None:
+    """Resolved tokens that nobody is suspended on need no waking."""
+    sql.run(
+        "UPDATE triggerapp_wait w SET woken = true WHERE NOT w.woken AND w.status <> 'pending' AND NOT EXISTS "
+        "(SELECT 1 FROM triggerapp_run r WHERE r.waiting_on = w.id AND r.status = 'waiting')"
+    )
+
+
+def next_deadline() -> float | None:
+    """Seconds until the next wait or delayed run is due; None if there is none."""
+    row = sql.row(
+        "SELECT extract(epoch FROM LEAST("
+        "(SELECT min(expires_at) FROM triggerapp_wait WHERE status = 'pending' AND expires_at IS NOT NULL), "
+        "(SELECT min(due_at) FROM triggerapp_run WHERE status = 'pending')) - now()) AS seconds"
+    )
+    return None if row is None or row["seconds"] is None else float(row["seconds"])
