@@ -1,0 +1,347 @@
+"""One attempt of a run, from first line to outcome, in whatever process it runs.
+
+What the user's code calls (`step`, `wait`, `events`, `trigger`) ends here. The rule: first ask the
+journal; then do the thing once; then record it under the run's lease.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from celery.exceptions import Ignore, Reject, Retry
+from django.db import InterfaceError, OperationalError, connection, transaction
+
+from triggerapp import clock, conf
+from triggerapp.engine import runs, steps, triggers, waits
+from triggerapp.engine.dispatch import Message
+from triggerapp.engine.runs import Claimed
+from triggerapp.engine.sql import Row
+from triggerapp.engine.triggers import Trigger, Triggered
+from triggerapp.engine.waits import Opening, Resolution
+from triggerapp.errors import StaleRun
+from triggerapp.models import WaitStatus
+from workers import codec, context, journal
+from workers.errors import MaxDurationExceeded, Suspend
+from workers.retry import RetryPolicy
+from workers.suspension import Suspension
+
+log = logging.getLogger(__name__)
+
+Call = Callable[[], object]
+_DATABASE_PATIENCE = timedelta(seconds=30)
+
+
+class RollBackNow(Suspend):
+    """Leaves a function that was entered again only to find its rollbacks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollback:
+    """How to undo what was done."""
+
+    key: str
+    undoes: str | None
+    call: Call
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingRetry:
+    """What `self.retry` asked for."""
+
+    message: Message
+    delay: timedelta
+
+
+class Attempt:
+    """The run in progress, for the code that runs in it."""
+
+    def __init__(
+        self, claimed: Claimed, *, task: str, suspension: Suspension, retries: int = 0, is_eager: bool = False
+    ) -> None:
+        self.run_id = claimed.run_id
+        self.task = task
+        self.lease = claimed.lease
+        self.number = claimed.attempt
+        self.environment = claimed.environment
+        self.root = claimed.root or claimed.run_id
+        self.parent = claimed.parent
+        self.tags = tuple(claimed.tags)
+        self.metadata: Mapping[str, Any] = claimed.metadata
+        self.is_replay = claimed.replayed
+        self.is_eager = is_eager
+        self.journal = journal.Journal(steps=claimed.steps, waits=claimed.waits, children=claimed.children)
+        self.left_at: str | None = None
+        """The wait at which the function was left; it has no business to go on."""
+        self.pending_retry: PendingRetry | None = None
+        self.task_id = claimed.task_id
+        self._suspension = suspension
+        self._retries = retries
+        self._rolling_back = claimed.error is not None
+        self._rollbacks: list[Rollback] = []
+        self._ends_at = (
+            claimed.max_duration and time.monotonic() + (claimed.max_duration - claimed.computed).total_seconds()
+        )
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return str(self.run_id)
+
+    def set_metadata(self, **values: object) -> None:
+        """Add to the run's metadata, for people and programs that look on."""
+        merged = json.loads(codec.dumps({**self.metadata, **values}, what="the metadata", limit=256 * 1024))
+        runs.set_metadata(self.run_id, merged, lease=self.lease)
+        self.metadata = merged
+
+    @property
+    def idempotency_key(self) -> str:
+        """Stable for the step in progress over all its tries: hand it to third parties."""
+        return f"{self.run_id}:{journal.enclosing()}"
+
+    # -- steps ---------------------------------------------------------------------------------
+
+    def step(
+        self,
+        fn: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        *,
+        key: str | None = None,
+        retry: RetryPolicy | None = None,
+        rollback: Callable[..., Any] | None = None,
+    ) -> Any:
+        """Call once and record, or answer from the journal."""
+        key = self.journal.identify(name_of(fn), key)
+        digest = codec.digest(args, kwargs)
+        recorded = self.journal.steps.get(key)
+        if recorded is not None:
+            value = recorded.outcome(key, digest)
+        else:
+            value = self._perform(key, digest, lambda: fn(*args, **kwargs), retry)
+        if rollback is not None and key not in self.journal.undone:
+            self._register(f"rollback:{key}", rollback, args, kwargs, undoes=key)
+        return value
+
+    def _perform(self, key: str, digest: str, call: Call, retry: RetryPolicy | None) -> object:
+        tries = sum(waited.startswith(f"{key}:retry#") for waited in self.journal.waits)
+        while True:
+            self._before_new(key)
+            tries += 1
+            started = time.monotonic()
+            try:
+                with journal.inside(key):
+                    value = call()
+                text = codec.dumps(value, what=f"the result of step {key}", limit=conf.get().MAX_VALUE_BYTES)
+            except (Retry, Ignore, Reject):
+                raise
+            except Exception as error:
+                if isinstance(error, StaleRun) or self.left_at is not None:
+                    raise
+                pause = retry.delay(tries) if retry is not None and retry.wants(error) else None
+                if pause is None:
+                    self._record(key, digest, started, error=error)
+                    raise journal.mark(error, key) from error.__cause__
+                self.sleep(pause, key=f"{key}:retry#{tries}")
+                continue
+            self._record(key, digest, started, value=text)
+            return value
+
+    def _record(
+        self, key: str, digest: str, started: float, *, value: str | None = None, error: Exception | None = None
+    ) -> None:
+        text = None if error is None else json.dumps(codec.dump_error(error))
+        took = timedelta(seconds=time.monotonic() - started)
+        patiently(
+            lambda: steps.record(self.run_id, key, lease=self.lease, digest=digest, value=value, error=text, took=took)
+        )
+        self.journal.steps[key] = journal.Recorded(digest=digest, value=value, error=text)
+
+    def _before_new(self, what: str) -> None:
+        """Nothing new may begin in a run that was left, is rolling back, has used up its time, or must move."""
+        if self._rolling_back:
+            raise RollBackNow(what)
+        if self.left_at is not None:
+            raise StaleRun(self.run_id, self.lease)
+        if self._ends_at and time.monotonic() > self._ends_at:
+            raise MaxDurationExceeded(f"{what} was not begun: the run has computed for longer than its max_duration")
+        self._suspension.check()
+
+    # -- rollbacks -----------------------------------------------------------------------------
+
+    def rollback(self, fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Have `fn` called, newest first, if the run fails later."""
+        self._register(self.journal.identify(f"rollback:{name_of(fn)}"), fn, args, kwargs, undoes=None)
+
+    def _register(
+        self, key: str, fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, undoes: str | None
+    ) -> None:
+        rollback = Rollback(key=key, undoes=undoes, call=lambda: fn(*args, **kwargs), digest=codec.digest(args, kwargs))
+        self._rollbacks.append(rollback)
+
+    @property
+    def has_rollbacks(self) -> bool:
+        """Whether there is anything to undo."""
+        return bool(self._rollbacks)
+
+    def roll_back(self) -> list[str]:
+        """Run the rollbacks that have not run, newest first; the keys of those that failed."""
+        self._rolling_back = False
+        failed = []
+        policy = RetryPolicy(min_delay=timedelta(milliseconds=200), max_delay=timedelta(seconds=2))
+        for rollback in reversed(self._rollbacks):
+            if rollback.key in self.journal.steps:
+                continue
+            try:
+                self._perform_inline(rollback, policy)
+            except Exception:
+                log.exception("rollback %s of run %s failed", rollback.key, self.run_id)
+                failed.append(rollback.key)
+            else:
+                if rollback.undoes is not None:
+                    patiently(lambda key=rollback.undoes: steps.mark_undone(self.run_id, key, lease=self.lease))
+        return failed
+
+    def roll_back_into(self, error: dict[str, Any]) -> None:
+        """Roll back, and note in the run's error what could not be undone."""
+        failed = self.roll_back()
+        if failed:
+            error["rollbacks_failed"] = failed
+
+    def _perform_inline(self, rollback: Rollback, policy: RetryPolicy) -> None:
+        """A rollback is tried again without leaving the worker: there is nothing left to give the slot to."""
+        for number in range(1, policy.max_attempts + 1):
+            started = time.monotonic()
+            try:
+                with journal.inside(rollback.key):
+                    rollback.call()
+            except Exception as error:
+                pause = policy.delay(number)
+                if pause is None:
+                    self._record(rollback.key, rollback.digest, started, error=error)
+                    raise
+                time.sleep(pause.total_seconds())
+            else:
+                self._record(rollback.key, rollback.digest, started, value="null")
+                return
+
+    # -- waits ---------------------------------------------------------------------------------
+
+    def wait(self, name: str, opening: Callable[[str], Opening], *, key: str | None = None) -> Resolution:
+        """Wait, or answer from the journal."""
+        key = self.journal.identify(name, key)
+        row = self.journal.waits.get(key)
+        if row is not None and row["status"] != WaitStatus.PENDING:
+            return Resolution(status=row["status"], value=row["value"], event=row["event"], wait=UUID(str(row["id"])))
+        self._before_new(key)
+        open_wait = UUID(str(row["id"])) if row is not None else None
+        resolution = self._suspension.wait(self, opening(key), open_wait=open_wait)
+        self.journal.waits[key] = {
+            "id": str(resolution.wait),
+            "key": key,
+            "status": resolution.status,
+            "value": resolution.value,
+            "event": resolution.event,
+        }
+        return resolution
+
+    def sleep(self, pause: timedelta, *, key: str | None = None) -> None:
+        """Wait for a timer."""
+        self.wait("sleep", lambda key: Opening(key=key, kind=waits.WaitKind.TIMER, deadline=pause), key=key)
+
+    def create_token(self, deadline: waits.Deadline, *, tags: Sequence[str] = (), key: str | None = None) -> UUID:
+        """A token of this run; the same one on every entry."""
+        key = self.journal.identify("token", key)
+        row = self.journal.waits.get(key)
+        if row is not None:
+            return UUID(str(row["id"]))
+        self._before_new(key)
+        with transaction.atomic():
+            self._fence()
+            token, _ = waits.create_token(self.environment, run_id=self.run_id, key=key, deadline=deadline, tags=tags)
+        return token
+
+    def wait_for_token(self, token: UUID, *, deadline: waits.Deadline) -> Resolution:
+        """Wait for a token that this run, or somebody else, has made."""
+        row = next((row for row in self.journal.waits.values() if str(row["id"]) == str(token)), None)
+        if row is not None and row["status"] != WaitStatus.PENDING:
+            return Resolution(status=row["status"], value=row["value"], wait=token)
+        key = row["key"] if row is not None else self.journal.identify("for_token")
+        self._before_new(key)
+        opening = Opening(key=key, kind=waits.WaitKind.TOKEN, token=token, deadline=deadline)
+        return self._suspension.wait(self, opening, open_wait=None)
+
+    # -- children ------------------------------------------------------------------------------
+
+    def trigger(self, name: str, request: Callable[[], Trigger]) -> Triggered:
+        """Trigger a child that this run does not wait for, once over all entries."""
+        key = self.journal.identify(f"trigger:{name}")
+        if key in self.journal.children:
+            run_id, task_id = self.journal.children[key]
+            return Triggered(run_id=run_id, task_id=task_id, cached=True)
+        self._before_new(key)
+        with transaction.atomic():
+            self._fence()
+            return triggers.trigger(self.as_child(request(), key))
+
+    def wait_for_runs(self, name: str, children: Callable[[], list[Trigger]]) -> list[Row]:
+        """Trigger children and wait until all have ended; their rows, in order."""
+
+        def opening(key: str) -> Opening:
+            requests = [self.as_child(child, f"{key}[{n}]") for n, child in enumerate(children())]
+            return Opening(key=key, kind=waits.WaitKind.RUNS, name=name, children=requests)
+
+        resolution = self.wait(f"runs:{name}", opening)
+        return runs.results([UUID(run_id) for run_id in json.loads(resolution.value or "[]")])
+
+    def is_retry(self, request: Trigger) -> bool:
+        """Whether a trigger is what `self.retry` sends: this run's own task once more."""
+        return request.task_id == self.task_id and request.message.headers.get("retries", 0) > self._retries
+
+    def retry_with(self, request: Trigger) -> None:
+        """Keep what `self.retry` would send, for the end of this attempt."""
+        delay = request.delay if isinstance(request.delay, timedelta) else request.delay and request.delay - clock.now()
+        self.pending_retry = PendingRetry(message=request.message, delay=delay or timedelta())
+
+    def as_child(self, request: Trigger, key: str) -> Trigger:
+        """The request as one of this run's children."""
+        return replace(request, parent=self.run_id, parent_key=key, root=self.root)
+
+    def _fence(self) -> None:
+        if not runs.holds(self.run_id, self.lease):
+            raise StaleRun(self.run_id, self.lease)
+
+
+def name_of(fn: Callable[..., Any]) -> str:
+    """What a step is called after: the function, also behind `partial` or a Celery task."""
+    inner = getattr(fn, "func", fn)
+    name = getattr(inner, "__name__", None) or type(inner).__name__
+    return str(name)
+
+
+def patiently(write: Callable[[], None]) -> None:
+    """Write, over a database that is away for a while; what is written must be safe to repeat."""
+    deadline = time.monotonic() + _DATABASE_PATIENCE.total_seconds()
+    pause = 0.05
+    while True:
+        try:
+            return write()
+        except (OperationalError, InterfaceError):
+            if connection.in_atomic_block or time.monotonic() > deadline:
+                raise
+            connection.close()
+            time.sleep(pause)
+            pause = min(2 * pause, 2.0)
+
+
+def enter(attempt: Attempt, body: Call) -> object:
+    """Run the function with `attempt` as the current run."""
+    with context.entered(attempt):
+        return body()

@@ -1,0 +1,113 @@
+"""What a Celery worker starts besides its pool: the ticker.
+
+Started before the pool is forked and stopped after its last task, so that the worker's leases are
+alive as long as anything of it runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import pickle
+import subprocess
+import sys
+from typing import Any
+
+from celery import Celery, bootsteps, signals
+
+from workers import identity, link
+
+log = logging.getLogger(__name__)
+
+_INSTALLED = "_triggerapp_installed"
+
+
+def install(app: Celery) -> None:
+    """Add the steps to the app's workers; once per app."""
+    if getattr(app, _INSTALLED, False):
+        return
+    setattr(app, _INSTALLED, True)
+    app.steps["worker"].add(Ticker)
+    if app.control_cls == "celery.app.control:Control":
+        app.control_cls = "workers.control:DurableControl"
+        app.__dict__.pop("control", None)
+
+
+class Ticker(bootsteps.StartStopStep):
+    """Runs `workers.ticker` beside the pool, and starts it again if it dies."""
+
+    requires = ("celery.worker.components:Timer",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self.process: subprocess.Popen[str] | None = None
+        self.timer: Any = None
+
+    def include_if(self, worker: Any) -> bool:
+        """Only in workers whose app has durable tasks."""
+        return bool(getattr(worker.app, _INSTALLED, False))
+
+    def start(self, worker: Any) -> None:
+        """Become a worker of the database's, with a heartbeat."""
+        from workers import control  # noqa: PLC0415  (registers remote control commands, in workers only)
+
+        control.register()
+        identity.renew()
+        signals.worker_shutting_down.connect(_leave)
+        self.process = link.start(app_path(worker.app), hostname=worker.hostname, wait=True)
+        self.timer = worker.timer.call_repeatedly(1.0, self._revive, (worker,), priority=10)
+
+    def _revive(self, worker: Any) -> None:
+        if self.process is not None and self.process.poll() is not None:
+            log.warning("the ticker ended with status %s; starting another", self.process.returncode)
+            self.process = link.start(app_path(worker.app), hostname=worker.hostname, wait=False)
+
+    def stop(self, worker: Any) -> None:
+        """Give the runs away that are still ours, and leave."""
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.process is not None:
+            process, self.process = self.process, None
+            link.stop(process)
+
+    def terminate(self, worker: Any) -> None:
+        """The same in a cold shutdown."""
+        self.stop(worker)
+
+
+def _leave(**_: object) -> None:
+    """Sent at the start of a shutdown: runs stop at their next step and go on elsewhere at once."""
+    identity.leave()
+
+
+def app_path(app: Celery) -> str:
+    """How another process gets this app: `module:name`, or the app itself, pickled."""
+    for name, module in list(sys.modules.items()):
+        if name == "__main__" or module is None or name.startswith("celery"):
+            continue
+        for attribute, value in list(getattr(module, "__dict__", {}).items()):
+            if value is app:
+                return f"{name}:{attribute}"
+    return "pickle:" + base64.b64encode(pickle.dumps(app)).decode()
+
+
+def load_app(path: str) -> Celery:
+    """The app that `app_path` named."""
+    module, _, name = path.partition(":")
+    if module == "pickle":
+        app: Celery = pickle.loads(base64.b64decode(name))  # noqa: S301  (made by our own parent process)
+        return app
+    __import__(module)
+    found: Celery = getattr(sys.modules[module], name)
+    return found
+
+
+def _start_before_pool() -> None:
+    """Celery orders steps by what they require; nothing but the pool itself can say that we come first."""
+    from celery.worker.components import Pool  # noqa: PLC0415  (only in processes that are workers)
+
+    if Ticker not in Pool.requires:
+        Pool.requires = (*Pool.requires, Ticker)
+
+
+signals.celeryd_init.connect(lambda **_: _start_before_pool(), weak=False)

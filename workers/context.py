@@ -1,0 +1,57 @@
+"""The run in progress: which attempt the code that calls `step` or `wait` belongs to.
+
+A context variable; a thread that user code starts does not inherit it. Where a pool process has
+exactly one run, such a thread belongs to it; where it has several, guessing would be wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from workers.errors import NotInRun, RunContextLost
+
+if TYPE_CHECKING:
+    from workers.attempt import Attempt
+
+_current: ContextVar[Attempt | None] = ContextVar("triggerapp_attempt", default=None)
+_active: list[Attempt] = []
+
+
+def current_or_none(what: str) -> Attempt | None:
+    """The attempt that calls `what`; None outside of runs. Raises `RunContextLost` where it cannot be told."""
+    found = _current.get()
+    if found is not None or not _active:
+        return found
+    if len(_active) > 1:
+        raise RunContextLost(what)
+    return _active[0]
+
+
+def current(what: str) -> Attempt:
+    """The attempt that calls `what`. Raises `NotInRun` outside of runs."""
+    found = current_or_none(what)
+    if found is None:
+        raise NotInRun(what)
+    return found
+
+
+def inside() -> bool:
+    """Whether this code, in this context, runs within a run."""
+    return _current.get() is not None
+
+
+@contextmanager
+def entered(attempt: Attempt) -> Iterator[None]:
+    """Make `attempt` the current one for the code within."""
+    token = _current.set(attempt)
+    if not attempt.is_eager:  # an eager run lives in a process of the user's, whose other threads are not its own
+        _active.append(attempt)
+    try:
+        yield
+    finally:
+        if not attempt.is_eager:
+            _active.remove(attempt)
+        _current.reset(token)

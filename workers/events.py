@@ -1,0 +1,37 @@
+"""Events: named facts that resolve waits.
+
+Within a run an event is sent once over all entries of the function.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workers import codec, context
+
+Json = Any
+
+
+def send(name: str, payload: Json = None, *, id: str | None = None) -> str:
+    """Send an event; its id. The same `id` twice is one event.
+
+    Every wait on `name` whose filter matches is resolved, also one that is opened later (`lookback`).
+    Raises `TypeError` or `ValueError` naming the path to what JSON cannot carry.
+    """
+    if not isinstance(name, str) or not 0 < len(name) <= 255 or "\0" in name:
+        raise ValueError(f"an event's name is a text of 1 to 255 characters, not {name!r:.80}")
+    attempt = context.current_or_none("events.send")
+    if attempt is None:
+        return _emit(name, payload, id)
+    return str(attempt.step(_emit, (name, payload, id), {}, key=attempt.journal.identify(f"send:{name}")))
+
+
+def _emit(name: str, payload: Json, id: str | None) -> str:
+    from triggerapp import conf  # noqa: PLC0415  (needs Django, which importing us must not)
+    from triggerapp.engine import events  # noqa: PLC0415
+
+    text = codec.dumps(payload, what=f"the payload of event {name}", limit=conf.get().MAX_VALUE_BYTES)
+    attempt = context.current_or_none("events.send")
+    if attempt is not None:  # the step may be tried again before it is recorded
+        id = id or attempt.idempotency_key
+    return str(events.emit(name, text, external_id=id, run_id=attempt and attempt.run_id).id)

@@ -1,0 +1,292 @@
+"""From a message to an outcome: claim the run, run an attempt, settle it.
+
+Called by Celery's tracer in the pool process. What leaves here is what the tracer understands: a
+value, the task's exception, `Retry`, or an `Ignore` for everything that is not the run's end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from celery import states
+from celery.exceptions import Ignore, Reject, Retry
+from kombu.exceptions import EncodeError
+
+from triggerapp import conf
+from triggerapp.engine import dispatch, runs
+from triggerapp.engine.runs import Claimed, Dropped, Ended, Unknown
+from triggerapp.errors import PayloadTooLarge, StaleRun
+from triggerapp.models import Status
+from workers import codec, identity, options
+from workers.attempt import Attempt, RollBackNow, enter, patiently
+from workers.errors import MaxDurationExceeded, SuspensionSwallowed
+from workers.handle import decode_result, result_of
+from workers.incoming import adopted, mark_of
+from workers.journal import failed_steps
+from workers.suspension import ByReentry, Inline, ReleaseNow, SuspendNow
+
+log = logging.getLogger(__name__)
+
+
+class Suspended(Ignore):
+    """The run has left this worker; for Celery, the task is neither done nor failed."""
+
+    def __init__(self, description: str = "") -> None:
+        super().__init__(description)
+        self.description = description
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    value: object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """The function was left on purpose; Celery is told `signal`."""
+
+    signal: Exception
+    release: bool = False
+
+
+Outcome = Completed | Failed | Left
+
+
+def execute(task: Any, request: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
+    """Run the message's run; returns its value, or raises what the tracer should see."""
+    if request.is_eager:
+        return _run(task, request, args, kwargs, _claim_eager(task, request), Inline())
+    mark = mark_of(request)
+    found = runs.claim(UUID(mark["run"]), mark["lease"], identity.worker()) if mark else Unknown()
+    if isinstance(found, Unknown):
+        found = runs.claim(adopted(task, request), 0, identity.worker())
+    match found:
+        case Claimed():
+            suspension = ByReentry(leaving=identity.is_leaving, announce=_announcer(task, request))
+            _resumed(task, request, found)
+            return _run(task, request, args, kwargs, found, suspension)
+        case Ended():
+            return _deliver(found)
+        case Dropped(status=status):
+            _restore_state(task, request, status)
+            raise Ignore(f"run is {status}: another message was first")
+    raise Ignore("run is unknown")
+
+
+def _claim_eager(task: Any, request: Any) -> Claimed:
+    run_id = adopted(task, request, is_eager=True)
+    found = runs.claim(run_id, 0, identity.NOBODY)
+    if not isinstance(found, Claimed):
+        raise StaleRun(run_id)
+    return found
+
+
+def _run(task: Any, request: Any, args: Any, kwargs: Any, claimed: Claimed, suspension: Any) -> object:
+    attempt = Attempt(
+        claimed, task=task.name, suspension=suspension, retries=request.retries or 0, is_eager=request.is_eager
+    )
+    if not claimed.computed:
+        task.user_before_start(request.id, args, kwargs)
+    outcome = _attempt(attempt, lambda: task.call_body(*args, **kwargs), failing=claimed.error is not None)
+    try:
+        return _settle(task, request, claimed, attempt, outcome)
+    except StaleRun as stale:
+        raise Ignore(str(stale)) from stale
+
+
+def _attempt(attempt: Attempt, body: Callable[[], object], *, failing: bool) -> Outcome:
+    """The function, from entry to exit."""
+    try:
+        value = enter(attempt, body)
+    except SuspendNow as left:
+        return Left(signal=Suspended(left.description))
+    except ReleaseNow:
+        return Left(signal=Suspended("released: its worker is shutting down"), release=True)
+    except StaleRun as stale:
+        return Left(signal=Ignore(str(stale)))
+    except RollBackNow as again:
+        return Failed(error=again)
+    except (Ignore, Retry, Reject) as control:
+        return Left(signal=control)
+    except Exception as error:
+        return Failed(error=error)
+    if attempt.left_at is not None:
+        return Failed(error=SuspensionSwallowed(attempt.left_at))
+    return Failed(error=RollBackNow()) if failing else Completed(value=value)
+
+
+def _settle(task: Any, request: Any, claimed: Claimed, attempt: Attempt, outcome: Outcome) -> object:
+    match outcome:
+        case Completed(value=value):
+            return _complete(task, request, claimed, attempt, value)
+        case Left(release=True, signal=signal):
+            runs.release(attempt.run_id, lease=attempt.lease)
+            raise signal
+        case Left(signal=Retry() as signal):
+            _retry(attempt, signal.exc, attempt.pending_retry)
+            raise signal
+        case Left(signal=Reject(requeue=True) as signal):
+            runs.release(attempt.run_id, lease=attempt.lease)
+            raise signal
+        case Left(signal=Reject() as signal):
+            _finish_failed(attempt, signal, Status.FAILED)
+            raise signal
+        case Left(signal=Suspended() as signal):
+            raise signal
+        case Left(signal=signal):
+            return _ignored(attempt, signal)
+        case Failed(error=error):
+            return _fail(task, request, claimed, attempt, error)
+    raise AssertionError(outcome)
+
+
+def _ignored(attempt: Attempt, signal: Exception) -> object:
+    """`raise Ignore` of the user's, or `self.replace`: the run is over, its result is somebody else's."""
+    if runs.holds(attempt.run_id, attempt.lease):
+        _, _, nothing = dispatch.encode(None, "json")
+        runs.complete(
+            attempt.run_id, lease=attempt.lease, result=nothing, result_type="application/json", delivered=True
+        )
+    raise signal
+
+
+def _complete(task: Any, request: Any, claimed: Claimed, attempt: Attempt, value: object) -> object:
+    try:
+        content_type, data = _encode_result(task, value)
+    except (EncodeError, TypeError, ValueError, PayloadTooLarge) as error:
+        return _fail(task, request, claimed, attempt, _bad_result(task, error))
+    patiently(
+        lambda: runs.complete(
+            attempt.run_id, lease=attempt.lease, result=data, result_type=content_type, delivered=attempt.is_eager
+        )
+    )
+    return value
+
+
+def _encode_result(task: Any, value: object) -> tuple[str, bytes]:
+    content_type, _, data = dispatch.encode(value, task.app.conf.result_serializer)
+    limit = conf.get().MAX_RESULT_BYTES
+    if len(data) > limit:
+        raise PayloadTooLarge(
+            f"{len(data):,} bytes; the limit is {limit:,} (TRIGGERAPP['MAX_RESULT_BYTES']). "
+            "Store it elsewhere and return a reference."
+        )
+    return content_type, data
+
+
+def _bad_result(task: Any, error: Exception) -> Exception:
+    if isinstance(error, PayloadTooLarge):
+        return PayloadTooLarge(f"the result of {task.name} is {error}")
+    return TypeError(f"the result of {task.name} cannot be encoded as {task.app.conf.result_serializer}: {error}")
+
+
+def _fail(task: Any, request: Any, claimed: Claimed, attempt: Attempt, error: BaseException) -> object:
+    """Try again later, or undo and fail."""
+    if isinstance(error, RollBackNow):
+        recorded = claimed.error
+        _roll_back(attempt, recorded)
+        raise codec.load_error(recorded)
+    policy = options.policy(task, task.durable.retry, max_attempts=claimed.max_attempts)
+    if isinstance(error, MaxDurationExceeded | SuspensionSwallowed | PayloadTooLarge) or attempt.is_eager:
+        policy = None
+    delay = policy.delay(attempt.number) if policy is not None and policy.wants(error) else None
+    if delay is not None:
+        _retry_later(attempt, error, delay)
+        raise Retry(exc=error, when=delay.total_seconds()) from error
+    status = Status.TIMED_OUT if isinstance(error, MaxDurationExceeded) else Status.FAILED
+    _finish_failed(attempt, error, status)
+    raise error
+
+
+def _finish_failed(attempt: Attempt, error: BaseException, status: Status) -> None:
+    recorded = {**codec.dump_error(error), "steps": failed_steps(error)}
+    if attempt.has_rollbacks:
+        runs.begin_rollback(attempt.run_id, lease=attempt.lease, error=recorded)
+        attempt.roll_back_into(recorded)
+    patiently(
+        lambda: runs.fail(
+            attempt.run_id, lease=attempt.lease, error=recorded, status=status, delivered=attempt.is_eager
+        )
+    )
+
+
+def _roll_back(attempt: Attempt, recorded: dict[str, Any]) -> None:
+    attempt.roll_back_into(recorded)
+    patiently(lambda: runs.fail(attempt.run_id, lease=attempt.lease, error=recorded))
+
+
+def _retry(attempt: Attempt, error: BaseException | None, pending: Any) -> None:
+    if attempt.is_eager:
+        return
+    recorded = codec.dump_error(error or Retry("retry"))
+    runs.retry_later(
+        attempt.run_id,
+        lease=attempt.lease,
+        error=recorded,
+        delay=pending.delay if pending else timedelta(),
+        failed_steps=failed_steps(error),
+        message=pending and pending.message,
+    )
+
+
+def _retry_later(attempt: Attempt, error: BaseException, delay: timedelta) -> None:
+    patiently(
+        lambda: runs.retry_later(
+            attempt.run_id,
+            lease=attempt.lease,
+            error=codec.dump_error(error),
+            delay=delay,
+            failed_steps=failed_steps(error),
+        )
+    )
+
+
+def _deliver(ended: Ended) -> object:
+    """The run ended before Celery could be told: tell it now, through the tracer."""
+    if ended.status == Status.COMPLETED:
+        return decode_result(ended.result, ended.result_type)
+    row = {"id": ended.run_id, "task": "", "status": ended.status, "error": ended.error}
+    return result_of(row).unwrap()
+
+
+# -- what Celery's result backend says meanwhile ---------------------------------------------------
+
+
+def _announcer(task: Any, request: Any) -> Callable[[str], None]:
+    def announce(description: str) -> None:
+        if description:
+            _store_state(task, request, "WAITING", {"waiting": description})
+        else:
+            _store_state(task, request, states.STARTED, None)
+
+    return announce
+
+
+def _resumed(task: Any, request: Any, claimed: Claimed) -> None:
+    if claimed.lease > 1:
+        _store_state(task, request, states.STARTED, None)
+
+
+def _restore_state(task: Any, request: Any, status: str) -> None:
+    """Celery noted STARTED for a message that we drop."""
+    if status == Status.WAITING and task.track_started:
+        _store_state(task, request, "WAITING", None)
+
+
+def _store_state(task: Any, request: Any, state: str, meta: object) -> None:
+    if request.ignore_result or task.ignore_result:
+        return
+    try:
+        task.backend.store_result(request.id, meta, state, request=request)
+    except (EncodeError, *dispatch.UNREACHABLE) as error:
+        log.warning("Celery's result backend was not told that %s is %s: %s", request.id, state, error)

@@ -1,0 +1,112 @@
+"""The recorded past of a run, as it is known in the process that runs it.
+
+It gives every step, wait and trigger its identity, and answers for those that are done. Identity is
+a name and its occurrence within what encloses it (`charge_card#1`, `ship#2/print_label#1`), or the
+caller's key: the same in every entry of the function, whatever thread asks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+from uuid import UUID
+
+from workers import codec
+from workers.errors import JournalMismatch
+
+Row = Mapping[str, Any]
+_MOST = 255
+
+_path: ContextVar[str] = ContextVar("triggerapp_step", default="")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A step that is done."""
+
+    digest: str
+    value: str | None
+    error: str | None
+
+    def outcome(self, key: str, digest: str) -> object:
+        """The recorded value; raises the recorded exception, or `JournalMismatch` for other arguments."""
+        if digest != self.digest:
+            raise JournalMismatch(key, self.digest, current=digest)
+        if self.error is not None:
+            raise mark(codec.load_error(json.loads(self.error)), key)
+        return None if self.value is None else codec.loads(self.value)
+
+
+class Journal:
+    """What a run has done, and the names of what it is about to do."""
+
+    def __init__(self, *, steps: Sequence[Row], waits: Sequence[Row], children: Sequence[Row]) -> None:
+        self.steps = {
+            row["key"]: Recorded(digest=row["digest"], value=row["value"], error=row["error"]) for row in steps
+        }
+        self.undone = {row["key"] for row in steps if row["undone"]}
+        self.waits = {row["key"]: row for row in waits}
+        self.children = {row["key"]: (UUID(row["id"]), str(row["task_id"])) for row in children}
+        self._seen: Counter[str] = Counter()
+        self._lock = Lock()
+
+    def identify(self, name: str, key: str | None = None) -> str:
+        """The identity of the next call of `name`, or of the call with the caller's `key`."""
+        path = _path.get()
+        if key is not None:
+            return _checked(path + key)
+        with self._lock:
+            self._seen[path + name] += 1
+            return _checked(f"{path}{name}#{self._seen[path + name]}")
+
+
+def _checked(key: str) -> str:
+    if len(key) > _MOST or "\0" in key:
+        raise ValueError(f"the key {key[:80]!r}… of a step or wait must have at most {_MOST} characters and no NUL")
+    return key
+
+
+@contextmanager
+def inside(key: str) -> Iterator[None]:
+    """What is called within a step has its identity within the step's."""
+    token = _path.set(f"{key}/")
+    try:
+        yield
+    finally:
+        _path.reset(token)
+
+
+def enclosing() -> str:
+    """The key of the step in progress; empty outside of steps."""
+    return _path.get().rstrip("/")
+
+
+def mark(exc: BaseException, key: str) -> BaseException:
+    """Note on an exception which step raised it, so that the next attempt makes that call again."""
+    exc.__dict__.setdefault("triggerapp_step", key)
+    return exc
+
+
+def failed_steps(exc: BaseException | None) -> list[str]:
+    """The steps whose exceptions led to `exc`."""
+    found: list[str] = []
+    seen: set[int] = set()
+    while exc is not None and id(exc) not in seen:
+        seen.add(id(exc))
+        key = exc.__dict__.get("triggerapp_step")
+        if key is not None:
+            found += [part for part in _prefixes(key) if part not in found]
+        exc = exc.__cause__ or exc.__context__
+    return found
+
+
+def _prefixes(key: str) -> list[str]:
+    """A step and the steps that enclose it: their recorded failure is the same one."""
+    parts = key.split("/")
+    return ["/".join(parts[: end + 1]) for end in range(len(parts))]

@@ -1,0 +1,67 @@
+"""The pipe from a worker's main process to its ticker: one JSON object a line.
+
+The ticker talks to the database, so that the main process need not. A line that is lost (the ticker
+died) is found by a later tick.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from threading import Lock
+from typing import IO, Any
+
+from workers import identity
+
+log = logging.getLogger(__name__)
+
+_lock = Lock()
+_pipe: IO[str] | None = None
+
+
+def tell(what: str, **fields: Any) -> None:
+    """Send the ticker word of what became of a run."""
+    with _lock:
+        if _pipe is None:
+            return
+        try:
+            _pipe.write(json.dumps({"what": what, **fields}) + "\n")
+            _pipe.flush()
+        except (OSError, ValueError) as error:
+            log.debug("the ticker is gone (%s); a tick finds what it was not told", error)
+
+
+def start(app: str, *, hostname: str, wait: bool) -> subprocess.Popen[str]:
+    """Start a ticker for this worker; with `wait`, until it has beaten once or given up."""
+    global _pipe
+    process = subprocess.Popen(
+        [sys.executable, "-m", "workers.ticker", str(identity.worker()), app, hostname, str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TRIGGERAPP_TICKER": "1"},
+    )
+    assert process.stdin is not None and process.stdout is not None
+    with _lock:
+        _pipe = process.stdin
+    if wait:
+        process.stdout.readline()
+    return process
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """Have the ticker give its worker's runs away and end."""
+    global _pipe
+    with _lock:
+        _pipe = None
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

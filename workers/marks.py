@@ -1,0 +1,10 @@
+"""The two headers of ours that a message carries through a worker.
+
+Here so that a producer, which needs neither Django nor a worker, can import the task class.
+"""
+
+HEADER = "triggerapp"
+"""`{"run": id, "lease": number, "eta": …, "expires": …}`: what the message says to look at."""
+
+CONTENT = "triggerapp_content"
+"""The body's content type and encoding, from the main process to the pool process."""

@@ -1,0 +1,61 @@
+"""What the worker's main process reported of its runs, settled in batches.
+
+Reports are hints: each is checked against the run's row, and a tick finds what a lost one meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from triggerapp.engine import rescue, runs, verbs
+from triggerapp.models import Run
+
+Report = Mapping[str, Any]
+
+
+class Reports:
+    """Reports that have come since the last settling."""
+
+    def __init__(self, worker: UUID) -> None:
+        self.worker = worker
+        self._open: list[Report] = []
+
+    def add(self, report: Report) -> None:
+        """Note a report."""
+        self._open.append(report)
+
+    def settle(self) -> None:
+        """Act on what came; reports of one kind together."""
+        reports, self._open = self._open, []
+        for what in ("delivered", "lost", "canceled", "expired", "timed_out"):
+            chosen = [report for report in reports if report["what"] == what]
+            if chosen:
+                getattr(self, f"_{what}")(chosen)
+
+    def _delivered(self, reports: list[Report]) -> None:
+        runs.mark_delivered(self._ids(reports))
+
+    def _lost(self, reports: list[Report]) -> None:
+        rescue.rescue_lost(self._ids(reports), self.worker)
+
+    def _canceled(self, reports: list[Report]) -> None:
+        for report in reports:
+            verbs.cancel_task(report["task"], actor="revoke")
+
+    def _expired(self, reports: list[Report]) -> None:
+        rescue.expire()
+
+    def _timed_out(self, reports: list[Report]) -> None:
+        for report in reports:
+            for run_id in self._ids([report]):
+                rescue.time_out(run_id, self.worker, seconds=report["seconds"])
+
+    def _ids(self, reports: list[Report]) -> list[UUID]:
+        """Run ids; by task id where the message came from a producer that knows nothing of us."""
+        known = [UUID(report["run"]) for report in reports if report.get("run")]
+        foreign = [report["task"] for report in reports if not report.get("run")]
+        if foreign:
+            known += Run.objects.filter(task_id__in=foreign).values_list("id", flat=True)
+        return known

@@ -1,0 +1,161 @@
+"""A durable task's message in the worker's main process: events, acknowledgement, lost processes.
+
+No database handle is opened here: a process forked later would inherit it. What the database must
+know goes down the pipe to the ticker (`workers.link`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from billiard.einfo import ExceptionWithTraceback
+from billiard.exceptions import Terminated, WorkerLostError
+from celery.exceptions import Ignore, Reject, Retry
+from celery.utils.imports import instantiate, symbol_by_name
+from celery.worker import state
+from celery.worker.request import Request
+
+from workers import link
+from workers.marks import CONTENT, HEADER
+
+_DEFAULT_REQUEST = "celery.worker.request:Request"
+_DEFAULT_STRATEGY = "celery.worker.strategy:default"
+
+Handler = Callable[..., Any]
+
+
+class DurableRequest(Request):
+    """Celery's request, which also tells the ticker what became of the run."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        # Celery derives a class per task whose `on_success` replaces this one without calling it.
+        super().__init_subclass__(**options)
+        inner = cls.__dict__.get("on_success")
+        if inner is not None and cls.__name__ == "Request":
+            cls.on_success = _then_delivered(inner)
+
+    def __init__(self, message: Any, **options: Any) -> None:
+        super().__init__(message, **options)
+        if self._content_type:
+            # The request that reaches the task does not say how its body was encoded.
+            self._request_dict[CONTENT] = {"type": self._content_type, "encoding": self._content_encoding}
+
+    @property
+    def run_id(self) -> str | None:
+        """The run that this message says to look at; None for producers that know nothing of us."""
+        mark = self._request_dict.get(HEADER)
+        return mark["run"] if mark else None
+
+    @property
+    def _again(self) -> bool:
+        mark = self._request_dict.get(HEADER)
+        return bool(mark and mark["lease"])
+
+    def send_event(self, type: str, **fields: Any) -> None:
+        """A resumed run starts again; only with these fields do monitors leave WAITING for it."""
+        if type == "task-started" and self._again:
+            fields |= {"state": "STARTED", "result": None}
+        super().send_event(type, **fields)
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        """Celery's handler, but a run that left or lost its process has not failed."""
+        exc = _unwrap(exc_info.exception)
+        if isinstance(exc, (WorkerLostError, SystemExit)) and not self._ended_by_us():
+            return self._lost()
+        outcome = super().on_failure(exc_info, send_failed_event, return_ok)
+        if isinstance(exc, Ignore):
+            self._left(exc)
+        elif isinstance(exc, Terminated):
+            link.tell("canceled", task=self.id)
+        elif not isinstance(exc, (Retry, Reject)):
+            link.tell("delivered", run=self.run_id, task=self.id)
+        return outcome
+
+    def _ended_by_us(self) -> bool:
+        return bool(self._already_revoked or self._already_cancelled)
+
+    def _lost(self) -> None:
+        """The pool process died: the run goes on from its journal, here or elsewhere."""
+        state.task_ready(self)
+        self.acknowledge()
+        link.tell("lost", run=self.run_id, task=self.id)
+
+    def _left(self, exc: Exception) -> None:
+        description = getattr(exc, "description", "")
+        if description:
+            self.send_event("task-waiting", result=description)
+        self._keep_newer()
+
+    def _keep_newer(self) -> None:
+        """The run may be back already: Celery then forgot the new message together with this one."""
+        for other in list(state.reserved_requests):
+            if other.id == self.id and other is not self:
+                state.requests[self.id] = other
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """A hard time limit ends the run; it bounds one segment, not the waits."""
+        super().on_timeout(soft, timeout)
+        if not soft:
+            link.tell("timed_out", run=self.run_id, task=self.id, seconds=timeout)
+
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        """Cold shutdown: the run goes on elsewhere; Celery would note RETRY, or lose it."""
+        if self.time_start is None:
+            return
+        self._already_cancelled = True
+        if self.worker_pid:
+            pool.terminate_job(self.worker_pid, "KILL")
+        state.task_ready(self)
+        self.acknowledge()
+        link.tell("lost", run=self.run_id, task=self.id)
+
+    def revoked(self) -> bool:
+        """Celery's judgement; an expired or revoked message ends its run."""
+        revoked = bool(super().revoked())
+        if revoked:
+            link.tell("expired" if self._expired() else "canceled", task=self.id)
+        return revoked
+
+    def _expired(self) -> bool:
+        return bool(self.expires) and self.id not in state.revoked
+
+
+def _then_delivered(inner: Handler) -> Handler:
+    def on_success(self: Any, failed__retval__runtime: Any, **kwargs: Any) -> Any:
+        outcome = inner(self, failed__retval__runtime, **kwargs)
+        if not failed__retval__runtime[0]:
+            link.tell("delivered", run=self.run_id, task=self.id)
+        return outcome
+
+    return on_success
+
+
+def _unwrap(exc: BaseException) -> BaseException:
+    return exc.exc if isinstance(exc, ExceptionWithTraceback) else exc
+
+
+def combined_request(users: Any) -> Any:
+    """Our request class; joined with the user's own if there is one."""
+    if users == _DEFAULT_REQUEST:
+        return DurableRequest
+    cls = symbol_by_name(users)
+    return cls if issubclass(cls, DurableRequest) else type(cls.__name__, (DurableRequest, cls), {})
+
+
+def strategy(users: Any) -> Any:
+    """The user's strategy (or Celery's), that charges the rate limit once per run and not per segment."""
+
+    def durable_strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Handler:
+        first = instantiate(users, task, app, consumer, **options)
+        limited, consumer.disable_rate_limits = consumer.disable_rate_limits, True
+        again = instantiate(users, task, app, consumer, **options)
+        consumer.disable_rate_limits = limited
+
+        def handler(message: Any, *args: Any, **kwargs: Any) -> Any:
+            mark = message.headers.get(HEADER)
+            return (again if mark and mark["lease"] else first)(message, *args, **kwargs)
+
+        return handler
+
+    return durable_strategy

@@ -1,0 +1,118 @@
+"""The ways to stop at a wait. All of them write the same journal.
+
+`ByReentry` leaves the function and gives the slot back; on wake the function is entered again and
+the journal answers. `Inline` keeps the process: eager runs have nobody to wake them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+from uuid import UUID
+
+from django.db import connections
+
+from triggerapp.engine import runs, sql, waits, wakes
+from triggerapp.engine.waits import Opening, Resolution, Suspended
+from triggerapp.models import WaitStatus
+from workers.errors import Suspend, WaitInTransaction
+
+if TYPE_CHECKING:
+    from workers.attempt import Attempt
+
+_POLL = 0.02
+
+
+class SuspendNow(Suspend):
+    """Leaves the function at a wait; the run waits in the database."""
+
+    def __init__(self, wait: UUID, description: str) -> None:
+        super().__init__(wait, description)
+        self.wait = wait
+        self.description = description
+
+
+class ReleaseNow(Suspend):
+    """Leaves the function between two steps: this worker is shutting down, another one goes on."""
+
+
+class Suspension(Protocol):
+    """One way to stop at a wait."""
+
+    def wait(self, attempt: Attempt, opening: Opening, *, open_wait: UUID | None) -> Resolution:
+        """Return how the wait ended, now or after as long as it takes; or leave the function."""
+
+    def check(self) -> None:
+        """Called before anything new is begun; may leave the function."""
+
+
+class ByReentry:
+    """Raise `SuspendNow`: the function is entered again on wake."""
+
+    def __init__(self, *, leaving: Callable[[], bool], announce: Callable[[str], None]) -> None:
+        self._leaving = leaving
+        self._announce = announce
+
+    def check(self) -> None:
+        """Leave the function if its worker is shutting down."""
+        if self._leaving():
+            raise ReleaseNow
+
+    def wait(self, attempt: Attempt, opening: Opening, *, open_wait: UUID | None) -> Resolution:
+        """Open the wait, and leave unless it is resolved already."""
+        _refuse_in_transaction(opening.key)
+        # Before the commit: after it, the woken run may be faster than this word about its waiting.
+        self._announce(describe(opening))
+        entered = enter(attempt, opening, open_wait)
+        if isinstance(entered, Resolution):
+            self._announce("")
+            return entered
+        attempt.left_at = opening.key
+        raise SuspendNow(entered.wait, describe(opening))
+
+
+class Inline:
+    """Keep the process and look until the wait is resolved. Deadlines are slept out for real."""
+
+    def check(self) -> None:
+        """Nothing ends an eager run early."""
+
+    def wait(self, attempt: Attempt, opening: Opening, *, open_wait: UUID | None) -> Resolution:
+        """Open the wait and poll it."""
+        entered = enter(attempt, opening, open_wait)
+        if isinstance(entered, Resolution):
+            return entered
+        resolution = _poll(entered.wait)
+        runs.stay(attempt.run_id, lease=attempt.lease)
+        return resolution
+
+
+def enter(attempt: Attempt, opening: Opening, open_wait: UUID | None) -> Resolution | Suspended:
+    """Enter a new wait, or one that was open when the run was taken over."""
+    if open_wait is None:
+        return waits.suspend(attempt.run_id, opening, lease=attempt.lease)
+    return waits.suspend_again(attempt.run_id, open_wait, lease=attempt.lease)
+
+
+def _poll(wait: UUID) -> Resolution:
+    while True:
+        wakes.expire_one(wait)
+        row = sql.row("SELECT status, value, event FROM triggerapp_wait WHERE id = %s", [wait])
+        if row is None or row["status"] != WaitStatus.PENDING:
+            break
+        time.sleep(_POLL)
+    if row is None:
+        return Resolution(status=WaitStatus.CANCELED, wait=wait)
+    return Resolution(status=row["status"], value=row["value"], event=row["event"], wait=wait)
+
+
+def _refuse_in_transaction(key: str) -> None:
+    if any(connection.in_atomic_block for connection in connections.all(initialized_only=True)):
+        raise WaitInTransaction(f"the wait {key}")
+
+
+def describe(opening: Opening) -> str:
+    """For people: what the run waits for, and until when."""
+    what = f"{opening.kind} {opening.name or opening.key}"
+    return f"suspended: {what}" if opening.deadline is None else f"suspended: {what}, at most {opening.deadline}"

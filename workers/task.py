@@ -1,0 +1,147 @@
+"""`@durable_task` and the task class behind it.
+
+The decorator stands over a function, as `@shared_task` does, or on top of an existing task. Either
+way Celery makes the task, and its class is then joined with `DurableTask`: name, options, base
+class, call sites and registry stay as they are. Deleting the decorator undoes it all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+
+from celery import Celery, _state, shared_task
+from celery.app.task import Task
+from celery.local import Proxy
+
+from workers.durable import DurableTask
+from workers.options import Deadline, TaskOptions, TriggerOptions
+from workers.request import combined_request, strategy
+from workers.retry import RetryPolicy
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@overload
+def durable_task(fn: Task[P, R], /) -> DurableTask[P, R]: ...
+
+
+@overload
+def durable_task(fn: Callable[P, R], /) -> DurableTask[P, R]: ...
+
+
+@overload
+def durable_task(
+    *,
+    bind: Literal[True],
+    retry: RetryPolicy | None = ...,
+    max_duration: timedelta | None = ...,
+    ttl: Deadline | None = ...,
+    **options: Any,
+) -> Callable[[Callable[Concatenate[Any, P], R]], DurableTask[P, R]]: ...
+
+
+@overload
+def durable_task(
+    *,
+    retry: RetryPolicy | None = ...,
+    max_duration: timedelta | None = ...,
+    ttl: Deadline | None = ...,
+    **options: Any,
+) -> Callable[[Callable[P, R]], DurableTask[P, R]]: ...
+
+
+def durable_task(
+    fn: Any = None,
+    /,
+    *,
+    retry: RetryPolicy | None = None,
+    max_duration: timedelta | None = None,
+    ttl: Deadline | None = None,
+    **options: Any,
+) -> Any:
+    """Make a task durable: over a function (as `@shared_task`), or on top of an existing task.
+
+    `retry` says how often a failed run is tried; `max_duration` bounds the time it computes in one
+    attempt, waits excluded; `ttl` is how long it may wait to be started. All other options are
+    Celery's and pass through; on top of an existing task they belong to that task's own decorator.
+    """
+    own = TaskOptions(retry=retry, defaults=_defaults(max_duration, ttl))
+
+    def decorate(target: Any) -> Any:
+        if isinstance(target, Proxy | Task):
+            _refuse_options(options)
+            return _convert_later(target, own)
+        return _convert_later(shared_task(**options)(target), own)
+
+    return decorate if fn is None else decorate(fn)
+
+
+def _defaults(max_duration: timedelta | None, ttl: Deadline | None) -> TriggerOptions:
+    defaults = TriggerOptions()
+    if max_duration is not None:
+        defaults["max_duration"] = max_duration
+    if ttl is not None:
+        defaults["ttl"] = ttl
+    return defaults
+
+
+def _refuse_options(options: dict[str, Any]) -> None:
+    if options:
+        raise TypeError(
+            f"the task is a Celery task already: give {', '.join(options)} to its own decorator, below this one"
+        )
+
+
+def _convert_later(task: Any, own: TaskOptions) -> Any:
+    """Convert now where the app is complete, else as soon as it is: touching a proxy would complete it too early."""
+    if not isinstance(task, Proxy):
+        convert(task, own)
+        return task
+    for app in list(_state._get_active_apps()):
+        if app.finalized:
+            _convert_in(app, task, own)
+    _state.connect_on_app_finalize(
+        lambda app: app.on_after_finalize.connect(lambda **_: _convert_in(app, task, own), weak=False)
+    )
+    return task
+
+
+def _convert_in(app: Celery, proxy: Any, own: TaskOptions) -> None:
+    with _as_current(app):
+        task = proxy._get_current_object()
+    if task.app is app:
+        convert(task, own)
+
+
+class _as_current:
+    """A shared task's proxy answers with the current app's task."""
+
+    def __init__(self, app: Celery) -> None:
+        self.app = app
+
+    def __enter__(self) -> None:
+        self.before = getattr(_state._tls, "current_app", None)
+        _state._tls.current_app = self.app
+
+    def __exit__(self, *_: object) -> None:
+        _state._tls.current_app = self.before
+
+
+def convert(task: Task[Any, Any], own: TaskOptions) -> None:
+    """Join the task's class with `DurableTask`, and its request class and strategy with ours."""
+    cls = type(task)
+    if not isinstance(task, DurableTask):
+        namespace = {
+            "__module__": cls.__module__,
+            "__doc__": cls.__doc__,
+            "__qualname__": cls.__qualname__,
+            "Request": combined_request(cls.Request),
+            "Strategy": staticmethod(strategy(cls.Strategy)),
+        }
+        task.__class__ = type(cls.__name__, (DurableTask, cls), namespace)
+    task.durable = own  # type: ignore[attr-defined]
+    task.__trace__ = None  # type: ignore[attr-defined]
+    task.on_bound(task.app)

@@ -1,0 +1,168 @@
+"""The ticker: a small process beside each worker that finds what is due and what was missed.
+
+A process of its own, because a thread with a database handle in the worker's main process
+deadlocks children forked later. All workers' tickers work side by side (SKIP LOCKED). It ends with
+its worker: at the end of its standard input, or when its parent is another process.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import django
+from django.db import InterfaceError, OperationalError, connection
+
+log = logging.getLogger("triggerapp.ticker")
+
+_BATCH = 500
+_RARELY = 60.0
+_OFTEN = 1.0
+
+
+class Ticker:
+    """Ticks until its worker ends."""
+
+    def __init__(self, worker: UUID, *, hostname: str, parent: int) -> None:
+        from triggerapp import conf  # noqa: PLC0415  (Django is set up only now)
+        from workers.reports import Reports  # noqa: PLC0415
+
+        self.worker = worker
+        self.hostname = hostname
+        self.parent = parent
+        self.settings = conf.get()
+        self.reports = Reports(worker)
+        self.buffer = b""
+        self.ended = False
+        self._due: dict[str, float] = {}
+
+    def run(self) -> None:
+        """Tick until the worker is gone, then give its runs away."""
+        signal.signal(signal.SIGTERM, lambda *_: setattr(self, "ended", True))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print("ready" if self._safely(self._beat) else "no database", flush=True)
+        while not self.ended and os.getppid() == self.parent:
+            busy = self._safely(self.tick)
+            if not busy:
+                self._safely(self._sleep) or time.sleep(0.05)
+        self._safely(self._leave)
+
+    def _safely(self, action: Callable[[], Any]) -> Any:
+        """A database that is away for a while ends no ticker; a bug in one tick ends no other."""
+        try:
+            return action()
+        except (OperationalError, InterfaceError) as error:
+            log.warning("the database did not answer: %s", error)
+            connection.close()
+            time.sleep(0.5)
+        except Exception:
+            log.exception("a tick failed")
+            time.sleep(0.5)
+        return False
+
+    def tick(self) -> bool:
+        """Do what is due; whether there may be more of it."""
+        from triggerapp.engine import queues, rescue, wakes  # noqa: PLC0415
+
+        self._every("beat", self.settings.HEARTBEAT.total_seconds(), self._beat)
+        self.reports.settle()
+        due = wakes.expire_due(_BATCH)
+        woken = wakes.wake(due) if due else 0
+        self._every("catch up", _OFTEN, self._catch_up)
+        admitted = queues.admit(_BATCH)
+        self._every("prune", _RARELY, rescue.prune)
+        return len(due) == _BATCH or woken == _BATCH or admitted == _BATCH
+
+    def _catch_up(self) -> None:
+        from triggerapp.engine import rescue, wakes  # noqa: PLC0415
+
+        wakes.wake()
+        wakes.forget_unwaited()
+        rescue.expire()
+        rescue.rescue()
+        rescue.resend()
+        rescue.redeliver()
+
+    def _every(self, name: str, seconds: float, action: Callable[[], object]) -> None:
+        now = time.monotonic()
+        if now >= self._due.get(name, 0.0):
+            self._due[name] = now + seconds
+            action()
+
+    def _beat(self) -> bool:
+        from triggerapp.engine import workers  # noqa: PLC0415
+
+        if not _is_stopped(self.parent):
+            workers.beat(self.worker, hostname=self.hostname, pid=self.parent)
+        return True
+
+    def _leave(self) -> None:
+        from triggerapp.engine import rescue, workers  # noqa: PLC0415
+
+        self.reports.settle()
+        workers.leave(self.worker)
+        rescue.rescue()
+
+    def _sleep(self) -> bool:
+        """Until the next deadline, a notification, or word from the worker."""
+        from triggerapp.engine import wakes  # noqa: PLC0415
+
+        listening = _listen()
+        deadline = wakes.next_deadline()
+        longest = self.settings.TICK.total_seconds()
+        pause = longest if deadline is None else min(longest, max(0.0, deadline))
+        ready, _, _ = select.select([sys.stdin.fileno(), listening], [], [], pause)
+        if sys.stdin.fileno() in ready:
+            self._read()
+        list(listening.notifies(timeout=0))
+        return True
+
+    def _read(self) -> None:
+        data = os.read(sys.stdin.fileno(), 1 << 16)
+        if not data:
+            self.ended = True
+            return
+        *lines, self.buffer = (self.buffer + data).split(b"\n")
+        for line in lines:
+            self.reports.add(json.loads(line))
+
+
+def _listen() -> Any:
+    """The database connection, listening."""
+    connection.ensure_connection()
+    raw: Any = connection.connection
+    if not getattr(raw, "_triggerapp_listens", False):
+        raw.execute("LISTEN triggerapp_tick")
+        raw._triggerapp_listens = True
+    return raw
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether the worker was stopped (SIGSTOP): then its runs are better off elsewhere."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] in ("T", "t")
+    except OSError:
+        return False
+
+
+def main(worker: str, app: str, hostname: str, parent: str) -> None:
+    """The process: `python -m workers.ticker WORKER APP HOSTNAME PID`."""
+    logging.basicConfig(format="[%(asctime)s: %(levelname)s/ticker] %(message)s", level=logging.INFO)
+    django.setup()
+    from workers.bootsteps import load_app  # noqa: PLC0415  (the app may need Django)
+
+    load_app(app).set_default()
+    Ticker(UUID(worker), hostname=hostname, parent=int(parent)).run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
