@@ -14,6 +14,6 @@ class TriggerappConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from triggerapp import checks  # registers the system checks; Django wants that no earlier
+        from triggerapp import checks  # noqa: PLC0415  (registers the system checks; Django wants that no earlier)
 
         checks.register()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +27,7 @@ from triggerapp.engine.sql import Row
 from triggerapp.engine.triggers import Trigger, Triggered
 from triggerapp.engine.waits import Opening, Resolution
 from triggerapp.errors import StaleRun
-from triggerapp.models import WaitStatus
+from triggerapp.models import WaitKind, WaitStatus
 from workers import codec, context, journal
 from workers.errors import MaxDurationExceeded, Suspend
 from workers.retry import RetryPolicy
@@ -206,7 +207,7 @@ class Attempt:
                 failed.append(rollback.key)
             else:
                 if rollback.undoes is not None:
-                    patiently(lambda key=rollback.undoes: steps.mark_undone(self.run_id, key, lease=self.lease))
+                    patiently(partial(steps.mark_undone, self.run_id, rollback.undoes, lease=self.lease))
         return failed
 
     def roll_back_into(self, error: dict[str, Any]) -> None:
@@ -220,7 +221,7 @@ class Attempt:
         for number in range(1, policy.max_attempts + 1):
             started = time.monotonic()
             try:
-                with journal.inside(rollback.key):
+                with context.entered(self), journal.inside(rollback.key):
                     rollback.call()
             except Exception as error:
                 pause = policy.delay(number)
@@ -254,7 +255,7 @@ class Attempt:
 
     def sleep(self, pause: timedelta, *, key: str | None = None) -> None:
         """Wait for a timer."""
-        self.wait("sleep", lambda key: Opening(key=key, kind=waits.WaitKind.TIMER, deadline=pause), key=key)
+        self.wait("sleep", lambda key: Opening(key=key, kind=WaitKind.TIMER, deadline=pause), key=key)
 
     def create_token(self, deadline: waits.Deadline, *, tags: Sequence[str] = (), key: str | None = None) -> UUID:
         """A token of this run; the same one on every entry."""
@@ -275,7 +276,7 @@ class Attempt:
             return Resolution(status=row["status"], value=row["value"], wait=token)
         key = row["key"] if row is not None else self.journal.identify("for_token")
         self._before_new(key)
-        opening = Opening(key=key, kind=waits.WaitKind.TOKEN, token=token, deadline=deadline)
+        opening = Opening(key=key, kind=WaitKind.TOKEN, token=token, deadline=deadline)
         return self._suspension.wait(self, opening, open_wait=None)
 
     # -- children ------------------------------------------------------------------------------
@@ -296,7 +297,7 @@ class Attempt:
 
         def opening(key: str) -> Opening:
             requests = [self.as_child(child, f"{key}[{n}]") for n, child in enumerate(children())]
-            return Opening(key=key, kind=waits.WaitKind.RUNS, name=name, children=requests)
+            return Opening(key=key, kind=WaitKind.RUNS, name=name, children=requests)
 
         resolution = self.wait(f"runs:{name}", opening)
         return runs.results([UUID(run_id) for run_id in json.loads(resolution.value or "[]")])

@@ -95,7 +95,7 @@ def load_app(path: str) -> Celery:
     """The app that `app_path` named."""
     module, _, name = path.partition(":")
     if module == "pickle":
-        app: Celery = pickle.loads(base64.b64decode(name))  # noqa: S301  (made by our own parent process)
+        app: Celery = pickle.loads(base64.b64decode(name))
         return app
     __import__(module)
     found: Celery = getattr(sys.modules[module], name)
@@ -106,8 +106,9 @@ def _start_before_pool() -> None:
     """Celery orders steps by what they require; nothing but the pool itself can say that we come first."""
     from celery.worker.components import Pool  # noqa: PLC0415  (only in processes that are workers)
 
-    if Ticker not in Pool.requires:
-        Pool.requires = (*Pool.requires, Ticker)
+    required = tuple(Pool.requires or ())
+    if Ticker not in required:
+        Pool.requires = (*required, Ticker)
 
 
 signals.celeryd_init.connect(lambda **_: _start_before_pool(), weak=False)

@@ -38,7 +38,7 @@ class DurableTask(Task, Generic[P, R]):  # type: ignore[type-arg]
 
     if TYPE_CHECKING:
 
-        def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]: ...  # type: ignore[override]
+        def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]: ...
 
     # -- in a worker -----------------------------------------------------------------------------
 
@@ -243,7 +243,7 @@ def _delay(task: DurableTask[Any, Any], delay: Any, options: dict[str, Any]) -> 
         return timedelta(seconds=countdown) if countdown > 0 else None
     if eta is None:
         return None
-    moment = maybe_iso8601(eta)
+    moment = cast(datetime, maybe_iso8601(eta))
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=task.app.timezone)
 
 

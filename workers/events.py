@@ -32,6 +32,7 @@ def _emit(name: str, payload: Json, id: str | None) -> str:
 
     text = codec.dumps(payload, what=f"the payload of event {name}", limit=conf.get().MAX_VALUE_BYTES)
     attempt = context.current_or_none("events.send")
+    run_id = None if attempt is None else attempt.run_id
     if attempt is not None:  # the step may be tried again before it is recorded
         id = id or attempt.idempotency_key
-    return str(events.emit(name, text, external_id=id, run_id=attempt and attempt.run_id).id)
+    return str(events.emit(name, text, external_id=id, run_id=run_id).id)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from celery import states
@@ -31,6 +31,8 @@ from workers.journal import failed_steps
 from workers.suspension import ByReentry, Inline, ReleaseNow, SuspendNow
 
 log = logging.getLogger(__name__)
+
+_NOT_STORED: tuple[type[Exception], ...] = (EncodeError, *dispatch.UNREACHABLE)
 
 
 class Suspended(Ignore):
@@ -118,7 +120,7 @@ def _attempt(attempt: Attempt, body: Callable[[], object], *, failing: bool) -> 
         return Failed(error=again)
     except (Ignore, Retry, Reject) as control:
         return Left(signal=control)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (whatever the task raises is its outcome)
         return Failed(error=error)
     if attempt.left_at is not None:
         return Failed(error=SuspensionSwallowed(attempt.left_at))
@@ -135,7 +137,7 @@ def _settle(task: Any, request: Any, claimed: Claimed, attempt: Attempt, outcome
         case Left(signal=Retry() as signal):
             _retry(attempt, signal.exc, attempt.pending_retry)
             raise signal
-        case Left(signal=Reject(requeue=True) as signal):
+        case Left(signal=Reject() as signal) if signal.requeue:  # type: ignore[attr-defined]
             runs.release(attempt.run_id, lease=attempt.lease)
             raise signal
         case Left(signal=Reject() as signal):
@@ -202,7 +204,7 @@ def _fail(task: Any, request: Any, claimed: Claimed, attempt: Attempt, error: Ba
     delay = policy.delay(attempt.number) if policy is not None and policy.wants(error) else None
     if delay is not None:
         _retry_later(attempt, error, delay)
-        raise Retry(exc=error, when=delay.total_seconds()) from error
+        raise Retry(exc=cast(Exception, error), when=cast(Any, delay.total_seconds())) from error
     status = Status.TIMED_OUT if isinstance(error, MaxDurationExceeded) else Status.FAILED
     _finish_failed(attempt, error, status)
     raise error
@@ -288,5 +290,5 @@ def _store_state(task: Any, request: Any, state: str, meta: object) -> None:
         return
     try:
         task.backend.store_result(request.id, meta, state, request=request)
-    except (EncodeError, *dispatch.UNREACHABLE) as error:
+    except _NOT_STORED as error:
         log.warning("Celery's result backend was not told that %s is %s: %s", request.id, state, error)

@@ -43,7 +43,7 @@ class TaskOptions:
 
     retry: RetryPolicy | None = None
     """None: what the task's Celery options say, or our default where they say nothing."""
-    defaults: TriggerOptions = field(default_factory=lambda: TriggerOptions())
+    defaults: TriggerOptions = field(default_factory=TriggerOptions)
 
 
 def policy(task: Task[Any, Any], retry: RetryPolicy | None, *, max_attempts: int | None) -> RetryPolicy | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from billiard.einfo import ExceptionWithTraceback
+from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]
 from billiard.exceptions import Terminated, WorkerLostError
 from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.imports import instantiate, symbol_by_name
@@ -28,12 +28,19 @@ Handler = Callable[..., Any]
 class DurableRequest(Request):
     """Celery's request, which also tells the ticker what became of the run."""
 
+    # Celery's own; its type stubs do not know them.
+    _content_type: str | None
+    _content_encoding: str | None
+    _request_dict: dict[str, Any]
+    _already_revoked: bool
+    _already_cancelled: bool
+
     def __init_subclass__(cls, **options: Any) -> None:
         # Celery derives a class per task whose `on_success` replaces this one without calling it.
         super().__init_subclass__(**options)
         inner = cls.__dict__.get("on_success")
         if inner is not None and cls.__name__ == "Request":
-            cls.on_success = _then_delivered(inner)
+            cls.on_success = _then_delivered(inner)  # type: ignore[method-assign]
 
     def __init__(self, message: Any, **options: Any) -> None:
         super().__init__(message, **options)

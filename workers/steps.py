@@ -18,10 +18,6 @@ R = TypeVar("R")
 
 
 @overload
-def step(fn: Callable[[], R], /) -> R: ...  # type: ignore[overload-overlap]
-
-
-@overload
 def step(fn: Callable[P, R], /) -> Callable[P, R]: ...
 
 
@@ -45,7 +41,8 @@ def step(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     JSON with dataclasses, datetimes, UUIDs, Decimals, bytes or pydantic models: else `TypeError`.
 
     As a decorator (`@step`) it makes every call of the function a step. `step(fn)` alone is a call
-    within a run, if `fn` needs no arguments, and a decoration elsewhere.
+    within a run, if `fn` needs no arguments, and a decoration elsewhere; type checkers see a decoration,
+    so give a call without arguments its `key`.
     """
     if not args and not kwargs and not (context.inside() and _needs_nothing(fn)):
         return decorate(fn)
@@ -82,7 +79,11 @@ def decorate(fn: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(fn)
     def stepped(*args: P.args, **kwargs: P.kwargs) -> R:
-        return call(fn, *args, **kwargs)
+        attempt = context.current_or_none(f"step {getattr(fn, '__name__', fn)}")
+        if attempt is None:
+            return fn(*args, **kwargs)
+        result: R = attempt.step(fn, args, kwargs)
+        return result
 
     return stepped
 

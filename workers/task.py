@@ -100,7 +100,7 @@ def _convert_later(task: Any, own: TaskOptions) -> Any:
     if not isinstance(task, Proxy):
         convert(task, own)
         return task
-    for app in list(_state._get_active_apps()):
+    for app in list(_state._get_active_apps()):  # type: ignore[attr-defined]
         if app.finalized:
             _convert_in(app, task, own)
     _state.connect_on_app_finalize(
@@ -123,11 +123,11 @@ class _as_current:
         self.app = app
 
     def __enter__(self) -> None:
-        self.before = getattr(_state._tls, "current_app", None)
-        _state._tls.current_app = self.app
+        self.before = getattr(_state._tls, "current_app", None)  # type: ignore[attr-defined]
+        _state._tls.current_app = self.app  # type: ignore[attr-defined]
 
     def __exit__(self, *_: object) -> None:
-        _state._tls.current_app = self.before
+        _state._tls.current_app = self.before  # type: ignore[attr-defined]
 
 
 def convert(task: Task[Any, Any], own: TaskOptions) -> None:
@@ -141,7 +141,7 @@ def convert(task: Task[Any, Any], own: TaskOptions) -> None:
             "Request": combined_request(cls.Request),
             "Strategy": staticmethod(strategy(cls.Strategy)),
         }
-        task.__class__ = type(cls.__name__, (DurableTask, cls), namespace)
+        task.__class__ = type(str(cls.__name__), (DurableTask, cls), namespace)
     task.durable = own  # type: ignore[attr-defined]
-    task.__trace__ = None  # type: ignore[attr-defined]
+    task.__trace__ = None
     task.on_bound(task.app)

@@ -48,11 +48,12 @@ class Ticker:
         """Tick until the worker is gone, then give its runs away."""
         signal.signal(signal.SIGTERM, lambda *_: setattr(self, "ended", True))
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        print("ready" if self._safely(self._beat) else "no database", flush=True)
+        sys.stdout.write("ready\n" if self._safely(self._beat) else "no database\n")
+        sys.stdout.flush()
         while not self.ended and os.getppid() == self.parent:
             busy = self._safely(self.tick)
             if not busy:
-                self._safely(self._sleep) or time.sleep(0.05)
+                self._safely(self._sleep)
         self._safely(self._leave)
 
     def _safely(self, action: Callable[[], Any]) -> Any:

@@ -73,7 +73,8 @@ def _positive(pause: timedelta, what: str) -> timedelta:
 
 def until(moment: datetime, *, key: str | None = None, reject_past: bool = False) -> None:
     """Wait until `moment`, an aware datetime; one in the past resolves at once, or raises with `reject_past`."""
-    from triggerapp.engine.waits import Opening, WaitKind  # noqa: PLC0415  (needs Django, which importing us must not)
+    from triggerapp.engine.waits import Opening  # noqa: PLC0415  (needs Django, which importing us must not)
+    from triggerapp.models import WaitKind  # noqa: PLC0415
 
     if not isinstance(moment, datetime):
         raise TypeError(f"wait.until: {moment!r} is not a datetime")
@@ -99,7 +100,8 @@ def for_event(
     Events sent up to `lookback` before the wait count too (default: the `EVENT_LOOKBACK` setting; 0: none).
     """
     from triggerapp.engine import filters  # noqa: PLC0415  (needs Django)
-    from triggerapp.engine.waits import Opening, WaitKind  # noqa: PLC0415
+    from triggerapp.engine.waits import Opening  # noqa: PLC0415
+    from triggerapp.models import WaitKind  # noqa: PLC0415
 
     attempt = context.current("wait.for_event")
     codec.dumps(filter or {}, what="the filter", limit=64 * 1024)

@@ -23,7 +23,6 @@ from kombu.exceptions import OperationalError
 from kombu.utils import json as kombu_json
 from redis.exceptions import RedisError
 
-from triggerapp.engine import sql
 from triggerapp.failpoints import point
 
 log = logging.getLogger(__name__)
@@ -108,6 +107,16 @@ class _Recorder:
         except UNREACHABLE as error:
             log.warning("the result backend did not answer (%s); the run is accepted all the same", error)
 
+    def taken(self) -> Message | None:
+        """What was recorded so far."""
+        return self.message
+
+    def required(self) -> Message:
+        """What was recorded; by now something must have been."""
+        if self.message is None:
+            raise RuntimeError("Celery built no message")
+        return self.message
+
     def publish(self, body: object, **options: Any) -> None:
         if self.message is not None:  # Celery's own `task-sent` event follows the message
             with self.app.producer_or_acquire() as producer, self._reraise_as_library_errors():
@@ -134,11 +143,10 @@ def capture(app: Celery, send: Callable[..., T]) -> tuple[Message, T]:
     """
     recorder = _Recorder(app)
     result = send(producer=recorder)
-    if recorder.message is None:  # see `_reraise_as_library_errors`: once more, without the subscription
+    if recorder.taken() is None:  # see `_reraise_as_library_errors`: once more, without the subscription
         result = send(producer=recorder, ignore_result=True)
-        assert recorder.message is not None
-        recorder.message.headers["ignore_result"] = False
-    return recorder.message, result
+        recorder.required().headers["ignore_result"] = False
+    return recorder.required(), result
 
 
 def after_commit(found: Iterable[Mapping[str, Any]]) -> None:
@@ -212,19 +220,23 @@ def serializer_of(message: Message) -> str:
 
 def serializer_named(content_type: str) -> str:
     """The name of the serializer of a content type."""
-    return str(serialization.registry.type_to_name[content_type])
+    return str(serialization.registry.type_to_name[content_type])  # type: ignore[attr-defined]
 
 
 def depth(routing_key: str) -> int | None:
     """How many messages lie in a broker queue; None if the broker does not say."""
     try:
         with app_or_default().connection_for_read() as connection:
-            return int(connection.default_channel.queue_declare(routing_key, passive=True).message_count)
-    except (*UNREACHABLE, ValueError):
+            return int(_channel(connection).queue_declare(routing_key, passive=True).message_count)
+    except UNREACHABLE:
         return None
-    except Exception as error:  # each transport has its own "no such queue"
+    except Exception as error:  # noqa: BLE001  (each transport has its own "no such queue")
         log.debug("no depth of %s: %s", routing_key, error)
         return None
+
+
+def _channel(connection: Any) -> Any:
+    return connection.default_channel
 
 
 def announce_canceled(task_id: str, message: Message, *, terminate: bool = False) -> None:

@@ -156,7 +156,8 @@ def expire(limit: int = 500) -> int:
     moved = move_sql(Status.EXPIRED, "finished_at = now()", where, returning="*")
     ended = sql.rows(
         f"WITH moved AS ({moved}), told AS ({wakes.TELL_PARENT.format(ended='moved')}) "
-        "SELECT moved.id, (SELECT id FROM told WHERE told.id = moved.parent_wait AND status <> 'pending') AS wake FROM moved",
+        "SELECT moved.id, (SELECT id FROM told WHERE told.id = moved.parent_wait AND status <> 'pending') AS wake "
+        "FROM moved",
         [limit],
     )
     wakes.wake_after_commit([row["wake"] for row in ended if row["wake"] is not None])

@@ -83,8 +83,10 @@ _CLAIM = f"""
 WITH claimed AS ({
     move_sql(
         Status.RUNNING,
-        "lease = lease + 1, worker = %s, claimed_at = now(), started_at = COALESCE(started_at, now()), waiting_on = NULL",
-        "id = %s AND lease = %s AND status = 'queued' AND (started_at IS NOT NULL OR expires_at IS NULL OR expires_at > now())",
+        "lease = lease + 1, worker = %s, claimed_at = now(), started_at = COALESCE(started_at, now()), "
+        "waiting_on = NULL",
+        "id = %s AND lease = %s AND status = 'queued' AND "
+        "(started_at IS NOT NULL OR expires_at IS NULL OR expires_at > now())",
         returning="*",
     )
 }), opened AS (
@@ -186,7 +188,7 @@ def begin_rollback(run_id: UUID, *, lease: int, error: Json) -> None:
 
 _RETRY_MOVE = move_sql(
     Status.PENDING,
-    f"due_at = now() + %s, attempt = attempt + 1, computed = interval '0', message = COALESCE(%s, message), "
+    "due_at = now() + %s, attempt = attempt + 1, computed = interval '0', message = COALESCE(%s, message), "
     "payload = COALESCE(%s, payload), sends = 0, error = NULL",
     _HELD,
     returning="id, attempt - 1 AS attempt",

@@ -20,7 +20,7 @@ class Lock(NamedTuple):
     name: str
 
 
-def rows(statement: str, params: Sequence[object] = ()) -> list[Row]:
+def rows(statement: str, params: Sequence[Any] = ()) -> list[Row]:
     """Run `statement` and return its rows by column name."""
     with connection.cursor() as cursor:
         cursor.execute(statement, params)
@@ -28,13 +28,13 @@ def rows(statement: str, params: Sequence[object] = ()) -> list[Row]:
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def row(statement: str, params: Sequence[object] = ()) -> Row | None:
+def row(statement: str, params: Sequence[Any] = ()) -> Row | None:
     """The first row, or None."""
     found = rows(statement, params)
     return found[0] if found else None
 
 
-def run(statement: str, params: Sequence[object] = ()) -> int:
+def run(statement: str, params: Sequence[Any] = ()) -> int:
     """Run `statement`; how many rows it changed."""
     with connection.cursor() as cursor:
         cursor.execute(statement, params)

@@ -38,7 +38,7 @@ def record(
 
 def _recorded_by(run_id: UUID, key: str) -> int | None:
     row = sql.row("SELECT lease FROM triggerapp_step WHERE run_id = %s AND key = %s AND NOT superseded", [run_id, key])
-    return row and row["lease"]
+    return None if row is None else int(row["lease"])
 
 
 def mark_undone(run_id: UUID, key: str, *, lease: int) -> None:

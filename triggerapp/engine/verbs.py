@@ -45,7 +45,8 @@ def cancel(run_id: UUID, *, actor: str = "") -> bool:
 
 def _cancel_waits(run_id: UUID) -> None:
     sql.run(
-        "UPDATE triggerapp_wait SET status = %s, resolved_at = now(), woken = true WHERE run_id = %s AND status = 'pending'",
+        "UPDATE triggerapp_wait SET status = %s, resolved_at = now(), woken = true "
+        "WHERE run_id = %s AND status = 'pending'",
         [WaitStatus.CANCELED.value, run_id],
     )
 
@@ -119,7 +120,7 @@ def replay(run_id: UUID, *, actor: str = "", message: Message | None = None) -> 
     request = triggers.Trigger(
         task=run.task,
         run_id=fresh,
-        message=_as_new(message or Message.load(run.message, run.payload), fresh),
+        message=_as_new(message or Message.load(run.message, bytes(run.payload)), fresh),
         queue=run.queue.name,
         replay_of=run.id,
         max_duration=run.max_duration,

@@ -71,7 +71,8 @@ _SUSPEND = move_sql(
 _DEADLINE = "COALESCE(%s::timestamptz, now() + %s::interval)"
 _OPEN = f"""
 WITH run AS ({_SUSPEND})
-INSERT INTO triggerapp_wait (id, run_id, environment_id, key, kind, name, filter, signatures, expires_at, remaining, value)
+INSERT INTO triggerapp_wait
+  (id, run_id, environment_id, key, kind, name, filter, signatures, expires_at, remaining, value)
 SELECT %s, id, environment_id, %s, %s, %s, %s::jsonb, %s::bigint[], {_DEADLINE}, %s, %s FROM run
 """
 
@@ -91,11 +92,13 @@ def _open(
 ) -> Suspended:
     wait = opening.wait
     at, after = _split(opening.deadline)
+    wanted = None if opening.filter is None else json.dumps(opening.filter)
+    ids = json.dumps([str(child) for child in children]) if children else None
     # fmt: off
     params = [
         wait, run_id, lease,
-        wait, opening.key, opening.kind.value, opening.name, None if opening.filter is None else json.dumps(opening.filter),
-        signatures, at, after, len(children) or None, json.dumps([str(child) for child in children]) if children else None,
+        wait, opening.key, opening.kind.value, opening.name, wanted,
+        signatures, at, after, len(children) or None, ids,
     ]
     # fmt: on
     if not sql.run(_OPEN, params):
@@ -137,8 +140,9 @@ def _environment(run_id: UUID, lease: int) -> int:
 def _record_resolved(run_id: UUID, opening: Opening, lease: int, *, event: sql.Row) -> Resolution:
     wait, value = opening.wait, events.as_value(event)
     sql.run(
-        "INSERT INTO triggerapp_wait (id, run_id, environment_id, key, kind, name, filter, status, value, event, woken, "
-        "resolved_at) SELECT %s, id, environment_id, %s, 'event', %s, %s::jsonb, 'resolved', %s, %s, true, now() "
+        "INSERT INTO triggerapp_wait "
+        "(id, run_id, environment_id, key, kind, name, filter, status, value, event, woken, resolved_at) "
+        "SELECT %s, id, environment_id, %s, 'event', %s, %s::jsonb, 'resolved', %s, %s, true, now() "
         "FROM triggerapp_run WHERE id = %s AND lease = %s",
         [wait, opening.key, opening.name, json.dumps(opening.filter), value, event["id"], run_id, lease],
     )
@@ -241,22 +245,23 @@ def create_token(
     """A token's wait, not waited on by anyone yet; the same key gives the same token: `(id, cached)`."""
     if idempotency_digest:
         sql.run(
-            "UPDATE triggerapp_wait SET idempotency_digest = NULL WHERE environment_id = %s AND idempotency_digest = %s "
-            "AND idempotency_expires_at < now()",
+            "UPDATE triggerapp_wait SET idempotency_digest = NULL WHERE environment_id = %s "
+            "AND idempotency_digest = %s AND idempotency_expires_at < now()",
             [environment, idempotency_digest],
         )
     # fmt: off
     row = sql.row(
         "INSERT INTO triggerapp_wait (id, run_id, environment_id, key, kind, expires_at, tags, idempotency_digest, "
-        f"idempotency_expires_at) VALUES (%s, %s, %s, %s, 'token', {_DEADLINE}, %s::varchar[], %s, now() + %s::interval) "
-        "ON CONFLICT DO NOTHING RETURNING id",
+        f"idempotency_expires_at) VALUES (%s, %s, %s, %s, 'token', {_DEADLINE}, %s::varchar[], %s, "
+        "now() + %s::interval) ON CONFLICT DO NOTHING RETURNING id",
         [new_id(), run_id, environment, key, *_split(deadline), list(tags), idempotency_digest, idempotency_ttl],
     )
     # fmt: on
     if row is not None:
         return row["id"], False
     existing = sql.row(
-        "SELECT id FROM triggerapp_wait WHERE (run_id = %s AND key = %s) OR (environment_id = %s AND idempotency_digest = %s)",
+        "SELECT id FROM triggerapp_wait WHERE (run_id = %s AND key = %s) "
+        "OR (environment_id = %s AND idempotency_digest = %s)",
         [run_id, key, environment, idempotency_digest],
     )
     if existing is None:

@@ -52,7 +52,8 @@ def wake_after_commit(found: Sequence[UUID]) -> None:
 
 _READY = """
   SELECT r.id, w.id AS wait FROM triggerapp_wait w JOIN triggerapp_run r ON r.waiting_on = w.id
-  WHERE w.status <> 'pending' AND NOT w.woken AND r.status = 'waiting' AND NOT r.is_eager AND {which} LIMIT %s FOR UPDATE OF r SKIP LOCKED
+  WHERE w.status <> 'pending' AND NOT w.woken AND r.status = 'waiting' AND NOT r.is_eager AND {which}
+  LIMIT %s FOR UPDATE OF r SKIP LOCKED
 """
 _MOVE_READY = {
     status: f"""

@@ -154,7 +154,7 @@ class Run(models.Model):
 
         `lease=None` is for verbs that act on a run from outside (cancel, retry): there the table of moves alone judges.
         """
-        columns = [self._meta.get_field(name) for name in fields]
+        columns = [field for field in self._meta.concrete_fields if field.name in fields]
         values = [f.get_db_prep_save(fields[f.name], connection) for f in columns]
         assign = ", ".join(f"{field.column} = %s" for field in columns)
         where = "id = %s" if lease is None else "id = %s AND lease = %s"

