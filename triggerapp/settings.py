@@ -72,6 +72,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "triggerapp",
+    "workers.apps.StandaloneConfig",
 ]
 
 MIDDLEWARE = [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
@@ -51,6 +52,22 @@ def url(token: UUID) -> str:
 def is_secret(token: UUID, candidate: str) -> bool:
     """Whether `candidate` is the token's secret, in constant time."""
     return hmac.compare_digest(secret(token), candidate)
+
+
+def value_of(body: bytes) -> str:
+    """A body from outside as JSON text that can be stored. Raises `ValueError`; tags of our own are taken as data."""
+    value = json.loads(body, parse_constant=_refuse_constant)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    if "\\u0000" in text or "\0" in text:
+        raise ValueError("it contains a NUL character")
+    text.encode()  # a lone surrogate cannot be stored
+    if '"$type"' in text:
+        raise ValueError('the key "$type" is reserved')
+    return text
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def complete(token: UUID, value: str, *, by: str = "") -> bool:

@@ -1,0 +1,49 @@
+"""The doctor finds what would lose runs, and says what to do."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from uuid import uuid4
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from triggerapp import doctor
+from triggerapp.engine import workers
+from workers.celery import app
+
+pytestmark = pytest.mark.django_db
+
+
+def found(about: str) -> doctor.Finding:
+    return next(finding for finding in doctor.examine() if finding.about == about)
+
+
+def test_a_project_without_workers_is_warned():
+    assert found("workers").level == "warning"
+
+
+def test_a_worker_with_a_heartbeat_is_counted():
+    workers.beat(uuid4(), hostname="here", pid=1)
+    assert found("workers").level == "ok"
+
+
+def test_a_broker_that_is_down_is_an_error_with_a_remedy_and_an_exit_status(monkeypatch):
+    monkeypatch.setattr(app.conf, "broker_read_url", "redis://127.0.0.1:1/0")
+    finding = found("broker")
+    assert finding.level == "error"
+    assert "start it" in finding.remedy
+    with pytest.raises(CommandError):
+        call_command("doctor", stdout=StringIO())
+
+
+def test_an_evicting_redis_is_an_error(monkeypatch):
+    monkeypatch.setattr(doctor, "_eviction", lambda url: "allkeys-lru")
+    assert found("redis").level == "error"
+
+
+def test_the_findings_are_json_for_machines():
+    out = StringIO()
+    call_command("doctor", "--json", stdout=out)
+    assert {"level", "about", "says", "remedy"} == set(json.loads(out.getvalue())[0])

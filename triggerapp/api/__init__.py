@@ -1,0 +1,1 @@
+"""HTTP: each view authenticates, calls one verb of the engine, and answers JSON."""

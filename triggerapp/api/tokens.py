@@ -1,0 +1,41 @@
+"""Completing a token by its callback URL.
+
+The URL is the permission: its secret is checked before anything else, and a wrong one is a 404 like
+an unknown token. The body is the value, JSON.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.db import OperationalError
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST
+
+from triggerapp import conf
+from triggerapp.engine import tokens
+
+
+@csrf_exempt
+@require_POST
+def callback(request: HttpRequest, token: UUID, secret: str) -> JsonResponse:
+    """Complete the token with the request's JSON body; repeating it changes nothing."""
+    if not tokens.is_secret(token, secret):
+        return _refuse(404, "not_found", "there is no such token")
+    limit = conf.get().MAX_VALUE_BYTES
+    if int(request.headers.get("Content-Length") or 0) > limit:
+        return _refuse(413, "payload_too_large", f"the body may have {limit:,} bytes")
+    try:
+        value = tokens.value_of(request.body or b"null")
+    except (ValueError, RecursionError) as error:
+        return _refuse(400, "bad_json", f"the body is not JSON that can be stored: {error}")
+    try:
+        completed = tokens.complete(token, value, by=f"callback {request.META.get('REMOTE_ADDR', '')}")
+    except OperationalError:
+        return _refuse(503, "database_unavailable", "nothing was stored; call again")
+    return JsonResponse({"success": True, "already_resolved": not completed})
+
+
+def _refuse(status: int, code: str, message: str) -> JsonResponse:
+    return JsonResponse({"error": message, "code": code}, status=status)

@@ -1,0 +1,162 @@
+"""What only running servers can tell: whether runs would be lost or left lying, and what to do.
+
+Each finding has a level, a sentence, and a remedy. `manage.py doctor` prints them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+
+from celery.app import app_or_default
+from django.core import checks
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+from kombu.exceptions import OperationalError as BrokerDown
+from redis import Redis
+from redis.exceptions import RedisError
+
+from triggerapp import clock, conf
+from triggerapp.models import Worker
+
+SKEW = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing looked at: `ok`, `warning` or `error`."""
+
+    level: str
+    about: str
+    says: str
+    remedy: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """For `--json`."""
+        return asdict(self)
+
+
+def examine() -> list[Finding]:
+    """Look at everything; a server that is down is a finding, not an exception."""
+    database = list(_database())
+    if database[0].level == "error":
+        return [*database, *_broker(), *_settings()]
+    return [*database, *_migrations(), *_clock(), *_broker(), *_workers(), *_settings()]
+
+
+def _database() -> Iterator[Finding]:
+    try:
+        connection.ensure_connection()
+    except Exception as error:  # noqa: BLE001  (a wrong engine fails in its own ways)
+        yield Finding(
+            level="error",
+            about="database",
+            says=f"does not answer: {error}",
+            remedy="run `manage.py services start`, or set DATABASE_URL",
+        )
+        return
+    version = getattr(connection, "pg_version", 0)
+    if version < 140000:
+        yield Finding(
+            level="error", about="database", says=f"is version {version}", remedy="use PostgreSQL 14 or newer"
+        )
+    yield from _fsync()
+
+
+def _fsync() -> Iterator[Finding]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('fsync')")
+        (fsync,) = cursor.fetchone()
+    if fsync != "on":
+        yield Finding(level="error", about="database", says="fsync is off: a crash loses runs", remedy="set fsync = on")
+    else:
+        yield Finding(level="ok", about="database", says="answers, fsync is on")
+
+
+def _migrations() -> Iterator[Finding]:
+    executor = MigrationExecutor(connection)
+    missing = executor.migration_plan(executor.loader.graph.leaf_nodes("triggerapp"))
+    if missing:
+        yield Finding(
+            level="error", about="migrations", says=f"{len(missing)} not applied", remedy="run `manage.py migrate`"
+        )
+    else:
+        yield Finding(level="ok", about="migrations", says="applied")
+
+
+def _clock() -> Iterator[Finding]:
+    skew = abs(clock.now() - datetime.now(UTC))
+    if skew > SKEW:
+        yield Finding(
+            level="warning",
+            about="clock",
+            says=f"this host is {skew.total_seconds():.0f} s off the database's clock: shown times mislead",
+            remedy="synchronise the clocks; leases and deadlines go by the database's alone",
+        )
+    else:
+        yield Finding(level="ok", about="clock", says="agrees with the database's")
+
+
+def _broker() -> Iterator[Finding]:
+    app = app_or_default()
+    try:
+        with app.connection_for_read() as broker:
+            broker.ensure_connection(max_retries=1, timeout=3)
+            scheme = broker.transport.driver_type
+    except (OSError, BrokerDown, RedisError) as error:
+        yield Finding(
+            level="error",
+            about="broker",
+            says=f"does not answer: {error}",
+            remedy="start it; runs are accepted meanwhile and sent when it is back",
+        )
+        return
+    yield Finding(level="ok", about="broker", says=f"{scheme} answers")
+    if scheme == "redis":
+        yield from _redis(str(app.conf.broker_url))
+
+
+def _redis(url: str) -> Iterator[Finding]:
+    policy = _eviction(url)
+    if policy not in (None, "noeviction"):
+        yield Finding(
+            level="error",
+            about="redis",
+            says=f"maxmemory-policy is {policy}: messages, results and chords may be thrown away",
+            remedy="set maxmemory-policy noeviction",
+        )
+
+
+def _eviction(url: str) -> str | None:
+    """The policy; None where the server does not say (a managed Redis may forbid CONFIG)."""
+    try:
+        with Redis.from_url(url.replace("redis+socket://", "unix://")) as client:
+            limits = client.config_get("maxmemory*")
+    except (OSError, RedisError, ValueError):
+        return None
+    return str(limits.get("maxmemory-policy")) if int(limits.get("maxmemory", 0)) else None
+
+
+def _workers() -> Iterator[Finding]:
+    alive = Worker.objects.filter(expires_at__gt=clock.now()).count()
+    if alive:
+        yield Finding(level="ok", about="workers", says=f"{alive} with a heartbeat younger than {conf.get().LEASE}")
+    else:
+        yield Finding(
+            level="warning",
+            about="workers",
+            says="none has a heartbeat: runs are accepted, nothing runs them and no timer fires",
+            remedy="start one: `celery -A yourproject worker`",
+        )
+
+
+def _settings() -> Iterator[Finding]:
+    levels: dict[bool, str] = {True: "error", False: "warning"}
+    for message in checks.run_checks(tags=["triggerapp"]):
+        yield Finding(
+            level=levels[message.is_serious()],
+            about=str(message.id),
+            says=str(message.msg),
+            remedy=str(message.hint or ""),
+        )
