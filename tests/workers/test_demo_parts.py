@@ -325,6 +325,8 @@ def test_on_a_terminal_the_table_holds_every_purchase() -> None:
 def test_ledger_and_faults_are_printed_as_they_are() -> None:
     output = io.StringIO()
     console = Console(file=output, width=160)
-    console.print(display.ledger_table([Entry(who="tkt", what="reserved", key="[run]#1", by="worker 1", at=5.0)]))
+    console.print(
+        display.ledger_table([Entry(who="tkt", what="reserved", key="12345678:[step]#1", by="worker 1", at=5.0)])
+    )
     console.print(display.verdict_table([Finding(question="well?", faults=("not ['a']",))]))
-    assert "[run]#1" in output.getvalue() and "not ['a']" in output.getvalue()
+    assert "…345678:[step]#1" in output.getvalue() and "not ['a']" in output.getvalue()

@@ -26,7 +26,7 @@ def perfect() -> Observed:
         charges=[charge_of(purchase) for purchase in charged],
         refunds=[charge_of(UNREACHABLE).id],
         mails=[purchase.ticket for purchase in PURCHASES if purchase.result],
-        kills=1,
+        killed_while_paying=True,
         left_behind=(),
     )
 
@@ -63,7 +63,7 @@ SPOILED: dict[str, Callable[[Observed], Observed]] = {
     "refunded {'cart_6': 2}": lambda seen: replace(seen, refunds=[*seen.refunds, *seen.refunds]),
     "tkt_1: 2 e-mails, not 1": lambda seen: replace(seen, mails=[*seen.mails, HAPPY.ticket]),
     "tkt_4: 1 e-mails, not 0": lambda seen: replace(seen, mails=[*seen.mails, DECLINED.ticket]),
-    "0 were": lambda seen: replace(seen, kills=0),
+    "this demo shows nothing": lambda seen: replace(seen, killed_while_paying=False),
     "4711 celery": lambda seen: replace(seen, left_behind=("4711 celery",)),
 }
 

@@ -102,10 +102,10 @@ def open_display(console: Console) -> Iterator[Display]:
 def ledger_table(entries: Sequence[Entry]) -> Table:
     """The ledger, in the order written."""
     table = Table(title="The ledger of side effects", box=box.SIMPLE_HEAD, title_justify="left")
-    for heading in ("after", "who", "what", "done by", "idempotency key"):
+    for heading in ("after", "who", "what", "by", "idempotency key"):
         table.add_column(heading, no_wrap=True)
     for entry in entries:
-        table.add_row(f"{entry.at - entries[0].at:.1f} s", entry.who, entry.what, entry.by, escape(entry.key))
+        table.add_row(f"{entry.at - entries[0].at:.1f} s", entry.who, entry.what, entry.by, escape(_short(entry.key)))
     return table
 
 
@@ -117,6 +117,12 @@ def verdict_table(findings: Sequence[Finding]) -> Table:
         for fault in finding.faults:
             table.add_row("", f"[red]{escape(fault)}[/]")
     return table
+
+
+def _short(key: str) -> str:
+    """A key without the beginning of its run's id, which says when the run began and little else."""
+    run, _, step = key.partition(":")
+    return f"…{run[-6:]}:{step}"
 
 
 def _purchases(rows: Sequence[Row]) -> Table:

@@ -51,7 +51,7 @@ class MailServer:
         message = message_from_bytes(content, policy=policy.default)
         with self._lock:
             self._messages.append(message)
-            self._ledger.append(str(message[TICKET]), "e-mailed", key=str(message[KEY]), by="mail server")
+            self._ledger.append(str(message[TICKET]), "e-mailed", key=str(message[KEY]), by="mail")
 
 
 class _Smtp(socketserver.ThreadingTCPServer):

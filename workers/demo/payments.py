@@ -112,13 +112,13 @@ class PaymentServer:
             if charge is None:
                 return Answer(404, {"error": f"no charge {charge_id}"})
             if key not in self._refunds:
-                self._ledger.append(charge.ticket, "refunded", key=key, by="payment server")
+                self._ledger.append(charge.ticket, "refunded", key=key, by="payments")
                 self._refunds[key] = charge_id
             return Answer(201, {"id": f"re_{charge_id.removeprefix('ch_')}"})
 
     def _take(self, cart: str, ticket: str, key: str) -> Charge:
         charge = Charge(id=f"ch_{uuid.uuid4().hex[:8]}", cart=cart, ticket=ticket, key=key)
-        self._ledger.append(ticket, "charged", key=key, by="payment server")
+        self._ledger.append(ticket, "charged", key=key, by="payments")
         self._charges[key] = charge
         return charge
 

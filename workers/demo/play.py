@@ -41,6 +41,8 @@ class Stage:
     """Every worker started, in order; the last is the one that should be alive."""
     handles: dict[str, RunHandle[str]] = field(default_factory=dict)
     """The runs, by ticket."""
+    statuses: dict[str, str] = field(default_factory=dict)
+    """The runs' statuses when last looked at, by ticket."""
     kills: int = 0
 
 
@@ -52,9 +54,11 @@ def perform(stage: Stage) -> Observed:
         _kill_worker(stage)
         _check_out(stage, PATIENT)
         _start_worker(stage, stack)
+        stage.display.say(f"It may take {KILLED.ticket} over when the dead worker's lease has run out.")
         _until(stage, lambda: _statuses(stage, PURCHASES) <= SETTLED, "every purchase to end")
         seen = observe(stage)
-        stage.display.say("Every purchase has ended; closing the shop.")
+        asked = stage.payments.requests(KILLED.cart)
+        stage.display.say(f"Every purchase has ended. For {KILLED.ticket} the card was asked {asked} times.")
     return seen
 
 
@@ -79,7 +83,9 @@ def _sell_until_one_is_paying(stage: Stage) -> None:
 
 def _kill_worker(stage: Stage) -> None:
     worker = stage.workers[-1]
-    stage.display.say(f"{KILLED.ticket} has paid and has no answer yet: kill -9 of {worker.name} (pid {worker.pid}).")
+    stage.display.say(
+        f"{KILLED.ticket} has paid, its answer is on the way: kill -9 of {worker.name} (pid {worker.pid})."
+    )
     worker.kill9()
     stage.kills += 1
     stage.payments.answer()
@@ -94,7 +100,7 @@ def _check_out(stage: Stage, purchase: Purchase) -> None:
         "email": purchase.email,
     }
     events.send(EVENT, cart)
-    stage.display.say(f"{purchase.user} checks out {purchase.cart}: {purchase.plot}.")
+    stage.display.say(f"{purchase.user} checks out ({purchase.plot}).")
 
 
 def _start_worker(stage: Stage, stack: ExitStack) -> None:
@@ -107,8 +113,7 @@ def _until(stage: Stage, done: Callable[[], bool], what: str) -> None:
     """Show the purchases until `done`; fail if the worker leaves before."""
     worker = stage.workers[-1]
     while True:
-        for handle in stage.handles.values():
-            handle.refresh()
+        stage.statuses = {ticket: handle.status for ticket, handle in stage.handles.items()}
         stage.display.show(_rows(stage))
         if done():
             return
@@ -122,19 +127,15 @@ def _rows(stage: Stage) -> list[Row]:
     return [
         Row(
             purchase=purchase,
-            status=_status(stage, purchase),
+            status=stage.statuses[purchase.ticket],
             done=tuple(entry.what for entry in entries if entry.who == purchase.ticket),
         )
         for purchase in PURCHASES
     ]
 
 
-def _status(stage: Stage, purchase: Purchase) -> str:
-    return str(stage.handles[purchase.ticket].status)
-
-
 def _statuses(stage: Stage, purchases: Iterable[Purchase]) -> set[str]:
-    return {_status(stage, purchase) for purchase in purchases}
+    return {stage.statuses[purchase.ticket] for purchase in purchases}
 
 
 def _has_paid(stage: Stage, purchase: Purchase) -> bool:
@@ -149,11 +150,11 @@ def observe(stage: Stage) -> Observed:
         charges=stage.payments.charges,
         refunds=stage.payments.refunds,
         mails=[str(message[TICKET]) for message in stage.mail.messages],
-        kills=stage.kills,
+        killed_while_paying=stage.kills == 1 and stage.payments.requests(KILLED.cart) > 1,
     )
 
 
 def _outcome(stage: Stage, purchase: Purchase) -> Outcome:
-    status = _status(stage, purchase)
+    status = stage.statuses[purchase.ticket]
     result = stage.handles[purchase.ticket].get(timeout=10) if status == "COMPLETED" else None
     return Outcome(status=status, result=result)

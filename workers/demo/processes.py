@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, Self
@@ -64,13 +65,14 @@ class Worker:
         return self._running.poll() is None
 
     def kill9(self) -> None:
-        """Kill the worker and all it started, at once, as a power cut would."""
+        """Kill the worker and all it started at once, as a power cut would."""
         family = owned(self.name)
+        for one in sorted(family, key=lambda one: one.pid == self.pid):  # none is left to tell the database
+            strike(one)
         if self.alive:
-            os.killpg(self.pid, signal.SIGKILL)
-        for one in family:
-            kill(one)  # whoever left the process group
+            os.killpg(self.pid, signal.SIGKILL)  # a child forked meanwhile
         self._running.wait()
+        process.until(lambda: not any(one.alive() for one in family), within=PATIENCE)
 
     def tail(self, lines: int = 40) -> str:
         """The end of its log."""
@@ -97,13 +99,15 @@ def left_behind(patience: float = 3.0) -> list[str]:
     process.until(lambda: not owned(), within=patience)
     remaining = {one: _command(one.pid) for one in owned()}
     for one in remaining:
-        kill(one)
+        strike(one)
     return [f"{one.pid} {command}" for one, command in remaining.items()]
 
 
-def kill(one: Identity) -> None:
-    """SIGKILL to this very process, and wait until it is gone."""
-    process.end(one, with_signal=signal.SIGKILL, within=PATIENCE)
+def strike(one: Identity) -> None:
+    """SIGKILL to this very process."""
+    if one.alive():
+        with suppress(ProcessLookupError):
+            os.kill(one.pid, signal.SIGKILL)
 
 
 def _command(pid: int) -> str:

@@ -27,7 +27,7 @@ def reserve_ticket(ticket_id: str, user_id: str) -> str:
     return f"seat {ticket_id[-1]} for {user_id}"
 
 
-def release_ticket(ticket_id: str) -> None:
+def release_ticket(ticket_id: str, user_id: str) -> None:
     ledger.record(ticket_id, "released", key=effect_key())
 
 
@@ -57,8 +57,7 @@ def email_ticket(ticket_id: str, email: str, seat: str) -> None:
 @shared_task
 def purchase_ticket(ticket_id: str, user_id: str, hold_seconds: float = 300) -> str:
     """Sell one ticket: reserve, wait for the customer, charge, finalize, e-mail."""
-    seat = step(reserve_ticket, ticket_id, user_id)
-    rollback(release_ticket, ticket_id)
+    seat = step(reserve_ticket, ticket_id, user_id, rollback=release_ticket)
     try:
         cart = wait.for_event(
             "cart/checked-out",

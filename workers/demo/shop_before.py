@@ -27,7 +27,7 @@ def reserve_ticket(ticket_id: str, user_id: str) -> str:
     return f"seat {ticket_id[-1]} for {user_id}"
 
 
-def release_ticket(ticket_id: str) -> None:
+def release_ticket(ticket_id: str, user_id: str) -> None:
     ledger.record(ticket_id, "released", key=effect_key())
 
 
@@ -74,7 +74,7 @@ def purchase_ticket(ticket_id: str, user_id: str, hold_seconds: float = 300) -> 
     except Exception:
         if charge:
             refund(charge)
-        release_ticket(ticket_id)
+        release_ticket(ticket_id, user_id)
         raise
     email_ticket(ticket_id, cart["email"], seat)
     return order

@@ -42,7 +42,7 @@ class Purchase:
 
 HAPPY: Final = Purchase(number=1, plot="all goes well")
 SHAKY: Final = Purchase(number=2, plot="the payment server says 503 once")
-PATIENT: Final = Purchase(number=3, plot="checks out while no worker is alive")
+PATIENT: Final = Purchase(number=3, plot="comes back when no worker is alive")
 DECLINED: Final = Purchase(number=4, plot="the card is declined", status="FAILED", lines=UNSOLD)
 FORGETFUL: Final = Purchase(number=5, plot="never checks out", status="FAILED", lines=UNSOLD, hold_seconds=3)
 UNREACHABLE: Final = Purchase(

@@ -33,8 +33,8 @@ class Observed:
     """The ids of the charges given back."""
     mails: Sequence[str]
     """The ticket of each message that arrived."""
-    kills: int
-    """How many workers were killed."""
+    killed_while_paying: bool
+    """Whether one worker was killed, and what it was paying was asked for again."""
     left_behind: Sequence[str] = ()
     """The command lines of processes that outlived the demo."""
 
@@ -54,7 +54,7 @@ def judge(purchases: Sequence[Purchase], seen: Observed) -> list[Finding]:
         _finding("no two steps shared an idempotency key", _shared_keys(seen.entries)),
         _finding("no charge happened twice", _wrong_charges(purchases, seen)),
         _finding("every buyer got one e-mail, and nobody else did", _wrong_mails(purchases, seen.mails)),
-        _finding("one worker was killed", _wrong_kills(seen.kills)),
+        _finding("one worker was killed, in the middle of a payment", _wrong_kills(seen)),
         _finding("no process was left behind", iter(seen.left_behind)),
     ]
 
@@ -105,6 +105,6 @@ def _wrong_mails(purchases: Sequence[Purchase], mails: Sequence[str]) -> Iterato
             yield f"{ticket}: {mails.count(ticket)} e-mails, not {wanted[ticket]}"
 
 
-def _wrong_kills(kills: int) -> Iterator[str]:
-    if kills != 1:
-        yield f"{kills} were"
+def _wrong_kills(seen: Observed) -> Iterator[str]:
+    if not seen.killed_while_paying:
+        yield "this demo shows nothing about it"
