@@ -13,7 +13,7 @@ import subprocess
 import sys
 from typing import Any
 
-from celery import Celery, bootsteps, signals
+from celery import Celery, _state, bootsteps, signals
 
 from workers import identity, link
 
@@ -28,6 +28,8 @@ def install(app: Celery) -> None:
         return
     setattr(app, _INSTALLED, True)
     app.steps["worker"].add(Ticker)
+    if getattr(_state, "default_app", None) is None:  # threads of web processes have no current app; theirs must be one with a broker
+        app.set_default()
     if app.control_cls == "celery.app.control:Control":
         app.control_cls = "workers.control:DurableControl"
         app.__dict__.pop("control", None)

@@ -6,6 +6,7 @@ died) is found by a later tick.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -17,6 +18,9 @@ from typing import IO, Any
 from workers import identity
 
 log = logging.getLogger(__name__)
+
+_PIPE_BYTES = 1 << 20
+"""Room for some ten thousand reports: the worker's main process must not wait for its ticker."""
 
 _lock = Lock()
 _pipe: IO[str] | None = None
@@ -46,6 +50,7 @@ def start(app: str, *, hostname: str, wait: bool) -> subprocess.Popen[str]:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TRIGGERAPP_TICKER": "1"},
     )
     assert process.stdin is not None and process.stdout is not None
+    fcntl.fcntl(process.stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     with _lock:
         _pipe = process.stdin
     if wait:

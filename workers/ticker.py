@@ -50,7 +50,9 @@ class Ticker:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.stdout.write("ready\n" if self._safely(self._beat) else "no database\n")
         sys.stdout.flush()
+        os.set_blocking(sys.stdin.fileno(), False)
         while not self.ended and os.getppid() == self.parent:
+            self._read()
             busy = self._safely(self.tick)
             if not busy:
                 self._safely(self._sleep)
@@ -83,14 +85,18 @@ class Ticker:
         return len(due) == _BATCH or woken == _BATCH or admitted == _BATCH
 
     def _catch_up(self) -> None:
-        from triggerapp.engine import rescue, wakes  # noqa: PLC0415
+        from triggerapp.engine import rescue, verbs, wakes  # noqa: PLC0415
 
-        wakes.wake()
-        wakes.forget_unwaited()
-        rescue.expire()
-        rescue.rescue()
-        rescue.resend()
-        rescue.redeliver()
+        for action in (
+            wakes.wake,
+            wakes.forget_unwaited,
+            rescue.expire,
+            rescue.rescue,
+            rescue.resend,
+            rescue.redeliver,
+            verbs.cancel_orphans,
+        ):
+            self._safely(action)
 
     def _every(self, name: str, seconds: float, action: Callable[[], object]) -> None:
         now = time.monotonic()
@@ -120,20 +126,23 @@ class Ticker:
         deadline = wakes.next_deadline()
         longest = self.settings.TICK.total_seconds()
         pause = longest if deadline is None else min(longest, max(0.0, deadline))
-        ready, _, _ = select.select([sys.stdin.fileno(), listening], [], [], pause)
-        if sys.stdin.fileno() in ready:
-            self._read()
+        select.select([sys.stdin.fileno(), listening], [], [], pause)
         list(listening.notifies(timeout=0))
         return True
 
     def _read(self) -> None:
-        data = os.read(sys.stdin.fileno(), 1 << 16)
-        if not data:
-            self.ended = True
-            return
-        *lines, self.buffer = (self.buffer + data).split(b"\n")
-        for line in lines:
-            self.reports.add(json.loads(line))
+        """Take all that the worker wrote: it must never wait for us."""
+        while True:
+            try:
+                data = os.read(sys.stdin.fileno(), 1 << 16)
+            except BlockingIOError:
+                return
+            if not data:
+                self.ended = True
+                return
+            *lines, self.buffer = (self.buffer + data).split(b"\n")
+            for line in lines:
+                self.reports.add(json.loads(line))
 
 
 def _listen() -> Any:

@@ -113,12 +113,13 @@ def resend(limit: int = 500) -> int:
 
 def _missing(routes: dict[UUID, str]) -> list[UUID]:
     """Those whose broker queue is too short to hold them: a long backlog is not a loss."""
-    queued = {
-        route: int(sql.rows("SELECT count(*) AS n FROM triggerapp_run WHERE status = 'queued'")[0]["n"])
-        for route in set(routes.values())
-    }
-    depths = {route: dispatch.depth(route) for route in queued}
-    return [run for run, route in routes.items() if (depths[route] or 0) < queued[route]]
+    counts = sql.rows(
+        "SELECT q.name, count(*) AS n FROM triggerapp_run r JOIN triggerapp_queue q ON q.id = r.queue_id "
+        "WHERE r.status = 'queued' GROUP BY q.name"
+    )
+    queued = {row["name"]: row["n"] for row in counts}
+    depths = {route: dispatch.depth(route) or 0 for route in set(routes.values())}
+    return [run for run, route in routes.items() if depths[route] < queued.get(route, 1)]
 
 
 def redeliver(limit: int = 200) -> int:
@@ -172,8 +173,14 @@ def prune(limit: int = 1000) -> int:
         [settings.RUN_RETENTION, limit],
     )
     ids = [row["id"] for row in old]
-    for table, column in (("step", "run_id"), ("wait", "run_id"), ("attempt", "run_id"), ("run", "id")):
-        sql.run(f"DELETE FROM triggerapp_{table} WHERE {column} = ANY(%s)", [ids])
+    for which in (
+        "step WHERE NOT superseded AND run_id",
+        "step WHERE superseded AND run_id",
+        "wait WHERE run_id",
+        "attempt WHERE run_id",
+        "run WHERE id",
+    ):
+        sql.run(f"DELETE FROM triggerapp_{which} = ANY(%s)", [ids])
     sql.run("DELETE FROM triggerapp_event WHERE created_at < now() - %s", [settings.EVENT_RETENTION])
     sql.run("DELETE FROM triggerapp_worker WHERE expires_at < now() - %s", [timedelta(days=1)])
     sql.run("DELETE FROM triggerapp_wait WHERE run_id IS NULL AND resolved_at < now() - %s", [settings.RUN_RETENTION])

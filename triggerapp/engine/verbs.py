@@ -15,7 +15,7 @@ from triggerapp.engine import dispatch, rescue, sql, triggers, wakes
 from triggerapp.engine.dispatch import Message
 from triggerapp.errors import IllegalMove, NotFound
 from triggerapp.failpoints import point
-from triggerapp.models import AuditEntry, Run, Status, WaitStatus
+from triggerapp.models import LIVE, AuditEntry, Run, Status, WaitStatus
 from triggerapp.models.moves import move_sql
 from triggerapp.models.runs import new_id
 
@@ -55,12 +55,23 @@ def _after_cancel(ended: sql.Row) -> None:
     point("cancel.after_commit")
     if ended["wake"] is not None:
         wakes.wake([ended["wake"]])
-    for child in Run.objects.filter(parent_id=ended["id"], status__in=("pending", "queued", "running", "waiting")):
+    for child in Run.objects.filter(parent_id=ended["id"], parent_key__isnull=False, status__in=LIVE).only("id"):
         cancel(child.id, actor=f"parent run {ended['id']}")
     try:
         rescue.announce_canceled(ended)
     except dispatch.UNREACHABLE as error:
         dispatch.log.warning("Celery was not told that run %s was canceled (%s); a tick tells it", ended["id"], error)
+
+
+def cancel_orphans(limit: int = 100) -> int:
+    """Cancel live children of canceled runs, whose canceler died before it came to them; how many."""
+    orphans = sql.rows(
+        "SELECT c.id FROM triggerapp_run p JOIN triggerapp_run c ON c.parent_id = p.id AND c.parent_key IS NOT NULL "
+        "WHERE p.status = 'canceled' AND p.finished_at > now() - interval '1 hour' "
+        "AND c.status IN ('pending', 'queued', 'running', 'waiting') LIMIT %s",
+        [limit],
+    )
+    return sum(cancel(row["id"], actor="parent run") for row in orphans)
 
 
 def cancel_task(task_id: str, *, actor: str = "") -> bool:

@@ -19,7 +19,9 @@ class Event(models.Model):
     """A named fact with a JSON payload."""
 
     id = models.UUIDField(primary_key=True, default=new_id)
-    environment = models.ForeignKey(Environment, models.DO_NOTHING, related_name="events", db_constraint=False)
+    environment = models.ForeignKey(
+        Environment, models.DO_NOTHING, related_name="events", db_constraint=False, db_index=False
+    )
     name = models.CharField(max_length=255)
     payload = models.JSONField()
     external_id = models.CharField(max_length=255, null=True)

@@ -18,7 +18,7 @@ from triggerapp.models.runs import Run, new_id
 class Step(models.Model):
     """A call made once and recorded: its value, or its exception."""
 
-    run = models.ForeignKey(Run, models.DO_NOTHING, related_name="steps", db_constraint=False)
+    run = models.ForeignKey(Run, models.DO_NOTHING, related_name="steps", db_constraint=False, db_index=False)
     key = models.CharField(max_length=255)
     """Name and occurrence (`charge_card#1`), or the caller's own key."""
     digest = models.CharField(max_length=64)
@@ -46,6 +46,7 @@ class Step(models.Model):
                 condition=Q(superseded=False),
             ),
         )
+        indexes = (models.Index(fields=("run",), name="step_superseded", condition=Q(superseded=True)),)
 
     def __str__(self) -> str:
         return f"{self.run_id} {self.key}"
@@ -77,8 +78,12 @@ class Wait(models.Model):
     """A row that resolves once, with a value."""
 
     id = models.UUIDField(primary_key=True, default=new_id)
-    run = models.ForeignKey(Run, models.DO_NOTHING, related_name="waits", null=True, db_constraint=False)
-    environment = models.ForeignKey(Environment, models.DO_NOTHING, related_name="waits", db_constraint=False)
+    run = models.ForeignKey(
+        Run, models.DO_NOTHING, related_name="waits", null=True, db_constraint=False, db_index=False
+    )
+    environment = models.ForeignKey(
+        Environment, models.DO_NOTHING, related_name="waits", db_constraint=False, db_index=False
+    )
     key = models.CharField(max_length=255)
     kind = models.CharField(max_length=8, choices=WaitKind)
     status = models.CharField(max_length=16, choices=WaitStatus, default=WaitStatus.PENDING, db_default="pending")
