@@ -28,7 +28,8 @@ def install(app: Celery) -> None:
         return
     setattr(app, _INSTALLED, True)
     app.steps["worker"].add(Ticker)
-    if getattr(_state, "default_app", None) is None:  # threads of web processes have no current app; theirs must be one with a broker
+    # Threads of web processes have no current app; theirs must be one with a broker.
+    if getattr(_state, "default_app", None) is None:
         app.set_default()
     if app.control_cls == "celery.app.control:Control":
         app.control_cls = "workers.control:DurableControl"
