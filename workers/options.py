@@ -7,7 +7,7 @@ nothing gets ours: 3 attempts, 1 s to 60 s, exponential with jitter.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -49,7 +49,7 @@ class TaskOptions:
 def policy(task: Task[Any, Any], retry: RetryPolicy | None, *, max_attempts: int | None) -> RetryPolicy | None:
     """Who retries a failed attempt: this policy, or None for Celery's own options."""
     if max_attempts is not None:
-        return RetryPolicy(max_attempts=max_attempts)
+        return replace(retry or RetryPolicy(), max_attempts=max_attempts)
     if retry is not None:
         return retry
     return None if _celery_retries(task) else RetryPolicy()
