@@ -266,6 +266,14 @@ def test_a_worker_is_gone_when_it_is_left(
 
 
 @pytest.mark.usefixtures("book")
+def test_a_worker_is_killed_at_once_when_the_demo_fails(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), processes.Worker("worker 1", tmp_path, STUBBORN) as worker:
+        started(worker)
+        raise ZeroDivisionError
+    assert processes.owned() == []
+
+
+@pytest.mark.usefixtures("book")
 def test_what_is_left_behind_is_named_and_ended(tmp_path: Path) -> None:
     with processes.Worker("worker 1", tmp_path, FAMILY) as worker:
         started(worker)

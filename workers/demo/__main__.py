@@ -47,7 +47,7 @@ def main() -> int:
     try:
         seen = _play(console)
     except (DemoFailed, ServicesError) as failure:
-        console.print(f"[bold red]The demo failed:[/] {escape(str(failure))}", highlight=False)
+        console.print(f"[bold red]The demo failed:[/] {escape(str(failure))}", highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -80,6 +80,7 @@ def _perform(stage: Stage, console: Console) -> Observed:
         for worker in stage.workers:
             console.print(f"[bold]The end of the log of {worker.name}:[/]")
             console.print(worker.tail(), markup=False, highlight=False, soft_wrap=True)
+        console.print(f"[bold]The demo waited for {stage.goal}.[/]")
         raise
 
 

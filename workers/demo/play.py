@@ -43,6 +43,8 @@ class Stage:
     """The runs, by ticket."""
     statuses: dict[str, str] = field(default_factory=dict)
     """The runs' statuses when last looked at, by ticket."""
+    goal: str = "the first worker"
+    """What the play waits for, to be told if it waits in vain."""
     kills: int = 0
 
 
@@ -111,14 +113,14 @@ def _start_worker(stage: Stage, stack: ExitStack) -> None:
 
 def _until(stage: Stage, done: Callable[[], bool], what: str) -> None:
     """Show the purchases until `done`; fail if the worker leaves before."""
-    worker = stage.workers[-1]
+    worker, stage.goal = stage.workers[-1], what
     while True:
         stage.statuses = {ticket: handle.status for ticket, handle in stage.handles.items()}
         stage.display.show(_rows(stage))
         if done():
             return
         if not worker.alive:
-            raise DemoFailed(f"{worker.name} ended by itself while the demo waited for {what}; its log says why.")
+            raise DemoFailed(f"{worker.name} ended by itself; the end of its log, above, says why.")
         time.sleep(PERIOD)
 
 

@@ -47,8 +47,9 @@ class Worker:
             )
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if not self.alive:
+    def __exit__(self, failure: object, *_: object) -> None:
+        if failure:
+            self.kill9()  # it may be in the middle of anything
             return
         self._running.terminate()
         try:
