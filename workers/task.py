@@ -13,7 +13,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from celery import Celery, _state, shared_task
 from celery.app.task import Task
-from celery.local import Proxy
+from celery.local import PromiseProxy, Proxy
 
 from workers.durable import DurableTask
 from workers.options import Deadline, TaskOptions, TriggerOptions
@@ -99,6 +99,9 @@ def _convert_later(task: Any, own: TaskOptions) -> Any:
     """Convert now where the app is complete, else as soon as it is: touching a proxy would complete it too early."""
     if not isinstance(task, Proxy):
         convert(task, own)
+        return task
+    if isinstance(task, PromiseProxy):  # of `app.task`: its first user makes the task, often before the app is complete
+        task.__then__(lambda: convert(task._get_current_object(), own))
         return task
     for app in list(_state._get_active_apps()):  # type: ignore[attr-defined]
         if app.finalized:
