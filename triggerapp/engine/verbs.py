@@ -10,8 +10,9 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q
 
-from triggerapp.engine import dispatch, rescue, sql, triggers, wakes
+from triggerapp.engine import dispatch, queues, rescue, sql, triggers, wakes
 from triggerapp.engine.dispatch import Message
 from triggerapp.errors import IllegalMove, NotFound
 from triggerapp.failpoints import point
@@ -81,12 +82,12 @@ def cancel_task(task_id: str, *, actor: str = "") -> bool:
 
 
 _RETRY = move_sql(
-    Status.QUEUED,
+    Status.PENDING,
     "attempt = attempt + 1, crashes = 0, computed = interval '0', finished_at = NULL, error = NULL, delivered = false, "
-    "sent_at = now(), sends = 1, lease = lease + 1",
-    "id = %s AND status = 'failed'",
-    returning=dispatch.COLUMNS,
+    "due_at = NULL, sent_at = NULL, sends = 0, lease = lease + 1",
+    "id = %s AND finished_at IS NOT NULL",
 )
+_RETRIABLE = (Status.FAILED, Status.CRASHED, Status.TIMED_OUT)
 
 
 def retry(run_id: UUID, *, actor: str = "") -> None:
@@ -96,9 +97,9 @@ def retry(run_id: UUID, *, actor: str = "") -> None:
     """
     with transaction.atomic():
         run = _locked(run_id)
-        if run.status != Status.FAILED:
+        if run.status not in _RETRIABLE:
             raise IllegalMove(f"run {run_id} is {run.status}: only a failed run can be retried; replay it instead")
-        if run.steps.filter(undone=True).exists():
+        if run.steps.filter(Q(undone=True) | Q(key__startswith="rollback:")).exists():
             raise IllegalMove(f"run {run_id} was rolled back, there is nothing to go on from: replay it instead")
         failed = (run.error or {}).get("steps", [])
         sql.run(
@@ -110,9 +111,9 @@ def retry(run_id: UUID, *, actor: str = "") -> None:
                 "UPDATE triggerapp_wait SET remaining = remaining + 1 WHERE id = %s AND status = 'pending'",
                 [run.parent_wait],
             )
-        moved = sql.rows(_RETRY, [run_id])
+        sql.rows(_RETRY, [run_id])
         _audit(run.environment_id, actor, "run.retry", run_id, before={"status": run.status})
-        dispatch.after_commit(moved)
+        transaction.on_commit(queues.admit)
 
 
 def _locked(run_id: UUID) -> Run:
