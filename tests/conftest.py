@@ -1,3 +1,62 @@
 """Fixtures for every test. The servers they stand on are started by `tests.servers`."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.db import connection
+from django.test.utils import setup_databases, teardown_databases
+from pytest_django import DjangoDbBlocker
+
+from tests.inprocess import Worker, app, forget_messages
+from triggerapp import models
+from triggerapp.engine import environments, queues
+
+_ROWS = (
+    models.Step,
+    models.Wait,
+    models.Attempt,
+    models.Run,
+    models.Event,
+    models.FilterShape,
+    models.AuditEntry,
+    models.Worker,
+)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_test_environment: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """pytest-django's own makes a test database only where a test has its mark, which stands for another isolation."""
+    with django_db_blocker.unblock():
+        made = setup_databases(verbosity=0, interactive=False, aliases=["default"])
+    yield
+    with django_db_blocker.unblock():
+        teardown_databases(made, verbosity=0)
+
+
+@pytest.fixture
+def database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """The real database, with real commits; what a test wrote is deleted after it, not rolled back."""
+    with django_db_blocker.unblock():
+        # Another test's flush may have taken the rows whose ids are kept for the life of the process.
+        environments.by_slug.cache_clear()
+        queues._identify.cache_clear()
+        app.set_current()
+        yield
+        _delete()
+        forget_messages()
+
+
+def _delete() -> None:
+    statements = [f"DELETE FROM {model._meta.db_table}" for model in _ROWS]
+    with connection.cursor() as cursor:
+        cursor.execute("; ".join([*statements, "UPDATE triggerapp_queue SET paused = false WHERE paused"]))
+
+
+@pytest.fixture
+def worker(database: None) -> Iterator[Worker]:
+    """A worker in this process."""
+    worker = Worker()
+    yield worker
+    worker.stop()

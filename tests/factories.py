@@ -1,0 +1,144 @@
+"""Rows in any state: a story begins in the middle.
+
+What a factory makes is what the engine would have left, unless the test says otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+from django.db.models import Model
+from django.db.models.functions import Now
+
+from triggerapp.clock import now
+from triggerapp.engine import environments, events, queues, workers
+from triggerapp.engine.dispatch import Message
+from triggerapp.engine.triggers import Trigger
+from triggerapp.engine.waits import Opening
+from triggerapp.models import FINAL, Attempt, Event, Run, Status, Step, Wait, WaitKind, WaitStatus
+from triggerapp.models.runs import new_id
+
+TASK = "tests.task"
+QUEUE = "tests"
+M = TypeVar("M", bound=Model)
+
+
+def fresh(row: M) -> M:
+    """The row as it is now."""
+    return type(row)._default_manager.get(pk=row.pk)
+
+
+def make_message(run_id: UUID | None = None, *args: object, task: str = TASK, **headers: object) -> Message:
+    """A message as Celery builds it."""
+    task_id = str(run_id or new_id())
+    embedded = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+    return Message(
+        headers={"task": task, "id": task_id, "root_id": task_id, "retries": 0, "ignore_result": True, **headers},
+        properties={"correlation_id": task_id},
+        exchange="",
+        routing_key=QUEUE,
+        content_type="application/json",
+        content_encoding="utf-8",
+        compression=None,
+        body=json.dumps([args, {}, embedded]).encode(),
+    )
+
+
+def make_trigger(**fields: Any) -> Trigger:
+    """A trigger that is accepted as it is."""
+    run_id = fields.setdefault("run_id", new_id())
+    fields.setdefault("message", make_message(run_id))
+    return Trigger(**{"task": TASK, "queue": QUEUE, **fields})
+
+
+def make_run(status: Status = Status.QUEUED, **fields: Any) -> Run:
+    """A run in this status; while it runs or after, under lease 1 of a worker that lives."""
+    environment = fields.pop("environment_id", None) or environments.current()
+    run_id = fields.pop("id", None) or new_id()
+    message = make_message(run_id)
+    values = {
+        "task_id": str(run_id),
+        "task": TASK,
+        "queue_id": queues.identify(environment, fields.pop("queue", QUEUE)),
+        "message": message.envelope(),
+        "payload": message.body,
+        **_of(status),
+        **fields,
+    }
+    run = Run.objects.create(id=run_id, environment_id=environment, status=status, **values)
+    if run.lease:
+        outcome = status.value if status in FINAL else ""
+        Attempt.objects.create(run=run, number=run.attempt, worker=run.worker, outcome=outcome)
+    return fresh(run)
+
+
+def _of(status: Status) -> dict[str, Any]:
+    sent = {"sent_at": Now(), "sends": 1}
+    started = {"started_at": Now(), "claimed_at": Now(), "lease": 1}
+    if status == Status.PENDING:
+        return {}
+    if status == Status.QUEUED:
+        return sent
+    if status in (Status.RUNNING, Status.WAITING):
+        return {**sent, **started, "worker": make_worker()}
+    never_started = status in (Status.EXPIRED, Status.CANCELED)
+    return {**sent, **({} if never_started else started), "finished_at": Now(), "delivered": True}
+
+
+def make_worker(*, alive: bool = True) -> UUID:
+    """A worker with a heartbeat, or one whose heart stopped."""
+    worker = uuid4()
+    workers.beat(worker, hostname="elsewhere", pid=1)
+    if not alive:
+        workers.leave(worker)
+    return worker
+
+
+def make_step(run: Run, key: str, value: object = None, **fields: Any) -> Step:
+    """A recorded step."""
+    defaults = {"digest": "0" * 64, "lease": run.lease, "attempt": run.attempt, "value": json.dumps(value)}
+    return Step.objects.create(run=run, key=key, started_at=now(), **{**defaults, **fields})
+
+
+def make_wait(run: Run | None, kind: WaitKind = WaitKind.TIMER, **fields: Any) -> Wait:
+    """A wait that `run` is suspended on, if it is waiting; pending unless `status` says otherwise."""
+    environment = run.environment_id if run else environments.current()
+    values = {"key": "sleep#1", "status": WaitStatus.PENDING, **fields}
+    wait = Wait.objects.create(run=run, environment_id=environment, kind=kind, **values)
+    if run is not None and run.status == Status.WAITING and run.waiting_on is None:
+        Run.objects.filter(pk=run.pk).update(waiting_on=wait.pk)
+    return wait
+
+
+def make_event_wait(run: Run, name: str, filter: dict[str, Any] | None = None, **fields: Any) -> Wait:
+    """A wait for an event."""
+    signatures = events.subscribe(run.environment_id, name, filter or {})
+    values = {"key": f"for_event:{name}#1", "name": name, "filter": filter or {}, "signatures": signatures, **fields}
+    return make_wait(run, WaitKind.EVENT, **values)
+
+
+def make_waiting(name: str, filter: dict[str, Any] | None = None, **fields: Any) -> Wait:
+    """A run that waits for an event."""
+    return make_event_wait(make_run(Status.WAITING), name, filter, **fields)
+
+
+def make_event(name: str, payload: object = None, *, age: timedelta = timedelta(), **fields: Any) -> Event:
+    """An event that was sent `age` ago, and that nobody waited for."""
+    environment = environments.current()
+    return Event.objects.create(
+        environment_id=environment, name=name, payload=payload, created_at=now() - age, **fields
+    )
+
+
+def timer(pause: timedelta = timedelta(days=1), key: str = "sleep#1") -> Opening:
+    """What `wait.sleep` opens."""
+    return Opening(key=key, kind=WaitKind.TIMER, deadline=pause)
+
+
+def for_event(name: str, filter: dict[str, Any] | None = None, **fields: Any) -> Opening:
+    """What `wait.for_event` opens."""
+    values = {"key": f"for_event:{name}#1", "deadline": timedelta(hours=1), **fields}
+    return Opening(kind=WaitKind.EVENT, name=name, filter=filter or {}, **values)
