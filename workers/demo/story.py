@@ -18,7 +18,7 @@ class Purchase:
     """How its run must end."""
     lines: tuple[str, ...] = SOLD
     """What must be in the ledger for it, in this order, each once."""
-    hold_seconds: float = 100
+    hold_seconds: float = 300
     """How long its seat is kept for the customer; longer than the demo may take, unless that is the plot."""
     email: str = "you@example.org"
 
