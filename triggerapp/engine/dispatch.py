@@ -174,14 +174,11 @@ def publish(batch: Iterable[Mapping[str, Any]], *, app: Celery | None = None) ->
 
 def _send(app: Celery, producer: Any, row: Mapping[str, Any]) -> None:
     message = Message.load(row["message"], row["payload"])
-    queue = None if message.exchange else app.amqp.queues.get(message.routing_key)
-    if not message.exchange and queue is None:
-        # The queue is gone since a deploy: let today's routing decide.
-        queue = app.amqp.router.route({}, message.headers["task"]).get("queue")
+    queue = None if message.exchange else _queue(app, message)
     producer.publish(
         message.body,
         exchange=message.exchange,
-        routing_key=queue.name if queue is not None and not message.exchange else message.routing_key,
+        routing_key=message.routing_key if queue is None else queue.name,
         headers=_headers(message.headers, row),
         content_type=message.content_type,
         content_encoding=message.content_encoding,
@@ -192,6 +189,17 @@ def _send(app: Celery, producer: Any, row: Mapping[str, Any]) -> None:
         retry_policy=app.conf.task_publish_retry_policy,
         **message.properties,
     )
+
+
+def _queue(app: Celery, message: Message) -> Any:
+    """The message's own queue; where an app without `task_create_missing_queues` has it no more, today's."""
+    try:
+        # Not `get`: a process that has sent nothing to a queue yet knows only the default one.
+        return app.amqp.queues[message.routing_key]
+    except KeyError:
+        task = app.tasks.get(message.headers["task"])
+        options = {} if task is None else task._get_exec_options()  # type: ignore[attr-defined]
+        return app.amqp.router.route(dict(options), message.headers["task"]).get("queue")
 
 
 def _headers(headers: Headers, row: Mapping[str, Any]) -> Headers:
