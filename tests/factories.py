@@ -18,7 +18,7 @@ from triggerapp.engine import environments, events, queues, workers
 from triggerapp.engine.dispatch import Message
 from triggerapp.engine.triggers import Trigger
 from triggerapp.engine.waits import Opening
-from triggerapp.models import FINAL, Attempt, Event, Run, Status, Step, Wait, WaitKind, WaitStatus
+from triggerapp.models import FINAL, Attempt, AuditEntry, Event, Run, Status, Step, Wait, WaitKind, WaitStatus
 from triggerapp.models.runs import new_id
 
 TASK = "tests.task"
@@ -142,3 +142,9 @@ def for_event(name: str, filter: dict[str, Any] | None = None, **fields: Any) ->
     """What `wait.for_event` opens."""
     values = {"key": f"for_event:{name}#1", "deadline": timedelta(hours=1), **fields}
     return Opening(kind=WaitKind.EVENT, name=name, filter=filter or {}, **values)
+
+
+def everything() -> dict[str, list[dict[str, Any]]]:
+    """All rows, to see that nothing was written."""
+    tables = (Run, Attempt, Step, Wait, Event, AuditEntry)
+    return {table.__name__: list(table._default_manager.order_by("pk").values()) for table in tables}

@@ -190,7 +190,7 @@ _RETRY_MOVE = move_sql(
     Status.PENDING,
     "due_at = now() + %s, attempt = attempt + 1, computed = interval '0', message = COALESCE(%s, message), "
     "payload = COALESCE(%s, payload), sends = 0, error = NULL",
-    _HELD,
+    f"{_HELD} AND status = 'running'",  # a person may retry what has ended; a worker whose run was rescued may not
     returning="id, attempt - 1 AS attempt",
 )
 _RETRY = f"""

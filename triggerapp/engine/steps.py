@@ -42,9 +42,13 @@ def _recorded_by(run_id: UUID, key: str) -> int | None:
 
 
 def mark_undone(run_id: UUID, key: str, *, lease: int) -> None:
-    """Note that the step's rollback ran."""
-    sql.run(
+    """Note that the step's rollback ran. Raises `StaleRun`."""
+    point("undone.before_commit")
+    marked = sql.run(
         "UPDATE triggerapp_step s SET undone = true FROM triggerapp_run r WHERE s.run_id = %s AND s.key = %s "
         "AND NOT s.superseded AND r.id = s.run_id AND r.lease = %s",
         [run_id, key, lease],
     )
+    if not marked:
+        raise StaleRun(run_id, lease)
+    point("undone.after_commit")
