@@ -118,18 +118,33 @@ class DurableTask(Task, Generic[P, R]):  # type: ignore[type-arg]
         """Accept one run; None where `self.retry` only leaves word for the run that calls it."""
         from triggerapp.engine import triggers  # noqa: PLC0415  (needs Django)
 
-        request, result = self.request_for(args, kwargs, task_id=task_id, **options)
+        made: list[tuple[Trigger, AsyncResult[R]]] = []
+
+        def make() -> Trigger:
+            if not made:
+                made.append(self.request_for(args, kwargs, task_id=task_id, **options))
+            return made[0][0]
+
         attempt = context.current_or_none("trigger") if context.inside() else None
         if attempt is None:
-            triggered = triggers.trigger(request)
-        elif attempt.is_retry(request):
-            attempt.retry_with(request)
-            return None, result
+            triggered = triggers.trigger(make())
+        elif task_id == attempt.task_id and attempt.is_retry(make()):
+            attempt.retry_with(make())
+            return None, made[0][1]
         else:
-            triggered = attempt.trigger(self.name, lambda: request)
-        if triggered.task_id != result.id:
-            result = self.AsyncResult(triggered.task_id)
+            # Made only if the journal has no answer: Celery's signals and trail would hear of a call that is none.
+            triggered = attempt.trigger(self.name, make)
+        result = made[0][1] if made else self._trailed(triggered.task_id)
+        result.id = triggered.task_id  # not a new object: this one is in the calling task's trail
         return triggered, result
+
+    def _trailed(self, task_id: str) -> AsyncResult[R]:
+        """The result of a child from before this run was entered again; its parent's child once more."""
+        result: AsyncResult[R] = self.AsyncResult(task_id)
+        parent = self.app.current_worker_task
+        if parent is not None:
+            parent.add_trail(result)
+        return result
 
     def request_for(
         self, args: Any, kwargs: Any, *, task_id: str | None = None, **options: Any
@@ -211,15 +226,17 @@ def _request(
     task: DurableTask[Any, Any], message: Message, task_id: str, run_id: UUID, delay: Any, ours: Mapping[str, Any]
 ) -> Trigger:
     from triggerapp.engine.triggers import Trigger  # noqa: PLC0415  (needs Django)
+    from triggerapp.models.runs import new_id  # noqa: PLC0415
 
     fields = {name: ours[name] for name in ours.keys() - {"idempotency_key", "idempotency_scope", "ttl"}}
+    nesting = message.headers.get("replaced_task_nesting") or 0
     return Trigger(
         task=task.name,
         message=message,
         queue=message.routing_key or message.exchange,
-        run_id=run_id,
+        run_id=new_id() if nesting else run_id,  # `replace` uses the task id of a run that has it as its own id
         task_id=task_id,
-        nesting=message.headers.get("replaced_task_nesting") or 0,
+        nesting=nesting,
         delay=delay,
         ttl=ours.get("ttl") or _ttl(message),
         idempotency_key=_scoped(ours.get("idempotency_key"), ours.get("idempotency_scope")),
