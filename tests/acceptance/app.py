@@ -1,0 +1,41 @@
+"""The Celery app of the acceptance tests: `celery -A tests.acceptance.app worker`, and the tests themselves.
+
+Every task goes to the queue of the worker under test: in a worker that is its own, in the tests the one
+last chosen with `route_to`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery, _state
+from django.conf import settings
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.acceptance.settings")
+
+_queue = os.environ.get("ACCEPTANCE_QUEUE", "acceptance")
+
+
+def route_to(queue: str) -> None:
+    """Send to this queue from now on."""
+    global _queue
+    _queue = queue
+
+
+def route(name: str, args: object, kwargs: object, options: dict[str, object], **_: object) -> dict[str, str]:
+    return {"queue": _queue}
+
+
+_others = _state._tls.current_app, _state.default_app
+app = Celery("acceptance", include=["tests.acceptance.tasks"])
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.update(
+    accept_content=["json", "pickle", "yaml", "msgpack"],
+    result_accept_content=["json", "pickle"],
+    task_routes=(route,),
+    task_send_sent_event=True,
+    worker_hijack_root_logger=True,
+    **getattr(settings, "EXTRA", {}),
+)
+if "ACCEPTANCE_QUEUE" not in os.environ:  # other apps live in the tests' process, and stay what they were
+    _state._tls.current_app, _state.default_app = _others

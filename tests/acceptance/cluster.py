@@ -1,0 +1,227 @@
+"""Real workers on a database and a broker of their own, started and ended by the tests.
+
+`Cluster` is the place (one per test process), `Worker` one `celery worker` in it: enter it to start it, leave it
+to stop it, or `kill9` it. Each has a queue, so that workers side by side do not take each other's tasks.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import psutil
+import psycopg
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 20.0
+
+
+def wait_until(what: Callable[[], T], *, within: float = PATIENCE, reason: str = "") -> T:
+    """What `what` returns, as soon as that is true; fails after `within` seconds."""
+    deadline = time.monotonic() + within
+    while not (found := what()):
+        assert time.monotonic() < deadline, reason or f"not within {within} s"
+        time.sleep(0.02)
+    return found
+
+
+class Cluster:
+    """One database, three broker databases (messages, results, ledger) and a folder for logs."""
+
+    def __init__(self, name: str, number: int, folder: Path) -> None:
+        self.database = f"acceptance_{name}"
+        self.server_url = os.environ["DATABASE_URL"]
+        self.database_url = _with_path(self.server_url, self.database)
+        broker = os.environ["CELERY_BROKER_URL"]
+        self.broker_url, self.result_url, self.ledger_url = (_with_path(broker, str(number + n)) for n in range(3))
+        self.folder = folder
+        self.workers: dict[str, Worker] = {}
+
+    def create(self) -> None:
+        """An empty database; the migrations are the caller's."""
+        with psycopg.connect(self.server_url, autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
+            connection.execute(f'CREATE DATABASE "{self.database}"')
+
+    def drop(self) -> None:
+        """End what runs in it, then remove it."""
+        for worker in self.workers.values():
+            worker.kill9()
+        with psycopg.connect(self.server_url, autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE IF EXISTS "{self.database}" WITH (FORCE)')
+
+    def environment(self) -> dict[str, str]:
+        """What a process needs to belong here."""
+        return {
+            "DATABASE_URL": self.database_url,
+            "CELERY_BROKER_URL": self.broker_url,
+            "CELERY_RESULT_BACKEND": self.result_url,
+            "ACCEPTANCE_LEDGER": self.ledger_url,
+            "DJANGO_SETTINGS_MODULE": "tests.acceptance.settings",
+            "PYTHONPATH": str(ROOT),
+            "C_FORCE_ROOT": "1",  # they accept pickle
+        }
+
+    def shared(self, pool: str) -> Worker:
+        """The worker of this pool that all tests share; do not end it."""
+        worker = self.workers.get(pool)
+        if worker is None:
+            worker = self.workers[pool] = Worker(self, pool=pool, name=pool)
+            worker.start()
+        worker.wait_ready()
+        return worker
+
+    @contextmanager
+    def worker(
+        self,
+        pool: str = "prefork",
+        *,
+        name: str = "",
+        queue: str = "",
+        options: tuple[str, ...] = (),
+        conf: dict[str, Any] | None = None,
+        **env: str,
+    ) -> Iterator[Worker]:
+        """A worker for one test, gone afterwards. `conf` are Celery settings, `env` its environment."""
+        name = name or f"{pool}-{os.urandom(3).hex()}"
+        extra = {**env, "ACCEPTANCE_CONF": json.dumps(conf or {})}
+        worker = Worker(self, pool=pool, name=name, queue=queue, options=options, env=extra)
+        worker.start()
+        try:
+            worker.wait_ready()
+            yield worker
+        finally:
+            worker.kill9()
+
+
+class Worker:
+    """A Celery worker in a session of its own, with its queue and its log."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        pool: str,
+        name: str,
+        queue: str = "",
+        options: tuple[str, ...] = (),
+        env: dict[str, str] | None = None,
+    ) -> None:
+        self.pool = pool
+        self.name = name
+        self.queue = queue or f"acceptance-{name}"
+        self.log = cluster.folder / f"{name}.log"
+        self._environment = {**os.environ, **cluster.environment(), "ACCEPTANCE_QUEUE": self.queue, **(env or {})}
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ready = False
+
+    @property
+    def hostname(self) -> str:
+        return f"{self.name}@acceptance"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "start it first"
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> Self:
+        """Start it; `wait_ready` says when it takes tasks."""
+        # fmt: off
+        command = [
+            sys.executable, "-m", "celery", "-A", "tests.acceptance.app", "worker", "-P", self.pool, "-c", "2",
+            "-Q", self.queue, "-n", self.hostname, "-E", "-l", "INFO", "--without-mingle", "--without-gossip",
+            *self._options,
+        ]
+        # fmt: on
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                start_new_session=True,
+                preexec_fn=partial(_prctl, 1, int(signal.SIGKILL)),  # go with the tests, however they end
+            )
+        self._starts = self.text().count(" ready.")
+        self._ready = False
+        return self
+
+    def wait_ready(self) -> None:
+        """Return once it takes tasks."""
+        if not self._ready:
+            wait_until(self._is_ready, within=60, reason=f"{self.name} did not start")
+            self._ready = True
+
+    def _is_ready(self) -> bool:
+        assert self.alive, f"{self.name} ended:\n{self.text()[-4000:]}"
+        return self.text().count(" ready.") > self._starts
+
+    def restart(self) -> None:
+        """Another one in its place."""
+        assert not self.alive
+        self.start()
+        self.wait_ready()
+
+    def text(self) -> str:
+        """Its log."""
+        return self.log.read_text(errors="replace")
+
+    def family(self) -> list[psutil.Process]:
+        """It and all its children."""
+        try:
+            main = psutil.Process(self.pid)
+            return [main, *main.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def signal(self, number: signal.Signals) -> None:
+        """SIGTERM is a warm shutdown, SIGQUIT a cold one."""
+        os.kill(self.pid, number)
+
+    def wait(self, within: float = PATIENCE) -> int:
+        """Return its exit status once it has ended."""
+        assert self._process is not None
+        return self._process.wait(within)
+
+    def stop(self) -> None:
+        """A warm shutdown, to the end."""
+        self.signal(signal.SIGTERM)
+        self.wait()
+
+    def kill9(self) -> None:
+        """As a power cut: it and all it started, at once."""
+        if self._process is None:
+            return
+        for process in self.family() if self.alive else []:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                pass
+        self._process.wait()
+
+
+_prctl = ctypes.CDLL(None).prctl
+
+
+def _with_path(url: str, path: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{path}"))

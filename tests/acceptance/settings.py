@@ -1,0 +1,18 @@
+"""The workers' Django settings: the standalone project's, quicker to notice the dead."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import timedelta
+
+from triggerapp.settings import *  # noqa: F403
+
+TRIGGERAPP = {
+    "LEASE": timedelta(seconds=float(os.environ.get("ACCEPTANCE_LEASE", "3"))),
+    "HEARTBEAT": timedelta(seconds=1),
+    "RESEND_AFTER": timedelta(seconds=float(os.environ.get("ACCEPTANCE_RESEND", "3"))),
+}
+
+EXTRA = json.loads(os.environ.get("ACCEPTANCE_CONF", "{}"))
+"""More Celery settings, for a worker that needs others than the rest."""

@@ -1,0 +1,390 @@
+"""The tasks of the acceptance tests. Each is suspended in its middle: `pause` is how long."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from datetime import timedelta
+from typing import Any
+
+from celery import shared_task
+from celery.app.task import Task
+
+from tests.acceptance.ledger import is_open, note, once
+from workers import RetryPolicy, durable_task, step, wait
+
+ONCE = RetryPolicy(max_attempts=1)
+AT_ONCE = RetryPolicy(max_attempts=3, min_delay=timedelta(), max_delay=timedelta())
+
+# -- values --------------------------------------------------------------------------------------
+
+
+@durable_task(retry=ONCE)
+def add(x: Any, y: Any, pause: float = 0.1) -> Any:
+    wait.sleep(pause)
+    return x + y
+
+
+@durable_task(retry=ONCE)
+def total(numbers: list[int], more: int = 0) -> int:
+    first = step(sum, numbers)
+    wait.sleep(0.1)
+    return first + more
+
+
+@durable_task(retry=ONCE)
+def echo(value: Any, pause: float = 0.1) -> Any:
+    wait.sleep(pause)
+    return value
+
+
+@durable_task(retry=ONCE)
+def boom(message: str = "boom") -> None:
+    wait.sleep(0.1)
+    raise ValueError(message)
+
+
+@shared_task
+def plain_add(x: int, y: int) -> int:
+    return x + y
+
+
+@shared_task
+def plain_total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@shared_task
+def plain_note(value: Any, tag: str) -> None:
+    note(tag, value)
+
+
+@durable_task(retry=ONCE)
+def noted(value: Any, tag: str) -> Any:
+    """A callback: waits, then writes down what it was called with."""
+    wait.sleep(0.1)
+    note(tag, value)
+    return value
+
+
+@shared_task
+def plain_errback(request: Any, exc: BaseException, traceback: Any, tag: str) -> None:
+    note(tag, [request.id, str(exc)])
+
+
+@durable_task(retry=ONCE)
+def stays(tag: str, pause: float = 60) -> str:
+    """Waits long, between two notes."""
+    step(note, tag, "before")
+    wait.sleep(pause)
+    step(note, tag, "after")
+    return tag
+
+
+@durable_task(retry=ONCE)
+def for_event(tag: str) -> Any:
+    step(note, tag, "before")
+    return wait.for_event("go", filter={"tag": [tag]}, timeout=timedelta(minutes=1)).payload["value"]
+
+
+# -- what the task sees of itself ----------------------------------------------------------------
+
+_SEEN = (
+    "id root_id parent_id group group_index retries eta expires origin argsrepr kwargsrepr shadow stamps stamped_headers "
+    "ignore_result replaced_task_nesting timelimit correlation_id"
+).split()
+
+
+def seen(task: Task) -> dict[str, Any]:
+    """What a bound task finds in its request."""
+    request = task.request
+    found = {name: getattr(request, name, None) for name in _SEEN}
+    found["custom"] = getattr(request, "custom", None)
+    found["headers"] = sorted(request.headers or {})
+    found["priority"] = (request.delivery_info or {}).get("priority")
+    found["routing_key"] = (request.delivery_info or {}).get("routing_key")
+    found["app_id"] = (request.properties or {}).get("app_id")
+    found["called_directly"] = request.called_directly
+    found["chain"] = len(request.chain or [])
+    found["chord"] = bool(request.chord)
+    found["links"] = len(request.callbacks or [])
+    return found
+
+
+@durable_task(bind=True, retry=ONCE)
+def who(self: Task, tag: str, pause: float = 0.1) -> str:
+    """Writes down its request before and after the wait."""
+    note(tag, seen(self))
+    wait.sleep(pause)
+    note(tag, seen(self))
+    return str(self.request.id)
+
+
+@durable_task(retry=ONCE)
+def mutates(numbers: list[int], options: dict[str, int] | None = None) -> list[int]:
+    """Changes its own argument before the wait."""
+    numbers.append(len(numbers))
+    wait.sleep(0.1)
+    return numbers
+
+
+# -- retries -------------------------------------------------------------------------------------
+
+
+@durable_task(bind=True, max_retries=3, default_retry_delay=0)
+def retries_by_hand(self: Task, tag: str, times: int = 2) -> list[int]:
+    """Fails `times` times after a wait, each time with `self.retry`; its step runs once."""
+    step(note, tag, "step")
+    wait.sleep(0.1)
+    note(tag, f"try {self.request.retries}")
+    if self.request.retries < times:
+        raise self.retry(exc=KeyError("again"), countdown=0)
+    return [self.request.retries]
+
+
+@durable_task(bind=True, max_retries=2, default_retry_delay=0)
+def retries_with(self: Task, tag: str, number: int, word: str = "a") -> str:
+    """Retries with other arguments, positional and by name."""
+    wait.sleep(0.1)
+    note(tag, [number, word])
+    if number:
+        raise self.retry(args=(tag, number - 1), kwargs={"word": word + "b"}, countdown=0)
+    return word
+
+
+@durable_task(bind=True, autoretry_for=(KeyError,), default_retry_delay=0, max_retries=3)
+def auto_retried(self: Task, tag: str, times: int = 2) -> int:
+    step(note, tag, "step")
+    wait.sleep(0.1)
+    note(tag, f"try {self.request.retries}")
+    if self.request.retries < times:
+        raise KeyError("again")
+    return int(self.request.retries)
+
+
+@durable_task(retry=AT_ONCE)
+def policy_retried(tag: str, times: int = 2) -> int:
+    """Fails `times` times after a wait; the task's own policy tries it again."""
+    wait.sleep(0.1)
+    number = note(tag, "try")
+    if number <= times:
+        raise KeyError("again")
+    return int(number)
+
+
+# -- replace -------------------------------------------------------------------------------------
+
+
+@durable_task(bind=True, retry=ONCE)
+def becomes(self: Task, signature: Any, tag: str = "") -> Any:
+    """Waits, then is replaced by `signature`."""
+    from celery import signature as load
+
+    wait.sleep(0.1)
+    if tag:
+        note(tag, self.request.replaced_task_nesting)
+    raise self.replace(load(signature, app=self.app))
+
+
+@durable_task(bind=True, retry=ONCE)
+def becomes_itself(self: Task, times: int) -> int:
+    wait.sleep(0.1)
+    if times:
+        raise self.replace(self.si(times - 1))
+    return int(self.request.replaced_task_nesting)
+
+
+# -- base classes, hooks -------------------------------------------------------------------------
+
+
+class Counting(Task):
+    """A user's base class: its own `__call__` and attributes."""
+
+    unit = "counted"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if args:
+            note(f"{args[0]}:calls", self.name)
+        return super().__call__(*args, **kwargs)
+
+
+@durable_task(base=Counting, bind=True, retry=ONCE)
+def counted(self: Counting, tag: str) -> str:
+    wait.sleep(0.1)
+    return self.unit
+
+
+class Hooked(Task):
+    """Writes down each hook under the run's first argument."""
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        note(args[0], "before_start")
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        note(args[0], "on_success")
+
+    def on_failure(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        note(args[0], "on_failure")
+
+    def on_retry(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        note(args[0], "on_retry")
+
+    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        note(args[0], f"after_return {status}")
+
+
+@durable_task(base=Hooked, bind=True, max_retries=5, default_retry_delay=0)
+def hooked(self: Task, tag: str, retries: int = 0, fails: bool = False) -> str:
+    """Two waits an attempt; `retries` retries, then the end."""
+    wait.sleep(0.05)
+    wait.sleep(0.05)
+    if self.request.retries < retries:
+        raise self.retry(countdown=0)
+    if fails:
+        raise ValueError("at the end")
+    return "done"
+
+
+# -- options -------------------------------------------------------------------------------------
+
+
+@durable_task(ignore_result=True, retry=ONCE)
+def ignored(tag: str) -> str:
+    wait.sleep(0.1)
+    note(tag, "ran")
+    return "nobody reads this"
+
+
+@durable_task(acks_late=True, retry=ONCE)
+def late(tag: str, pause: float = 0.1) -> str:
+    step(note, tag, "before")
+    wait.sleep(pause)
+    step(note, tag, "after")
+    return "late"
+
+
+@durable_task(rate_limit="20/m", retry=ONCE)
+def rated(tag: str) -> float:
+    """A second charge of the limit would cost three seconds."""
+    started = step(time.time)
+    wait.sleep(0.1)
+    wait.sleep(0.1)
+    return float(time.time() - started)
+
+
+@durable_task(retry=ONCE)
+def works(tag: str, seconds: float, pause: float = 0.1) -> str:
+    """Computes for `seconds` before and after a wait."""
+    step(_busy, tag, seconds, key="first")
+    wait.sleep(pause)
+    step(_busy, tag, seconds, key="second")
+    return "done"
+
+
+def _busy(tag: str, seconds: float) -> None:
+    note(tag, "begin")
+    time.sleep(seconds)
+    note(tag, "end")
+
+
+@durable_task(retry=ONCE)
+def steps_on(tag: str, count: int, seconds: float = 0.1) -> int:
+    """Many short steps: what a deploy interrupts."""
+    for number in range(count):
+        step(_slow_note, tag, number, seconds)
+    return count
+
+
+def _slow_note(tag: str, number: int, seconds: float) -> None:
+    note(tag, number)
+    time.sleep(seconds)
+
+
+# -- killed --------------------------------------------------------------------------------------
+
+
+def _die_once(tag: str) -> None:
+    if once(tag):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@durable_task(retry=ONCE)
+def killed(tag: str) -> str:
+    """Its process is killed once, after the wait."""
+    step(note, tag, "first")
+    wait.sleep(0.1)
+    note(tag, "entered")
+    _die_once(tag)
+    step(note, tag, "second")
+    return "survived"
+
+
+@durable_task(acks_late=True, reject_on_worker_lost=True, retry=ONCE)
+def killed_late(tag: str) -> str:
+    step(note, tag, "first")
+    wait.sleep(0.1)
+    note(tag, "entered")
+    _die_once(tag)
+    step(note, tag, "second")
+    return "survived"
+
+
+@durable_task(retry=ONCE)
+def gated(tag: str) -> str:
+    """Holds its worker until the gate is opened."""
+    step(note, tag, "before")
+    while not is_open(tag):
+        time.sleep(0.02)
+    note(tag, "through")
+    step(note, tag, "after")
+    return tag
+
+
+# -- calls within calls --------------------------------------------------------------------------
+
+
+@durable_task(bind=True, retry=ONCE)
+def calls_directly(self: Task, x: int) -> Any:
+    """A direct call, and `.apply()`, of a durable task in a durable run: the same journal, the same run."""
+    inner = add(x, 1)
+    applied = add.apply((x, 2)).get(disable_sync_subtasks=False)
+    return [inner, applied, self.request.id]
+
+
+@durable_task(bind=True, retry=ONCE)
+def spawns(self: Task, tag: str) -> Any:
+    """Children before and after a wait, not waited for."""
+    first = add.delay(1, 1)
+    wait.sleep(0.1)
+    second = plain_add.delay(2, 2)
+    note(tag, [first.id, second.id])
+    return [first.id, second.id]
+
+
+@durable_task(retry=ONCE)
+def parent_of(tag: str, pause: float = 60) -> Any:
+    """A child that waits long, waited for."""
+    return stays.trigger_and_wait(f"{tag}:child", pause).unwrap()
+
+
+@durable_task(retry=ONCE)
+def joins() -> str:
+    """`get()` inside a task stays refused."""
+    wait.sleep(0.05)
+    try:
+        plain_add.delay(1, 1).get(timeout=1)
+    except RuntimeError as error:
+        return str(error)
+    return "not refused"
+
+
+@durable_task(bind=True, retry=ONCE)
+def progresses(self: Task, tag: str) -> str:
+    self.update_state(state="PROGRESS", meta={"done": 1})
+    wait.sleep(0.2)
+    self.update_state(state="PROGRESS", meta={"done": 2})
+    note(tag, "halfway")
+    while not is_open(tag):
+        time.sleep(0.02)
+    return "done"

@@ -1,0 +1,58 @@
+"""What monitors see: every event of the cluster's workers, kept by task, and Flower's picture of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Thread
+from typing import Any
+
+from celery import Celery
+from celery.events.state import State
+
+_events: dict[str, list[dict[str, Any]]] = defaultdict(list)
+_state = State()
+
+
+def events(task_id: str) -> list[dict[str, Any]]:
+    """The events of a task so far, in order."""
+    return list(_events[task_id])
+
+
+def types(task_id: str) -> list[str]:
+    """What happened to a task, without what its client told."""
+    return [event["type"] for event in events(task_id) if event["type"] != "task-sent"]
+
+
+def state_of(task_id: str) -> str | None:
+    """What Flower shows: the state that Celery's own event machine arrives at."""
+    task = _state.tasks.get(task_id)
+    return None if task is None else str(task.state)
+
+
+@contextmanager
+def watching(app: Celery) -> Iterator[None]:
+    """Receive events in a thread."""
+    connection = app.connection_for_read()
+    receiver = app.events.Receiver(connection, handlers={"*": _take})
+    thread = Thread(target=_capture, args=(receiver,), daemon=True)
+    thread.start()
+    yield
+    receiver.should_stop = True
+    thread.join(5)
+    connection.release()
+
+
+def _capture(receiver: Any) -> None:
+    while not receiver.should_stop:
+        try:
+            receiver.capture(limit=None, timeout=0.5, wakeup=False)
+        except TimeoutError:
+            continue
+
+
+def _take(event: dict[str, Any]) -> None:
+    if "uuid" in event:
+        _events[event["uuid"]].append(event)
+    _state.event(event)
