@@ -7,17 +7,17 @@ journal; then do the thing once; then record it under the run's lease.
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from itertools import count
 from typing import Any
 from uuid import UUID
 
 from celery.exceptions import Ignore, Reject, Retry
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import transaction
 
 from triggerapp import clock, conf
 from triggerapp.engine import runs, steps, triggers, waits
@@ -30,27 +30,16 @@ from triggerapp.errors import StaleRun
 from triggerapp.models import WaitKind, WaitStatus
 from workers import codec, context, journal
 from workers.errors import MaxDurationExceeded, Suspend
+from workers.patience import patiently
 from workers.retry import RetryPolicy
+from workers.rollbacks import Rollback, Rollbacks
 from workers.suspension import Suspension
 
-log = logging.getLogger(__name__)
-
 Call = Callable[[], object]
-_DATABASE_PATIENCE = timedelta(seconds=30)
 
 
 class RollBackNow(Suspend):
     """Leaves a function that was entered again only to find its rollbacks."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rollback:
-    """How to undo what was done."""
-
-    key: str
-    undoes: str | None
-    call: Call
-    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +75,7 @@ class Attempt:
         self._suspension = suspension
         self._retries = retries
         self._rolling_back = claimed.error is not None
-        self._rollbacks: list[Rollback] = []
+        self.rollbacks = Rollbacks()
         self._ends_at = (
             claimed.max_duration and time.monotonic() + (claimed.max_duration - claimed.computed).total_seconds()
         )
@@ -128,32 +117,39 @@ class Attempt:
         else:
             value = self._perform(key, digest, lambda: fn(*args, **kwargs), retry)
         if rollback is not None and key not in self.journal.undone:
-            self._register(f"rollback:{key}", rollback, args, kwargs, undoes=key)
+            self._undo_with(f"rollback:{key}", rollback, args, kwargs, undoes=key)
         return value
 
     def _perform(self, key: str, digest: str, call: Call, retry: RetryPolicy | None) -> object:
-        tries = sum(waited.startswith(f"{key}:retry#") for waited in self.journal.waits)
-        while True:
+        """Make the call, again after a pause where `retry` wants it, and record how it ended."""
+        for number in count(1 + sum(waited.startswith(f"{key}:retry#") for waited in self.journal.waits)):
             self._before_new(key)
-            tries += 1
             started = time.monotonic()
             try:
-                with journal.inside(key):
-                    value = call()
-                text = codec.dumps(value, what=f"the result of step {key}", limit=conf.get().MAX_VALUE_BYTES)
-            except (Retry, Ignore, Reject):
+                value, text = self._call(key, call)
+            except (Retry, Ignore, Reject, StaleRun):
                 raise
             except Exception as error:
-                if isinstance(error, StaleRun) or self.left_at is not None:
+                pause = retry.delay(number) if retry is not None and retry.wants(error) else None
+                if pause is None or self.left_at is not None:
+                    self._record_failure(key, digest, started, error)
                     raise
-                pause = retry.delay(tries) if retry is not None and retry.wants(error) else None
-                if pause is None:
-                    self._record(key, digest, started, error=error)
-                    raise journal.mark(error, key) from error.__cause__
-                self.sleep(pause, key=f"{key}:retry#{tries}")
-                continue
-            self._record(key, digest, started, value=text)
-            return value
+            else:
+                self._record(key, digest, started, value=text)
+                return value
+            self.sleep(pause, key=f"{key}:retry#{number}")
+        raise AssertionError(key)
+
+    def _call(self, key: str, call: Call) -> tuple[object, str]:
+        with journal.inside(key):
+            value = call()
+        return value, codec.dumps(value, what=f"the result of step {key}", limit=conf.get().MAX_VALUE_BYTES)
+
+    def _record_failure(self, key: str, digest: str, started: float, error: Exception) -> None:
+        """Nothing is recorded of code that went on after its run was left: what it raises is not the step's doing."""
+        if self.left_at is None:
+            self._record(key, digest, started, error=error)
+            journal.mark(error, key)
 
     def _record(
         self, key: str, digest: str, started: float, *, value: str | None = None, error: Exception | None = None
@@ -179,59 +175,26 @@ class Attempt:
 
     def rollback(self, fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Have `fn` called, newest first, if the run fails later."""
-        self._register(self.journal.identify(f"rollback:{name_of(fn)}"), fn, args, kwargs, undoes=None)
+        self._undo_with(self.journal.identify(f"rollback:{name_of(fn)}"), fn, args, kwargs, undoes=None)
 
-    def _register(
+    def _undo_with(
         self, key: str, fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, undoes: str | None
     ) -> None:
-        rollback = Rollback(key=key, undoes=undoes, call=lambda: fn(*args, **kwargs), digest=codec.digest(args, kwargs))
-        self._rollbacks.append(rollback)
-
-    @property
-    def has_rollbacks(self) -> bool:
-        """Whether there is anything to undo."""
-        return bool(self._rollbacks)
-
-    def roll_back(self) -> list[str]:
-        """Run the rollbacks that have not run, newest first; the keys of those that failed."""
-        self._rolling_back = False
-        failed = []
-        policy = RetryPolicy(min_delay=timedelta(milliseconds=200), max_delay=timedelta(seconds=2))
-        for rollback in reversed(self._rollbacks):
-            if rollback.key in self.journal.steps:
-                continue
-            try:
-                self._perform_inline(rollback, policy)
-            except Exception:
-                log.exception("rollback %s of run %s failed", rollback.key, self.run_id)
-                failed.append(rollback.key)
-            else:
-                if rollback.undoes is not None:
-                    patiently(partial(steps.mark_undone, self.run_id, rollback.undoes, lease=self.lease))
-        return failed
+        digest = codec.digest(args, kwargs)
+        self.rollbacks.register(Rollback(key=key, undoes=undoes, call=lambda: fn(*args, **kwargs), digest=digest))
 
     def roll_back_into(self, error: dict[str, Any]) -> None:
         """Roll back, and note in the run's error what could not be undone."""
-        failed = self.roll_back()
+        self._rolling_back = False
+        with context.entered(self):
+            failed = self.rollbacks.run(done=self.journal.steps.__contains__, record=self._record_rollback)
         if failed:
             error["rollbacks_failed"] = failed
 
-    def _perform_inline(self, rollback: Rollback, policy: RetryPolicy) -> None:
-        """A rollback is tried again without leaving the worker: there is nothing left to give the slot to."""
-        for number in range(1, policy.max_attempts + 1):
-            started = time.monotonic()
-            try:
-                with context.entered(self), journal.inside(rollback.key):
-                    rollback.call()
-            except Exception as error:
-                pause = policy.delay(number)
-                if pause is None:
-                    self._record(rollback.key, rollback.digest, started, error=error)
-                    raise
-                time.sleep(pause.total_seconds())
-            else:
-                self._record(rollback.key, rollback.digest, started, value="null")
-                return
+    def _record_rollback(self, rollback: Rollback, started: float, error: Exception | None) -> None:
+        self._record(rollback.key, rollback.digest, started, value="null" if error is None else None, error=error)
+        if error is None and rollback.undoes is not None:
+            patiently(partial(steps.mark_undone, self.run_id, rollback.undoes, lease=self.lease))
 
     # -- waits ---------------------------------------------------------------------------------
 
@@ -325,21 +288,6 @@ def name_of(fn: Callable[..., Any]) -> str:
     inner = getattr(fn, "func", fn)
     name = getattr(inner, "__name__", None) or type(inner).__name__
     return str(name)
-
-
-def patiently(write: Callable[[], None]) -> None:
-    """Write, over a database that is away for a while; what is written must be safe to repeat."""
-    deadline = time.monotonic() + _DATABASE_PATIENCE.total_seconds()
-    pause = 0.05
-    while True:
-        try:
-            return write()
-        except (OperationalError, InterfaceError):
-            if connection.in_atomic_block or time.monotonic() > deadline:
-                raise
-            connection.close()
-            time.sleep(pause)
-            pause = min(2 * pause, 2.0)
 
 
 def enter(attempt: Attempt, body: Call) -> object:

@@ -23,11 +23,12 @@ from triggerapp.engine.runs import Claimed, Dropped, Ended, Unknown
 from triggerapp.errors import PayloadTooLarge, StaleRun
 from triggerapp.models import Status
 from workers import codec, identity, options
-from workers.attempt import Attempt, RollBackNow, enter, patiently
+from workers.attempt import Attempt, RollBackNow, enter
 from workers.errors import MaxDurationExceeded, SuspensionSwallowed
 from workers.handle import decode_result, result_of
 from workers.incoming import adopted, mark_of
 from workers.journal import failed_steps
+from workers.patience import patiently
 from workers.suspension import ByReentry, Inline, ReleaseNow, SuspendNow
 
 log = logging.getLogger(__name__)
@@ -212,7 +213,7 @@ def _fail(task: Any, request: Any, claimed: Claimed, attempt: Attempt, error: Ba
 
 def _finish_failed(attempt: Attempt, error: BaseException, status: Status) -> None:
     recorded = {**codec.dump_error(error), "steps": failed_steps(error)}
-    if attempt.has_rollbacks:
+    if attempt.rollbacks:
         runs.begin_rollback(attempt.run_id, lease=attempt.lease, error=recorded)
         attempt.roll_back_into(recorded)
     patiently(

@@ -1,0 +1,74 @@
+"""Rollbacks: what undoes what a run has done, newest first, once each.
+
+A rollback is a step that undoes a step. It is recorded like one, so that a run whose worker dies
+while it rolls back goes on with the next.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from workers import journal
+from workers.retry import RetryPolicy
+
+log = logging.getLogger(__name__)
+
+POLICY = RetryPolicy(min_delay=timedelta(milliseconds=200), max_delay=timedelta(seconds=2))
+"""A rollback is tried again without leaving the worker: nothing is left to give the slot to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollback:
+    """How to undo one thing."""
+
+    key: str
+    undoes: str | None
+    """The step that it undoes; None for what `rollback()` registered."""
+    call: Callable[[], object]
+    digest: str
+
+
+Record = Callable[[Rollback, float, Exception | None], None]
+
+
+class Rollbacks:
+    """The rollbacks of a run, in the order in which they were registered."""
+
+    def __init__(self) -> None:
+        self._registered: list[Rollback] = []
+
+    def register(self, rollback: Rollback) -> None:
+        """Have it called if the run fails."""
+        self._registered.append(rollback)
+
+    def __bool__(self) -> bool:
+        return bool(self._registered)
+
+    def run(self, *, done: Callable[[str], bool], record: Record) -> list[str]:
+        """Run those that are not `done`, newest first, and `record` each; the keys of those that failed."""
+        open_ones = [rollback for rollback in reversed(self._registered) if not done(rollback.key)]
+        return [rollback.key for rollback in open_ones if not _undo(rollback, record)]
+
+
+def _undo(rollback: Rollback, record: Record) -> bool:
+    """Call it until it succeeds or its tries are used up; whether it succeeded."""
+    for number in range(1, POLICY.max_attempts + 1):
+        started = time.monotonic()
+        try:
+            with journal.inside(rollback.key):
+                rollback.call()
+        except Exception as error:
+            pause = POLICY.delay(number)
+            if pause is None:
+                log.exception("rollback %s failed", rollback.key)
+                record(rollback, started, error)
+                return False
+            time.sleep(pause.total_seconds())
+        else:
+            record(rollback, started, None)
+            return True
+    return False
