@@ -8,17 +8,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import OperationalError
+from django.db import DataError, OperationalError, transaction
 
 from triggerapp import conf
-from triggerapp.engine import dispatch, environments, queues, sql
+from triggerapp.engine import dispatch, environments, limits, queues, sql
 from triggerapp.engine.dispatch import Message
-from triggerapp.errors import BadInput, DatabaseUnavailable, PayloadTooLarge
+from triggerapp.errors import BadInput, DatabaseUnavailable
 from triggerapp.failpoints import point
 from triggerapp.models.runs import new_id
 
@@ -78,7 +79,10 @@ def trigger_many(requests: Sequence[Trigger]) -> list[Triggered]:
         _check(request)
     try:
         environment = environments.current()
-        inserted = _insert(environment, requests)
+        with transaction.atomic() if len(requests) > _INLINE_CHUNK else nullcontext():
+            inserted = _insert(environment, requests)
+    except DataError as error:
+        raise BadInput(f"the run was not accepted: PostgreSQL cannot store one of its options ({error})") from error
     except OperationalError as error:
         raise DatabaseUnavailable(
             f"the run was not accepted and nothing was sent: the database did not answer ({error}). Trigger it again."
@@ -90,31 +94,19 @@ def trigger_many(requests: Sequence[Trigger]) -> list[Triggered]:
 
 
 def _check(request: Trigger) -> None:
-    limit = conf.get().MAX_PAYLOAD_BYTES
-    if len(request.message.body) > limit:
-        raise PayloadTooLarge(
-            f"the arguments of {request.task} are {len(request.message.body):,} bytes; the limit is {limit:,} "
-            "(TRIGGERAPP['MAX_PAYLOAD_BYTES']). Store them elsewhere and pass a reference."
-        )
-    for moment in (request.delay, request.ttl):
-        if isinstance(moment, datetime) and moment.tzinfo is None:
-            raise BadInput(f"{moment!r} has no time zone: pass an aware datetime, such as django.utils.timezone.now()")
-    if isinstance(request.ttl, timedelta) and request.ttl < timedelta():
-        raise BadInput(f"ttl={request.ttl!r} is negative")
-    if request.max_duration is not None and request.max_duration <= timedelta():
-        raise BadInput(f"max_duration={request.max_duration!r} must be more than nothing")
-    _check_labels(request)
-
-
-def _check_labels(request: Trigger) -> None:
-    most = conf.get().MAX_TAGS
-    if len(request.tags) > most or not all(isinstance(tag, str) and 0 < len(tag) <= 128 for tag in request.tags):
-        raise BadInput(f"tags={list(request.tags)!r}: at most {most} texts of 1 to 128 characters")
-    if request.idempotency_key is not None and not 0 < len(request.idempotency_key) <= 2048:
-        raise BadInput("idempotency_key must have 1 to 2048 characters")
-    texts = (request.idempotency_key, request.concurrency_key, request.task_id, *request.tags)
-    if any("\0" in text for text in texts if text):
-        raise BadInput("a key, tag or task id contains a NUL character, which PostgreSQL cannot store")
+    limits.check_payload(request.task, request.message.body)
+    limits.check_deadline("delay", request.delay)
+    limits.check_deadline("ttl", request.ttl)
+    limits.check_more_than_nothing("max_duration", request.max_duration)
+    limits.check_more_than_nothing("idempotency_ttl", request.idempotency_ttl)
+    limits.check_attempts(request.max_attempts)
+    limits.check_text("idempotency_key", request.idempotency_key, most=limits.KEY_CHARACTERS)
+    limits.check_text("concurrency_key", request.concurrency_key)
+    limits.check_text("the task id", request.task_id or None)
+    limits.check_text("the name of the task", request.task)
+    limits.check_text("the name of the queue", request.queue)
+    limits.check_tags(request.tags)
+    limits.check_metadata(request.metadata)
 
 
 _COLUMNS = (

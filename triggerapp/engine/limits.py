@@ -1,0 +1,118 @@
+"""What a trigger may ask for. Checked before anything is written, so that a refusal leaves nothing half done.
+
+Every refusal is a `BadInput` that names the option, what was given, and what would do.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from triggerapp import conf
+from triggerapp.errors import BadInput, PayloadTooLarge
+
+Json = Any
+
+NAME_CHARACTERS = 255
+KEY_CHARACTERS = 2048
+TAG_CHARACTERS = 128
+METADATA_BYTES = 256 * 1024
+MOST_ATTEMPTS = 32_767
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def check_payload(task: str, body: bytes) -> None:
+    """Refuse arguments over the size limit."""
+    limit = conf.get().MAX_PAYLOAD_BYTES
+    if len(body) > limit:
+        raise PayloadTooLarge(
+            f"the arguments of {task} are {len(body):,} bytes; the limit is {limit:,} "
+            "(TRIGGERAPP['MAX_PAYLOAD_BYTES']). Store them elsewhere and pass a reference."
+        )
+
+
+def check_deadline(name: str, value: object) -> None:
+    """A deadline is a time from now, or a moment of a known time zone."""
+    if value is None:
+        return
+    if not isinstance(value, datetime | timedelta):
+        raise BadInput(f"{name}={value!r}: pass a timedelta or an aware datetime")
+    if isinstance(value, datetime) and value.tzinfo is None:
+        raise BadInput(
+            f"{name}={value!r} has no time zone: pass an aware datetime, such as django.utils.timezone.now()"
+        )
+    if isinstance(value, timedelta) and value < timedelta():
+        raise BadInput(f"{name}={value!r} is negative")
+
+
+def check_more_than_nothing(name: str, value: object) -> None:
+    """A time that must not be empty."""
+    if value is None:
+        return
+    if not isinstance(value, timedelta):
+        raise BadInput(f"{name}={value!r}: pass a timedelta")
+    if value <= timedelta():
+        raise BadInput(f"{name}={value!r} must be more than nothing")
+
+
+def check_attempts(value: object) -> None:
+    """How often a run is tried in all."""
+    if value is not None and (type(value) is not int or not 1 <= value <= MOST_ATTEMPTS):
+        raise BadInput(f"max_attempts={value!r} must be a whole number from 1 (1 means no retry) to {MOST_ATTEMPTS:,}")
+
+
+def check_text(name: str, value: object, *, most: int = NAME_CHARACTERS) -> None:
+    """A text that fits its column."""
+    if value is None:
+        return
+    if not isinstance(value, str) or not 0 < len(value) <= most:
+        raise BadInput(f"{name}={_short(value)} must be a text of 1 to {most} characters")
+    if not _is_storable(value):
+        raise BadInput(
+            f"{name}={_short(value)} contains a NUL character or half a surrogate pair, which PostgreSQL cannot store"
+        )
+
+
+def check_tags(tags: Sequence[str]) -> None:
+    """Few short texts."""
+    most = conf.get().MAX_TAGS
+    if isinstance(tags, str) or len(tags) > most or not all(map(_is_tag, tags)):
+        raise BadInput(
+            f"tags={_short(tags)}: a list of at most {most} texts of 1 to {TAG_CHARACTERS} characters, no NUL"
+        )
+
+
+def check_metadata(metadata: Json) -> None:
+    """A JSON object that fits."""
+    if metadata is None:
+        return
+    if not isinstance(metadata, dict):
+        raise BadInput(f"metadata={_short(metadata)} must be a dict")
+    try:
+        text = json.dumps(metadata, allow_nan=False, ensure_ascii=False)
+        size = len(text.encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadInput(f"metadata must be JSON, without NaN or Infinity: {error}") from error
+    if _NUL.search(text):
+        raise BadInput("metadata contains a NUL character, which PostgreSQL cannot store")
+    if size > METADATA_BYTES:
+        raise BadInput(f"metadata takes {size:,} bytes as JSON; the limit is {METADATA_BYTES:,}")
+
+
+def _is_tag(tag: object) -> bool:
+    return isinstance(tag, str) and 0 < len(tag) <= TAG_CHARACTERS and _is_storable(tag)
+
+
+def _is_storable(text: str) -> bool:
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}… ({len(text):,} characters)"
