@@ -43,6 +43,7 @@ def database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Itera
         environments.by_slug.cache_clear()
         queues._identify.cache_clear()
         app.set_current()
+        app.set_default()
         yield
         _delete()
         forget_messages()

@@ -125,7 +125,7 @@ def make_waiting(name: str, filter: dict[str, Any] | None = None, **fields: Any)
     return make_event_wait(make_run(Status.WAITING), name, filter, **fields)
 
 
-def make_event(name: str, payload: object = None, *, age: timedelta = timedelta(), **fields: Any) -> Event:
+def make_event(name: str, payload: object = "", *, age: timedelta = timedelta(), **fields: Any) -> Event:
     """An event that was sent `age` ago, and that nobody waited for."""
     environment = environments.current()
     return Event.objects.create(
