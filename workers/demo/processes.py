@@ -21,7 +21,7 @@ from workers.demo import ledger
 PATIENCE: Final = 10.0
 """Seconds a worker has to leave when asked, before it is killed."""
 
-OPTIONS: Final = ("-A", "workers.demo.celery", "worker", "-c", "2", "-Q", "celery,orders")
+OPTIONS: Final = ("-A", "workers.demo.celery", "worker", "-c", "2")
 CELERY: Final = (sys.executable, "-m", "celery", *OPTIONS)
 
 
