@@ -29,7 +29,7 @@ class Reports:
     def settle(self) -> None:
         """Act on what came; reports of one kind together."""
         reports, self._open = self._open, []
-        for what in ("delivered", "lost", "canceled", "expired", "timed_out"):
+        for what in ("delivered", "lost", "canceled", "stamped", "expired", "timed_out"):
             chosen = [report for report in reports if report["what"] == what]
             if chosen:
                 getattr(self, f"_{what}")(chosen)
@@ -43,6 +43,10 @@ class Reports:
     def _canceled(self, reports: list[Report]) -> None:
         for report in reports:
             verbs.cancel_task(report["task"], actor="revoke")
+
+    def _stamped(self, reports: list[Report]) -> None:
+        for report in reports:
+            verbs.cancel_stamped(report["stamps"], actor="revoke_by_stamped_headers")
 
     def _expired(self, reports: list[Report]) -> None:
         rescue.expire()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from celery import Celery
+from celery import Celery, signals
 from celery.app import app_or_default
 from celery.app.task import Context
 from django.db import transaction
@@ -247,15 +247,29 @@ def _channel(connection: Any) -> Any:
     return connection.default_channel
 
 
-def announce_canceled(task_id: str, message: Message, *, terminate: bool = False) -> None:
-    """Tell Celery that a run was canceled: result REVOKED, its chord counted, and workers told."""
+def announce_canceled(task_id: str, message: Message) -> None:
+    """Tell Celery's result backend that a run was canceled: result REVOKED, its chord counted."""
     app = app_or_default()
     task = app.tasks.get(message.headers["task"])
     backend = task.backend if task is not None else app.backend
-    args, kwargs = message.arguments()
-    _, _, embed = serialization.loads(
+    ignored = bool(message.headers.get("ignore_result"))
+    backend.mark_as_revoked(task_id, "canceled", request=_request(task_id, message), store_result=not ignored)
+
+
+def tell_monitors_revoked(task_id: str, message: Message) -> None:
+    """Send Celery's `task-revoked` event and signal, for a run that no worker has a message of."""
+    app = app_or_default()
+    task = app.tasks.get(message.headers["task"])
+    how = {"terminated": False, "signum": None, "expired": False}
+    signals.task_revoked.send(sender=task, request=_request(task_id, message), **how)
+    if task is None or task.send_events:
+        with app.events.default_dispatcher() as dispatcher:
+            # `state`, because monitors rank WAITING, a state that they do not know, above REVOKED.
+            dispatcher.send("task-revoked", uuid=task_id, state="REVOKED", **how)
+
+
+def _request(task_id: str, message: Message) -> Context:
+    args, kwargs, embed = serialization.loads(
         message.body, message.content_type, message.content_encoding, accept=[message.content_type]
     )
-    request = Context({**message.headers, **embed, "args": args, "kwargs": kwargs, "id": task_id})
-    ignored = bool(message.headers.get("ignore_result"))
-    backend.mark_as_revoked(task_id, "canceled", request=request, store_result=not ignored)
+    return Context({**message.headers, **embed, "args": args, "kwargs": kwargs, "id": task_id})

@@ -5,6 +5,8 @@ Each writes an audit entry. None needs a lease: the table of moves judges.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -29,12 +31,13 @@ def cancel(run_id: UUID, *, actor: str = "") -> bool:
     with transaction.atomic():
         point("cancel.before_commit")
         ended = sql.row(
-            f"WITH moved AS ({moved}), told AS ({wakes.TELL_PARENT.format(ended='moved')}), closed AS ("
+            "WITH before AS (SELECT status FROM triggerapp_run WHERE id = %s), "
+            f"moved AS ({moved}), told AS ({wakes.TELL_PARENT.format(ended='moved')}), closed AS ("
             "UPDATE triggerapp_attempt a SET finished_at = now(), outcome = 'canceled' FROM moved "
             "WHERE a.run_id = moved.id AND a.number = moved.attempt) "
-            "SELECT id, task_id, message, payload, environment_id, "
+            "SELECT id, task_id, message, payload, environment_id, (SELECT status FROM before) AS was, "
             "(SELECT id FROM told WHERE status <> 'pending') AS wake FROM moved",
-            [run_id],
+            [run_id, run_id],
         )
         if ended is None:
             return False
@@ -60,6 +63,8 @@ def _after_cancel(ended: sql.Row) -> None:
         cancel(child.id, actor=f"parent run {ended['id']}")
     try:
         rescue.announce_canceled(ended)
+        if ended["was"] in (Status.WAITING, Status.PENDING):  # else the worker that has its message tells them
+            dispatch.tell_monitors_revoked(ended["task_id"], Message.load(ended["message"], ended["payload"]))
     except dispatch.UNREACHABLE as error:
         dispatch.log.warning("Celery was not told that run %s was canceled (%s); a tick tells it", ended["id"], error)
 
@@ -79,6 +84,22 @@ def cancel_task(task_id: str, *, actor: str = "") -> bool:
     """Cancel what runs under a Celery task id: Celery's `revoke`."""
     run = Run.objects.filter(task_id=task_id).order_by("-nesting").only("id").first()
     return run is not None and cancel(run.id, actor=actor)
+
+
+_STAMPED = """
+SELECT DISTINCT r.id FROM jsonb_each(%s::jsonb) wanted, triggerapp_run r,
+  LATERAL (SELECT r.message::jsonb #> ARRAY['headers', 'stamps', wanted.key] AS found) stamp,
+  LATERAL jsonb_array_elements(
+    CASE jsonb_typeof(stamp.found) WHEN 'array' THEN stamp.found ELSE jsonb_build_array(stamp.found) END) AS one
+WHERE r.status IN ('pending', 'queued', 'running', 'waiting') AND stamp.found IS NOT NULL AND wanted.value @> one
+"""
+
+
+def cancel_stamped(stamps: Mapping[str, Any], *, actor: str = "") -> int:
+    """Cancel the live runs that carry one of these stamps: Celery's `revoke_by_stamped_headers`; how many."""
+    wanted = {name: list(v) if isinstance(v, (list, tuple, set)) else [v] for name, v in stamps.items()}
+    found = sql.rows(_STAMPED, [json.dumps(wanted)])
+    return sum(cancel(row["id"], actor=actor) for row in found)
 
 
 _RETRY = move_sql(
