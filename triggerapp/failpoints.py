@@ -1,10 +1,12 @@
 """Named points where a test can make this process die or fail.
 
 Off unless the environment variable `TRIGGERAPP_FAIL` sets them: `name:kill9@3` kills this
-process with SIGKILL the third time `name` is reached, `name:raise@p=0.05` raises at random,
-`name:stop` stops it (SIGSTOP). Several are joined by `;`, `seed=7` fixes the dice. `count=FILE`
-appends the name of each point reached, so that a sweep knows what there is to fail at.
-With `once=FILE` at most one point fires over all processes: the first creates the file.
+process with SIGKILL the third time it reaches `name`, `name:kill9worker` kills the whole worker it
+belongs to (main process, pool and ticker), `name:stop` stops it (SIGSTOP), `name:raise@p=0.05`
+raises at random. A name may say in which process: `pool/name`, `ticker/name` or `main/name`; `*` is
+any point. Several are joined by `;`, `seed=7` fixes the dice. `count=FILE` appends process and name
+of each point reached, so that a sweep knows what there is to fail at. With `once=FILE` at most one
+point fires over all processes: the first creates the file.
 """
 
 from __future__ import annotations
@@ -13,7 +15,10 @@ import os
 import random
 import signal
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 class FailpointError(RuntimeError):
@@ -38,6 +43,8 @@ class _Plan:
     rules: list[_Rule] = field(default_factory=list)
     count_file: str = ""
     once_file: str = ""
+    worker: int = 0
+    """The worker's main process; its pool inherits this plan."""
     dice: random.Random = field(default_factory=random.Random)
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -55,7 +62,7 @@ def load(text: str) -> None:
 
 
 def _parse(text: str) -> _Plan:
-    plan = _Plan()
+    plan = _Plan(worker=os.getppid() if _is_ticker() else os.getpid())
     for part in filter(None, (piece.strip() for piece in text.split(";"))):
         if part.startswith("seed="):
             plan.dice.seed(int(part[5:]))
@@ -81,10 +88,21 @@ def _rule(text: str) -> _Rule:
 def _reach(plan: _Plan, name: str) -> None:
     plan.counts[name] += 1
     if plan.count_file:
-        _append(plan.count_file, name)
+        _append(plan.count_file, f"{_process(plan)}/{name}")
     for rule in plan.rules:
-        if rule.name in (name, "*") and rule.fires(count=plan.counts[name], dice=plan.dice) and _first(plan):
+        named = rule.name in ("*", name, f"{_process(plan)}/{name}")
+        if named and rule.fires(count=plan.counts[name], dice=plan.dice) and _first(plan):
             _ACTIONS[rule.action](name)
+
+
+def _is_ticker() -> bool:
+    return "TRIGGERAPP_TICKER" in os.environ
+
+
+def _process(plan: _Plan) -> str:
+    if _is_ticker():
+        return "ticker"
+    return "main" if os.getpid() == plan.worker else "pool"
 
 
 def _append(path: str, name: str) -> None:
@@ -106,8 +124,34 @@ def _raise(name: str) -> None:
     raise FailpointError(name)
 
 
+def _kill_worker(name: str) -> None:
+    """Kill all of the worker, as a power cut would: stopped first, so that none sees another die."""
+    assert _PLAN is not None
+    family = [pid for pid in _family(_PLAN.worker) if pid != os.getpid()]
+    for each in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in family:
+            os.kill(pid, each)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _family(root: int) -> list[int]:
+    """A process and its descendants, eldest first."""
+    parents = dict(_parents())
+    family = [root]
+    for pid in family:
+        family += [child for child, parent in parents.items() if parent == pid]
+    return family
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # gone meanwhile
+            yield int(stat.parent.name), int(stat.read_text().rpartition(")")[2].split()[1])
+
+
 _ACTIONS = {
     "kill9": lambda name: os.kill(os.getpid(), signal.SIGKILL),
+    "kill9worker": _kill_worker,
     "stop": lambda name: os.kill(os.getpid(), signal.SIGSTOP),
     "raise": _raise,
 }

@@ -15,6 +15,7 @@ import sys
 from threading import Lock
 from typing import IO, Any
 
+from triggerapp.failpoints import point
 from workers import identity
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ _pipe: IO[str] | None = None
 
 def tell(what: str, **fields: Any) -> None:
     """Send the ticker word of what became of a run."""
+    point("report.before_send")
     with _lock:
         if _pipe is None:
             return
@@ -36,6 +38,7 @@ def tell(what: str, **fields: Any) -> None:
             _pipe.flush()
         except (OSError, ValueError) as error:
             log.debug("the ticker is gone (%s); a tick finds what it was not told", error)
+    point("report.after_send")
 
 
 def start(app: str, *, hostname: str, wait: bool) -> subprocess.Popen[str]:

@@ -16,6 +16,7 @@ from celery.utils.imports import instantiate, symbol_by_name
 from celery.worker import state
 from celery.worker.request import Request
 
+from triggerapp.failpoints import point
 from workers import link
 from workers.marks import CONTENT, HEADER
 
@@ -64,6 +65,13 @@ class DurableRequest(Request):
         if type == "task-started" and self._again:
             fields |= {"state": "STARTED", "result": None}
         super().send_event(type, **fields)
+
+    def acknowledge(self) -> None:
+        """Celery's: from here on the broker forgets the message."""
+        if not self.acknowledged:
+            point("message.before_ack")
+            super().acknowledge()
+            point("message.after_ack")
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """Celery's handler, but a run that left or lost its process has not failed."""

@@ -10,6 +10,7 @@ from functools import lru_cache
 from django.db import connection
 
 from triggerapp.engine import dispatch, sql
+from triggerapp.failpoints import point
 from triggerapp.models import Queue, Status
 from triggerapp.models.moves import move_sql
 
@@ -41,8 +42,11 @@ def admit(limit: int = 500) -> int:
         "id IN (SELECT id FROM triggerapp_run r WHERE status = 'pending' AND (due_at IS NULL OR due_at <= now()) AND "
         f"{ADMITS.format(run='r')} ORDER BY due_at NULLS FIRST LIMIT %s FOR UPDATE SKIP LOCKED)"
     )
+    point("tick.admit")
     admitted = sql.rows(
         move_sql(Status.QUEUED, "due_at = NULL, sent_at = now(), sends = 1", where, returning=dispatch.COLUMNS), [limit]
     )
+    if admitted:
+        point("admit.after_commit")
     dispatch.after_commit(admitted)
     return len(admitted)

@@ -101,12 +101,14 @@ def resend(limit: int = 500) -> int:
     if not waiting:
         return 0
     missing = _missing({row["id"]: json.loads(row["message"])["routing_key"] for row in waiting})
+    point("resend.before_commit")
     found = sql.rows(
         "UPDATE triggerapp_run SET sent_at = now(), sends = sends + 1 WHERE id IN (SELECT id FROM triggerapp_run "
         "WHERE id = ANY(%s) AND status = 'queued' AND sent_at < now() - %s FOR UPDATE SKIP LOCKED) "
         f"RETURNING {dispatch.COLUMNS}",
         [missing, after],
     )
+    point("resend.after_commit")
     dispatch.publish(found)
     return len(found)
 
@@ -138,6 +140,8 @@ def redeliver(limit: int = 200) -> int:
         f"RETURNING {dispatch.COLUMNS}",
         [conf.get().LEASE, conf.get().LEASE * 3, limit],
     )
+    if found:
+        point("redeliver.after_commit")
     dispatch.publish(found)
     return len(found)
 

@@ -181,9 +181,10 @@ def _finish(statement: str, values: list[object], run_id: UUID, lease: int) -> N
 def begin_rollback(run_id: UUID, *, lease: int, error: Json) -> None:
     """Note the failure before its rollbacks run: whoever takes the run over goes on rolling back."""
     held = f"{_HELD} AND status = 'running'"
+    point("rollback.before_commit")
     if not sql.run(f"UPDATE triggerapp_run SET error = %s::jsonb WHERE {held}", [json.dumps(error), run_id, lease]):
         raise StaleRun(run_id, lease)
-    point("rollback.begun")
+    point("rollback.after_commit")
 
 
 _RETRY_MOVE = move_sql(
@@ -225,16 +226,20 @@ def retry_later(
 
 def release(run_id: UUID, *, lease: int) -> None:
     """Give a healthy run back, for another worker to go on with at once (deploys, rejected messages)."""
+    point("release.before_commit")
     released = sql.rows(
         move_sql(Status.QUEUED, f"sent_at = now(), sends = 1, {_SPENT}", _HELD, returning=dispatch.COLUMNS),
         [run_id, lease],
     )
+    point("release.after_commit")
     dispatch.after_commit(released)
 
 
 def mark_delivered(run_ids: list[UUID]) -> None:
     """Celery was told of the end of these runs."""
+    point("delivered.before_commit")
     sql.run("UPDATE triggerapp_run SET delivered = true WHERE id = ANY(%s) AND finished_at IS NOT NULL", [run_ids])
+    point("delivered.after_commit")
 
 
 def stay(run_id: UUID, *, lease: int) -> None:

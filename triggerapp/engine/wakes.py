@@ -33,6 +33,8 @@ def expire_due(limit: int = 500) -> list[UUID]:
         "AND expires_at <= now() ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED) RETURNING id",
         [limit],
     )
+    if due:
+        point("expire.after_commit")
     return [row["id"] for row in due]
 
 
