@@ -134,7 +134,8 @@ def redeliver(limit: int = 200) -> int:
         announce_canceled(row)
     found = sql.rows(
         "UPDATE triggerapp_run SET sent_at = now(), sends = sends + 1 WHERE id IN (SELECT id FROM triggerapp_run r "
-        "WHERE NOT delivered AND finished_at < now() - %s AND (sent_at IS NULL OR sent_at < now() - %s) "
+        "WHERE NOT delivered AND finished_at < now() - %s "
+        "AND (sent_at IS NULL OR sent_at < finished_at OR sent_at < now() - %s) "
         "AND status NOT IN ('canceled', 'expired') AND NOT is_eager "
         "ORDER BY finished_at LIMIT %s FOR UPDATE SKIP LOCKED) "
         f"RETURNING {dispatch.COLUMNS}",
