@@ -61,9 +61,11 @@ class DurableRequest(Request):
         return bool(mark and mark["lease"])
 
     def send_event(self, type: str, **fields: Any) -> None:
-        """A resumed run starts again; only with these fields do monitors leave WAITING for it."""
-        if type == "task-started" and self._again:
+        """Monitors rank WAITING above these states, because they do not know it: only with `state` do they leave it."""
+        if self._again and type == "task-started":
             fields |= {"state": "STARTED", "result": None}
+        if self._again and type == "task-revoked":
+            fields |= {"state": "REVOKED"}
         super().send_event(type, **fields)
 
     def acknowledge(self) -> None:
@@ -127,13 +129,11 @@ class DurableRequest(Request):
 
     def revoked(self) -> bool:
         """Celery's judgement; an expired or revoked message ends its run."""
+        told = self.id in state.revoked  # before Celery looks: it notes an expired message as a revoked one
         revoked = bool(super().revoked())
         if revoked:
-            link.tell("expired" if self._expired() else "canceled", task=self.id)
+            link.tell("expired" if self.expires and not told else "canceled", task=self.id)
         return revoked
-
-    def _expired(self) -> bool:
-        return bool(self.expires) and self.id not in state.revoked
 
 
 def _then_delivered(inner: Handler) -> Handler:
