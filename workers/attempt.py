@@ -33,7 +33,7 @@ from workers.errors import MaxDurationExceeded, Suspend
 from workers.patience import patiently
 from workers.retry import RetryPolicy
 from workers.rollbacks import Rollback, Rollbacks
-from workers.suspension import Suspension
+from workers.suspension import Suspension, WhileUndoing
 
 Call = Callable[[], object]
 
@@ -185,7 +185,7 @@ class Attempt:
 
     def roll_back_into(self, error: dict[str, Any]) -> None:
         """Roll back, and note in the run's error what could not be undone."""
-        self._rolling_back = False
+        self._rolling_back, self._ends_at, self._suspension = False, None, WhileUndoing()
         with context.entered(self):
             failed = self.rollbacks.run(done=self.journal.steps.__contains__, record=self._record_rollback)
         if failed:

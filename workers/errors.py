@@ -154,6 +154,18 @@ class WaitInTransaction(CallRefused):
         )
 
 
+class WaitInRollback(CallRefused):
+    """A wait was called in a rollback."""
+
+    code = "wait_in_rollback"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.called} was called in a rollback: rollbacks run one after the other without leaving the worker. "
+            "Trigger a run of another task for what takes long"
+        )
+
+
 class SuspensionSwallowed(CallRefused):
     """The user's code caught the `Suspend` of a wait and went on."""
 

@@ -17,7 +17,7 @@ from triggerapp.engine import runs, sql, waits, wakes
 from triggerapp.engine.waits import Opening, Resolution, Suspended
 from triggerapp.models import WaitKind, WaitStatus
 from workers import timers
-from workers.errors import Suspend, WaitInTransaction
+from workers.errors import Suspend, WaitInRollback, WaitInTransaction
 
 if TYPE_CHECKING:
     from workers.attempt import Attempt
@@ -89,6 +89,17 @@ class Inline:
         resolution = _poll(entered.wait)
         runs.stay(attempt.run_id, lease=attempt.lease)
         return resolution
+
+
+class WhileUndoing:
+    """Rollbacks neither wait nor leave: what has begun to be undone is undone."""
+
+    def check(self) -> None:
+        """A shutdown waits for rollbacks."""
+
+    def wait(self, attempt: Attempt, opening: Opening, *, open_wait: UUID | None) -> Resolution:
+        """Refuse."""
+        raise WaitInRollback(f"the wait {opening.key}")
 
 
 def enter(attempt: Attempt, opening: Opening, open_wait: UUID | None) -> Resolution | Suspended:

@@ -21,6 +21,7 @@ MADE = [
     errors.WaitCanceled("canceled by ann"),
     errors.WaitInTransaction("wait.sleep"),
     errors.SuspensionSwallowed("wait.sleep"),
+    errors.WaitInRollback("wait.sleep"),
     errors.AbortRun("no such ticket"),
     errors.ChildFailed("0190", "shop.print_label", {"type": "builtins:ValueError", "message": "no ink"}),
     errors.RecordedError("shop.errors:OutOfStock", "none left"),
