@@ -5,24 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from django.db import connection
 from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
 
+from tests.factories import delete_everything
 from tests.inprocess import Worker, app, forget_messages
-from triggerapp import models
 from triggerapp.engine import environments, queues
-
-_ROWS = (
-    models.Step,
-    models.Wait,
-    models.Attempt,
-    models.Run,
-    models.Event,
-    models.FilterShape,
-    models.AuditEntry,
-    models.Worker,
-)
 
 
 @pytest.fixture(scope="session")
@@ -45,14 +33,8 @@ def database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Itera
         app.set_current()
         app.set_default()
         yield
-        _delete()
+        delete_everything()
         forget_messages()
-
-
-def _delete() -> None:
-    statements = [f"DELETE FROM {model._meta.db_table}" for model in _ROWS]
-    with connection.cursor() as cursor:
-        cursor.execute("; ".join([*statements, "UPDATE triggerapp_queue SET paused = false WHERE paused"]))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
+from django.db import connection
 from django.db.models import Model
 from django.db.models.functions import Now
 
@@ -18,7 +19,20 @@ from triggerapp.engine import environments, events, queues, workers
 from triggerapp.engine.dispatch import Message
 from triggerapp.engine.triggers import Trigger
 from triggerapp.engine.waits import Opening
-from triggerapp.models import FINAL, Attempt, AuditEntry, Event, Run, Status, Step, Wait, WaitKind, WaitStatus
+from triggerapp.models import (
+    FINAL,
+    Attempt,
+    AuditEntry,
+    Event,
+    FilterShape,
+    Run,
+    Status,
+    Step,
+    Wait,
+    WaitKind,
+    WaitStatus,
+    Worker,
+)
 from triggerapp.models.runs import new_id
 
 TASK = "tests.task"
@@ -148,3 +162,11 @@ def everything() -> dict[str, list[dict[str, Any]]]:
     """All rows, to see that nothing was written."""
     tables = (Run, Attempt, Step, Wait, Event, AuditEntry)
     return {table.__name__: list(table._default_manager.order_by("pk").values()) for table in tables}
+
+
+def delete_everything() -> None:
+    """All rows but environments and queues, whose ids this process keeps."""
+    tables = (Step, Wait, Attempt, Run, Event, FilterShape, AuditEntry, Worker)
+    statements = [f"DELETE FROM {table._meta.db_table}" for table in tables]
+    with connection.cursor() as cursor:
+        cursor.execute("; ".join([*statements, "UPDATE triggerapp_queue SET paused = false WHERE paused"]))

@@ -60,7 +60,7 @@ def test_with_the_database_down_nothing_is_accepted_and_nothing_sent(monkeypatch
         raise OperationalError("connection refused")
 
     monkeypatch.setattr(sql, "rows", away)
-    with pytest.raises(DatabaseUnavailable, match="not accepted and nothing was sent.*Trigger it again"):
+    with pytest.raises(DatabaseUnavailable, match=r"not accepted and nothing was sent.*Trigger it again"):
         triggers.trigger(make_trigger())
     monkeypatch.undo()
     assert (Run.objects.count(), messages()) == (0, [])

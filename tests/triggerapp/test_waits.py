@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -118,7 +119,7 @@ def test_of_event_timeout_and_cancel_at_once_exactly_one_wins():
     for _ in range(15):
         run = make_run(Status.WAITING)
         wait = make_event_wait(run, "paid", expires_at=now())
-        at_once(lambda: events.emit("paid", "{}"), wakes.expire_due, lambda: verbs.cancel(run.id))
+        at_once(lambda: events.emit("paid", "{}"), wakes.expire_due, partial(verbs.cancel, run.id))
         wakes.wake()
         wait, run = fresh(wait), fresh(run)
         assert wait.status != WaitStatus.PENDING

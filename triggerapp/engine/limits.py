@@ -41,9 +41,7 @@ def check_deadline(name: str, value: object) -> None:
     if not isinstance(value, datetime | timedelta):
         raise BadInput(f"{name}={value!r}: pass a timedelta or an aware datetime")
     if isinstance(value, datetime) and value.tzinfo is None:
-        raise BadInput(
-            f"{name}={value!r} has no time zone: pass an aware datetime, such as django.utils.timezone.now()"
-        )
+        raise BadInput(f"{name}={value!r} has no time zone: pass an aware datetime, as timezone.now() is")
     if isinstance(value, timedelta) and value < timedelta():
         raise BadInput(f"{name}={value!r} is negative")
 
@@ -80,9 +78,7 @@ def check_tags(tags: Sequence[str]) -> None:
     """Few short texts."""
     most = conf.get().MAX_TAGS
     if isinstance(tags, str) or len(tags) > most or not all(map(_is_tag, tags)):
-        raise BadInput(
-            f"tags={_short(tags)}: a list of at most {most} texts of 1 to {TAG_CHARACTERS} characters, no NUL"
-        )
+        raise BadInput(f"tags={_short(tags)}: at most {most} texts of 1 to {TAG_CHARACTERS} characters, no NUL")
 
 
 def check_metadata(metadata: Json) -> None:

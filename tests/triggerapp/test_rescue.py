@@ -1,0 +1,212 @@
+"""What was missed is found: dead workers, lost messages, ends that nobody told, rows past their time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from kombu import Queue
+
+from tests.factories import QUEUE, fresh, make_event, make_run, make_step, make_wait, make_waiting, make_worker
+from tests.inprocess import app, forward, messages
+from triggerapp.clock import now
+from triggerapp.engine import rescue, runs, wakes, workers
+from triggerapp.errors import StaleRun
+from triggerapp.models import Attempt, Event, Run, Status, Step, Wait, Worker
+from workers import identity
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def on_dead(**fields) -> Run:
+    return make_run(Status.RUNNING, worker=make_worker(alive=False), **fields)
+
+
+# --- dead workers ---------------------------------------------------------------------------------
+
+
+def test_runs_of_a_worker_whose_heart_stopped_go_on_elsewhere():
+    lost, healthy = on_dead(), make_run(Status.RUNNING)
+    forward(seconds=1)
+    assert rescue.rescue() == 1
+    lost = fresh(lost)
+    assert (lost.status, lost.attempt, lost.crashes) == (Status.QUEUED, 2, 1)
+    assert Attempt.objects.get(run=lost).outcome == "crashed"
+    assert fresh(healthy).status == Status.RUNNING
+    assert len(messages()) == 1
+
+
+def test_a_heartbeat_keeps_the_runs_of_its_worker():
+    run = make_run(Status.RUNNING)
+    forward(seconds=9)
+    workers.beat(run.worker, hostname="here", pid=1)
+    forward(seconds=9)
+    assert rescue.rescue() == 0
+    forward(seconds=2)
+    assert rescue.rescue() == 1
+
+
+def test_only_runs_that_run_are_rescued():
+    dead = make_worker(alive=False)
+    kept = [make_run(status, worker=dead) for status in (Status.WAITING, Status.QUEUED, Status.COMPLETED)]
+    forward(seconds=1)
+    assert rescue.rescue() == 0
+    assert [fresh(run).status for run in kept] == ["waiting", "queued", "completed"]
+
+
+def test_a_run_that_takes_down_its_third_worker_has_crashed():
+    run = on_dead(crashes=2)
+    forward(seconds=1)
+    rescue.rescue()
+    run = fresh(run)
+    assert (run.status, run.crashes, run.finished_at is not None) == (Status.CRASHED, 3, True)
+    assert (run.error["type"], "MAX_CRASHES" in run.error["message"]) == ("triggerapp.errors:WorkerLost", True)
+
+
+def test_the_crash_limit_can_be_set(settings):
+    settings.TRIGGERAPP = {"MAX_CRASHES": 1}
+    run = on_dead()
+    forward(seconds=1)
+    rescue.rescue()
+    assert fresh(run).status == Status.CRASHED
+
+
+def test_a_pool_process_that_died_under_a_living_worker_gives_its_runs_back_at_once():
+    worker = make_worker()
+    mine, others = make_run(Status.RUNNING, worker=worker), make_run(Status.RUNNING)
+    assert rescue.rescue_lost([mine.id, others.id], worker) == 1
+    assert (fresh(mine).status, fresh(others).status) == (Status.QUEUED, Status.RUNNING)
+
+
+def test_eager_runs_have_no_worker_that_could_die():
+    run = make_run(Status.RUNNING, worker=identity.NOBODY, is_eager=True)
+    forward(days=1)
+    assert rescue.rescue() == 0
+    assert fresh(run).status == Status.RUNNING
+
+
+def test_a_hard_time_limit_ends_the_run_that_the_worker_still_holds():
+    worker = make_worker()
+    run, other = make_run(Status.RUNNING, worker=worker), make_run(Status.RUNNING)
+    for each in (run, other):
+        rescue.time_out(each.id, worker, seconds=5)
+    assert (fresh(run).status, fresh(other).status) == (Status.TIMED_OUT, Status.RUNNING)
+    assert fresh(run).error["message"] == "ran longer than 5 s"
+
+
+# --- lost messages --------------------------------------------------------------------------------
+
+
+def test_a_message_that_nobody_took_is_sent_again_each_time_after_twice_as_long():
+    run = make_run(Status.QUEUED)
+    pauses = []
+    for _ in range(4):
+        pause = 0
+        while not rescue.resend():
+            forward(seconds=1)
+            pause += 1
+        pauses.append(pause)
+        messages()
+    assert pauses == pytest.approx([5, 10, 20, 40], abs=1)
+    assert fresh(run).sends == 5
+
+
+def test_a_long_backlog_is_not_a_loss():
+    for _ in range(2):
+        make_run(Status.QUEUED)
+        with app.producer_or_acquire() as producer:
+            producer.publish("", routing_key=QUEUE, declare=[Queue(QUEUE)])
+    forward(hours=1)
+    assert rescue.resend() == 0
+    messages()
+    assert rescue.resend() == 2
+
+
+def test_a_run_that_was_taken_is_not_sent_again():
+    make_run(Status.RUNNING)
+    make_run(Status.PENDING)
+    forward(hours=1)
+    assert rescue.resend() == 0
+
+
+# --- ends that Celery was not told ----------------------------------------------------------------
+
+
+def test_an_end_that_was_not_told_is_sent_out_once_more():
+    run = make_run(Status.COMPLETED, delivered=False)
+    assert rescue.redeliver() == 0
+    forward(seconds=31)
+    assert (rescue.redeliver(), rescue.redeliver()) == (1, 0)
+    (message,) = messages()
+    assert message.headers["triggerapp"] == {"run": str(run.id), "lease": 1, "eta": None, "expires": None}
+
+
+def test_an_end_that_was_told_is_not_told_again():
+    make_run(Status.COMPLETED)
+    make_run(Status.FAILED, delivered=False, is_eager=True)
+    forward(days=1)
+    assert rescue.redeliver() == 0
+
+
+@pytest.mark.parametrize("status", [Status.CANCELED, Status.EXPIRED])
+def test_an_end_without_a_worker_is_told_to_the_result_backend(status: Status):
+    run = make_run(status, delivered=False)
+    rescue.redeliver()
+    assert fresh(run).delivered
+    assert messages() == []
+
+
+# --- retention ------------------------------------------------------------------------------------
+
+
+def test_ended_runs_go_after_their_retention_with_all_that_belongs_to_them():
+    run = make_run(Status.COMPLETED)
+    make_step(run, "charge#1")
+    make_wait(run, status="resolved")
+    assert rescue.prune() == 0
+    forward(days=31)
+    assert rescue.prune() == 1
+    assert not any(model.objects.exists() for model in (Run, Step, Wait, Attempt))
+
+
+def test_live_runs_stay_however_old_and_so_do_ends_nobody_told():
+    make_run(Status.WAITING)
+    make_run(Status.COMPLETED, delivered=False)
+    forward(days=400)
+    assert rescue.prune() == 0
+    assert Run.objects.count() == 2
+
+
+def test_events_tokens_and_workers_go_too():
+    make_event("old", age=timedelta(days=8))
+    kept = make_event("new", age=timedelta(days=6))
+    make_wait(None, "token", status="resolved", resolved_at=now() - timedelta(days=31), key="")
+    make_worker()
+    Worker.objects.update(expires_at=now() - timedelta(days=2))
+    rescue.prune()
+    assert Event.objects.get() == kept
+    assert not Wait.objects.exists()
+    assert not Worker.objects.exists()
+
+
+def test_pruning_takes_so_many_at_a_time():
+    for _ in range(3):
+        make_run(Status.COMPLETED)
+    forward(days=31)
+    assert [rescue.prune(limit=2), rescue.prune(limit=2)] == [2, 1]
+
+
+def test_a_tick_over_many_waits_that_are_not_due_touches_none():
+    for n in range(20):
+        make_waiting(f"event{n}", expires_at=now() + timedelta(days=1))
+    assert (wakes.expire_due(), wakes.wake()) == ([], 0)
+
+
+def test_a_rescued_runs_late_worker_is_refused():
+    run = on_dead()
+    forward(seconds=1)
+    rescue.rescue()
+    runs.claim(run.id, 1, uuid4())
+    with pytest.raises(StaleRun):
+        runs.complete(run.id, lease=1, result=b"1", result_type="application/json")
