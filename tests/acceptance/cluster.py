@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 20.0
+SHARED = {"threads": {"ACCEPTANCE_CONF": json.dumps({"task_track_started": True})}}
+"""What the shared workers have of their own: one of them notes STARTED, the other does not."""
 
 
 def wait_until(what: Callable[[], T], *, within: float = PATIENCE, reason: str = "") -> T:
@@ -79,7 +81,7 @@ class Cluster:
         """The worker of this pool that all tests share; do not end it."""
         worker = self.workers.get(pool)
         if worker is None:
-            worker = self.workers[pool] = Worker(self, pool=pool, name=pool)
+            worker = self.workers[pool] = Worker(self, pool=pool, name=pool, env=SHARED.get(pool))
             worker.start()
         worker.wait_ready()
         return worker
@@ -213,10 +215,8 @@ class Worker:
         if self._process is None:
             return
         for process in self.family() if self.alive else []:
-            try:
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
-            except psutil.NoSuchProcess:
-                pass
         self._process.wait()
 
 

@@ -10,9 +10,16 @@ from typing import Any
 
 from celery import shared_task
 from celery.app.task import Task
+from celery.exceptions import Ignore, Reject
+from celery.worker.request import Request
+from celery.worker.strategy import default as default_strategy
+from django.db import transaction
 
+from tests.acceptance import heard
 from tests.acceptance.ledger import is_open, note, once
 from workers import RetryPolicy, durable_task, step, wait
+
+heard.in_workers()
 
 ONCE = RetryPolicy(max_attempts=1)
 AT_ONCE = RetryPolicy(max_attempts=3, min_delay=timedelta(), max_delay=timedelta())
@@ -91,8 +98,8 @@ def for_event(tag: str) -> Any:
 # -- what the task sees of itself ----------------------------------------------------------------
 
 _SEEN = (
-    "id root_id parent_id group group_index retries eta expires origin argsrepr kwargsrepr shadow stamps stamped_headers "
-    "ignore_result replaced_task_nesting timelimit correlation_id"
+    "id root_id parent_id group group_index retries eta expires origin argsrepr kwargsrepr shadow stamps "
+    "stamped_headers ignore_result replaced_task_nesting timelimit correlation_id"
 ).split()
 
 
@@ -301,6 +308,90 @@ def _slow_note(tag: str, number: int, seconds: float) -> None:
     time.sleep(seconds)
 
 
+@durable_task(bind=True, retry=ONCE)
+def kinds(self: Task, value: Any) -> list[str]:
+    """The type of its argument and the length of it, as they came after the wait."""
+    wait.sleep(0.1)
+    return [type(value).__name__, str(len(value))]
+
+
+@durable_task(acks_late=True, retry=ONCE)
+def rejects_once(tag: str) -> str:
+    """Has the broker deliver its message again, once."""
+    wait.sleep(0.1)
+    note(tag, "entered")
+    if once(tag):
+        raise Reject("not now", requeue=True)
+    return "accepted"
+
+
+@durable_task(acks_late=True, retry=ONCE)
+def rejects(tag: str) -> str:
+    wait.sleep(0.1)
+    note(tag, "entered")
+    raise Reject("never", requeue=False)
+
+
+@durable_task(retry=ONCE)
+def ignores(tag: str) -> None:
+    wait.sleep(0.1)
+    note(tag, "entered")
+    raise Ignore
+
+
+@durable_task(retry=ONCE)
+def swallows(tag: str) -> str:
+    try:
+        wait.sleep(0.1)
+    except BaseException:
+        note(tag, "caught")
+    return "as if nothing had been"
+
+
+@durable_task(retry=ONCE)
+def waits_in_transaction(tag: str) -> str:
+    with transaction.atomic():
+        try:
+            wait.sleep(0.1)
+        except Exception as error:
+            return type(error).__name__
+    return "waited"
+
+
+class LoudRequest(Request):
+    """A user's request class, in the worker's main process."""
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        note(f"request:{self.id}", "accepted")
+        super().on_accepted(pid, time_accepted)
+
+    def on_success(self, failed__retval__runtime: Any, **kwargs: Any) -> Any:
+        note(f"request:{self.id}", "succeeded")
+        return super().on_success(failed__retval__runtime, **kwargs)
+
+
+def loud_strategy(task: Task, app: Any, consumer: Any, **options: Any) -> Any:
+    """A user's strategy: notes each message, then does as ever."""
+    inner = default_strategy(task, app, consumer, **options)
+
+    def handle(message: Any, *args: Any, **kwargs: Any) -> Any:
+        note(f"strategy:{message.headers['id']}", "received")
+        return inner(message, *args, **kwargs)
+
+    return handle
+
+
+class Loud(Task):
+    Request = "tests.acceptance.tasks:LoudRequest"
+    Strategy = "tests.acceptance.tasks:loud_strategy"
+
+
+@durable_task(base=Loud, retry=ONCE)
+def loud() -> str:
+    wait.sleep(0.1)
+    return "heard"
+
+
 # -- killed --------------------------------------------------------------------------------------
 
 
@@ -339,6 +430,21 @@ def gated(tag: str) -> str:
     note(tag, "through")
     step(note, tag, "after")
     return tag
+
+
+@durable_task(retry=ONCE)
+def gated_after_wait(tag: str) -> str:
+    wait.for_event("go", filter={"tag": [tag]}, timeout=timedelta(minutes=1))
+    note(tag, "resumed")
+    while not is_open(tag):
+        time.sleep(0.02)
+    return tag
+
+
+@durable_task(send_events=False, retry=ONCE)
+def durable_without_events() -> str:
+    wait.sleep(0.1)
+    return "quiet"
 
 
 # -- calls within calls --------------------------------------------------------------------------

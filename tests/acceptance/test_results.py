@@ -1,0 +1,80 @@
+"""Results: a client sees one task that took a while."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from celery.exceptions import TimeoutError as CeleryTimeout
+from celery.result import AsyncResult
+
+from tests.acceptance.app import app
+from tests.acceptance.cluster import Worker, wait_until
+from tests.acceptance.ledger import fresh, notes, open_gate
+from tests.acceptance.tasks import add, boom, for_event, gated, progresses, stays
+from triggerapp.models import Run
+from workers import events
+
+
+def test_get_blocks_through_a_suspension_and_sees_it(on: Worker):
+    seen: list[str] = []
+    result = add.delay(2, 3, pause=0.3)
+    assert result.get(timeout=20, on_message=lambda message: seen.append(message["status"])) == 5
+    assert "WAITING" in seen and seen[-1] == "SUCCESS"
+    assert result.state == "SUCCESS"
+
+
+def test_the_state_while_waiting(on: Worker):
+    result = for_event.delay(tag := fresh())
+    wait_until(lambda: result.state == "WAITING")
+    assert result.ready() is False and result.successful() is False
+    assert "for_event" not in str(result.result) and "event go" in result.info["waiting"]
+    with pytest.raises(CeleryTimeout):
+        result.get(timeout=0.1)
+    events.send("go", {"tag": tag, "value": 42})
+    assert result.get(timeout=20) == 42
+
+
+def test_a_waiting_run_holds_no_worker(on: Worker):
+    """Not in `inspect`, not unacknowledged, and both slots are free for others."""
+    tags = [fresh() for _ in range(4)]
+    waiting = [stays.delay(tag) for tag in tags]
+    for result in waiting:
+        wait_until(lambda result=result: Run.objects.get(task_id=result.id).status == "waiting")
+    assert add.delay(1, 1).get(timeout=20) == 2
+    inspect = app.control.inspect([on.hostname], timeout=2, limit=1)
+    ids = {result.id for result in waiting}
+    for found in (inspect.active(), inspect.reserved(), inspect.scheduled()):
+        assert not ids & {str(one.get("id", one)) for one in (found or {}).get(on.hostname, [])}
+    for result in waiting:
+        result.revoke()
+
+
+def test_the_tasks_error_arrives_as_its_own(on: Worker):
+    result = boom.delay("own")
+    with pytest.raises(ValueError, match="own"):
+        result.get(timeout=20)
+    assert "boom" in result.traceback
+
+
+def test_a_result_is_found_by_its_id_alone(on: Worker):
+    assert AsyncResult(add.delay(1, 1).id, app=app).get(timeout=20) == 2
+
+
+def test_a_running_task_shows_started_again_and_a_users_own_state_stays(on: Worker):
+    """Trap 11: without `track_started` the backend would say WAITING while the task runs again."""
+    result = gated.delay(tag := fresh())
+    slow = progresses.delay(other := fresh())
+    wait_until(lambda: notes(other) == ["halfway"])
+    assert slow.state == "PROGRESS" and slow.info == {"done": 2}
+    open_gate(other)
+    open_gate(tag)
+    assert slow.get(timeout=20) == "done" and result.get(timeout=20) == tag
+
+
+def test_states_in_the_order_they_were(prefork: Worker):
+    """Trap 11."""
+    seen: list[Any] = []
+    result = add.delay(1, 1, pause=0.2)
+    result.get(timeout=20, on_message=lambda message: seen.append(message["status"]))
+    assert seen == ["WAITING", "STARTED", "SUCCESS"]
