@@ -1,0 +1,64 @@
+"""A task that does nothing, durable and plain: what durability costs where it costs most."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from typing import Any
+
+from workers.bench import stage, tasks
+from workers.bench.report import Figure
+from workers.bench.stage import Stage, Worker
+
+TITLE = "no-op task, 2 slots: durable beside plain Celery"
+
+Rates = dict[tuple[str, str], list[float]]
+
+
+def measure(on: Stage) -> list[Figure]:
+    """Rounds in turn, plain and durable; medians."""
+    size, rounds = on.pick((2000, 5), quick=(300, 2))
+    rates: Rates = defaultdict(list)
+    with on.worker() as worker:
+        for number in range(rounds):
+            for kind, task in (("plain", tasks.plain_noop), ("durable", tasks.durable_noop)):
+                on.say(f"no-op, round {number + 1} of {rounds}, {kind}")
+                _drain(worker, task, size, kind, rates)
+                _live(worker, task, size, kind, rates)
+    return [figure for how in ("drain", "live", "enqueue") for figure in _figures(rates, how)]
+
+
+def _drain(worker: Worker, task: Any, size: int, kind: str, rates: Rates) -> None:
+    """Enqueue while nobody takes, then let the worker take all."""
+    worker.pause()
+    before = stage.count("completed")
+    started = time.perf_counter()
+    results = [task.delay() for _ in range(size)]
+    rates[kind, "enqueue"].append(size / (time.perf_counter() - started))
+    started = time.perf_counter()
+    worker.go_on()
+    worker.settle(results)
+    rates[kind, "drain"].append(size / (time.perf_counter() - started))
+    if kind == "durable":
+        worker.until(lambda: stage.count("completed") == before + size)
+    stage.forget(results)
+
+
+def _live(worker: Worker, task: Any, size: int, kind: str, rates: Rates) -> None:
+    """Enqueue and run at the same time."""
+    started = time.perf_counter()
+    results = [task.delay() for _ in range(size)]
+    worker.settle(results)
+    rates[kind, "live"].append(size / (time.perf_counter() - started))
+    stage.forget(results)
+
+
+def _figures(rates: Rates, how: str) -> list[Figure]:
+    plain, durable = (statistics.median(rates[kind, how]) for kind in ("plain", "durable"))
+    target, goal = (None, None) if how == "enqueue" else (0.5, 0.8)
+    return [
+        Figure(name=f"{how}: plain Celery", value=plain, unit="/s"),
+        Figure(name=f"{how}: durable", value=durable, unit="/s"),
+        Figure(name=f"{how}: ratio", value=durable / plain, target=target, goal=goal),
+    ]
