@@ -52,9 +52,10 @@ class Ticker(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Become a worker of the database's, with a heartbeat."""
-        from workers import control  # noqa: PLC0415  (registers remote control commands, in workers only)
+        from workers import connections, control  # noqa: PLC0415  (connections needs Django; both only in workers)
 
         control.register()
+        connections.keep(worker)
         identity.renew()
         signals.worker_shutting_down.connect(_leave)
         self.process = link.start(app_path(worker.app), hostname=worker.hostname, wait=True)
