@@ -87,7 +87,7 @@ def _leave(**_: object) -> None:
 def app_path(app: Celery) -> str:
     """How another process gets this app: `module:name`, or the app itself, pickled."""
     for name, module in list(sys.modules.items()):
-        if name == "__main__" or module is None or name.startswith("celery"):
+        if name in ("__main__", "__mp_main__") or module is None or name.startswith("celery"):
             continue
         for attribute, value in list(getattr(module, "__dict__", {}).items()):
             if value is app:
