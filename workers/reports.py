@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from triggerapp.engine import rescue, runs, verbs
-from triggerapp.models import Run
+from triggerapp.models import Run, Status
 
 Report = Mapping[str, Any]
 
@@ -29,7 +29,7 @@ class Reports:
     def settle(self) -> None:
         """Act on what came; reports of one kind together."""
         reports, self._open = self._open, []
-        for what in ("delivered", "lost", "canceled", "stamped", "expired", "timed_out"):
+        for what in ("delivered", "lost", "killed", "canceled", "stamped", "expired", "timed_out"):
             chosen = [report for report in reports if report["what"] == what]
             if chosen:
                 getattr(self, f"_{what}")(chosen)
@@ -39,6 +39,12 @@ class Reports:
 
     def _lost(self, reports: list[Report]) -> None:
         rescue.rescue_lost(self._ids(reports), self.worker)
+
+    def _killed(self, reports: list[Report]) -> None:
+        """By a cold shutdown: no crash of the run's, however often its workers are deployed."""
+        held = Run.objects.filter(id__in=self._ids(reports), worker=self.worker, status=Status.RUNNING)
+        for run_id, lease in held.values_list("id", "lease"):
+            runs.release(run_id, lease=lease)
 
     def _canceled(self, reports: list[Report]) -> None:
         for report in reports:

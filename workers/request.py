@@ -7,6 +7,7 @@ know goes down the pipe to the ticker (`workers.link`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from signal import SIGKILL
 from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]
@@ -121,11 +122,13 @@ class DurableRequest(Request):
         if self.time_start is None:
             return
         self._already_cancelled = True
-        if self.worker_pid:
-            pool.terminate_job(self.worker_pid, "KILL")
+        try:
+            pool.terminate_job(self.worker_pid, SIGKILL)
+        except NotImplementedError:  # a thread cannot be killed; the run in it stops at its next step
+            return
         state.task_ready(self)
         self.acknowledge()
-        link.tell("lost", run=self.run_id, task=self.id)
+        link.tell("killed", run=self.run_id, task=self.id)
 
     def revoked(self) -> bool:
         """Celery's judgement; an expired or revoked message ends its run."""
