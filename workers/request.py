@@ -79,6 +79,8 @@ class DurableRequest(Request):
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """Celery's handler, but a run that left or lost its process has not failed."""
         exc = _unwrap(exc_info.exception)
+        if self._already_cancelled and isinstance(exc, (WorkerLostError, Terminated, SystemExit)):
+            return None  # the process that `cancel` killed
         if isinstance(exc, (WorkerLostError, SystemExit)) and not self._ended_by_us():
             return self._lost()
         outcome = super().on_failure(exc_info, send_failed_event, return_ok)
