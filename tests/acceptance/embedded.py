@@ -1,0 +1,20 @@
+"""A program with a worker inside: Celery's own testing worker, in a thread. Prints a result, and whether it waited."""
+
+from __future__ import annotations
+
+import sys
+
+from celery.contrib.testing.worker import start_worker
+
+from workers import setup
+
+setup()
+
+from tests.acceptance.app import app  # noqa: E402
+from tests.acceptance.tasks import add  # noqa: E402
+from triggerapp.models import Run  # noqa: E402
+
+with start_worker(app, pool="threads", concurrency=2, perform_ping_check=False, queues="acceptance-embedded"):
+    result = add.delay(2, 4)
+    value = result.get(timeout=20)
+    sys.stdout.write(str([value, Run.objects.get(task_id=result.id).lease == 2]))

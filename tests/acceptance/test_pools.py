@@ -1,0 +1,95 @@
+"""The other pools: the core of the list on solo and on gevent, and a worker that is embedded in a program."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+from celery import chain, chord, group
+
+from tests.acceptance.cluster import ROOT, Cluster, Worker, wait_until
+from tests.acceptance.ledger import fresh, notes, open_gate
+from tests.acceptance.tasks import (
+    add,
+    auto_retried,
+    becomes,
+    boom,
+    echo,
+    for_event,
+    hooked,
+    kinds,
+    parent_of,
+    retries_by_hand,
+    steps_on,
+    total,
+)
+from workers import events
+
+Start = Callable[..., AbstractContextManager[Worker]]
+
+
+@pytest.mark.parametrize("pool", ["solo", "gevent"])
+def test_the_list_in_short(worker: Start, pool: str):
+    with worker(pool) as mine:
+        tags = [fresh() for _ in range(4)]
+        waits = for_event.delay(tags[0])
+        expected = [
+            (chain(add.s(1, 1), add.s(2)).delay(), 4),
+            (group(add.s(n, n) for n in range(3)).delay(), [0, 2, 4]),
+            (chord([add.s(1, 1), add.s(2, 2)], total.s()).delay(), 6),
+            (retries_by_hand.delay(tags[1]), [2]),
+            (auto_retried.delay(tags[2]), 2),
+            (becomes.delay(add.s(3, 3)), 6),
+            (hooked.delay(tags[3]), "done"),
+            (kinds.apply_async(({1},), serializer="pickle"), ["set", "1"]),
+            (parent_of.delay(fresh(), 0.1), None),
+        ]
+        failed = boom.delay()
+        for result, value in expected:
+            found = result.get(timeout=30)
+            assert value is None or found == value
+        with pytest.raises(ValueError, match="boom"):
+            failed.get(timeout=20)
+        assert notes(tags[3]) == ["before_start", "on_success", "after_return SUCCESS"]
+        long = steps_on.delay(tag := fresh(), 100)
+        wait_until(lambda: len(notes(tag)) >= 3)
+        mine.stop()
+        open_gate(tag)
+        events.send("go", {"tag": tags[0], "value": "meanwhile"})
+        mine.restart()
+        assert waits.get(timeout=20) == "meanwhile"
+        assert long.get(timeout=30) == 100
+        assert notes(tag) == list(range(100))
+
+
+def test_many_waits_at_once_on_gevent(worker: Start):
+    with worker("gevent", options=("-c", "20")):
+        results = [echo.delay(n, pause=0.2) for n in range(60)]
+        assert [result.get(timeout=30) for result in results] == list(range(60))
+
+
+def test_processes_that_are_replaced_after_each_task(worker: Start):
+    """Trap 19: nothing in the worker's main process talks to the database, so that late forks are safe."""
+    with worker("prefork", options=("--max-tasks-per-child", "1")) as mine:
+        results = [echo.delay(n, pause=0.05) for n in range(10)]
+        assert [result.get(timeout=40) for result in results] == list(range(10))
+        main = mine.family()[0]
+        assert _database_port() not in {link.raddr.port for link in main.net_connections("tcp") if link.raddr}
+
+
+def _database_port() -> int:
+    from django.db import connection
+
+    return int(connection.get_connection_params().get("port") or 5432)
+
+
+def test_an_embedded_worker(cluster: Cluster):
+    """Trap 24: it sends no `worker_ready` and no `celeryd_init`, yet has its ticker."""
+    script = ROOT / "tests" / "acceptance" / "embedded.py"
+    environment = {**cluster.environment(), "PATH": "/usr/bin:/bin", "ACCEPTANCE_QUEUE": "acceptance-embedded"}
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip().endswith("[6, True]"), done.stderr
