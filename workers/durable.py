@@ -150,10 +150,12 @@ class DurableTask(Task, Generic[P, R]):  # type: ignore[type-arg]
         self, args: Any, kwargs: Any, *, task_id: str | None = None, **options: Any
     ) -> tuple[Trigger, AsyncResult[R]]:
         """The run that a call stands for, and Celery's result object. Nothing is accepted yet."""
-        from triggerapp.engine import dispatch  # noqa: PLC0415  (needs Django)
+        from triggerapp.engine import dispatch, limits  # noqa: PLC0415  (needs Django)
         from triggerapp.models.runs import new_id  # noqa: PLC0415
 
         ours = {**self.durable.defaults, **{name: options.pop(name) for name in NAMES & options.keys()}}
+        for name in ("delay", "ttl"):
+            limits.check_deadline(name, ours.get(name))
         run_id = _as_uuid(task_id) or new_id()
         delay = _delay(self, ours.pop("delay", None), options)
         if ours.get("ttl") is not None:

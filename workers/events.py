@@ -18,12 +18,19 @@ def send(name: str, payload: Json = None, *, id: str | None = None) -> str:
     Every wait on `name` whose filter matches is resolved, also one that is opened later (`lookback`).
     Raises `TypeError` or `ValueError` naming the path to what JSON cannot carry.
     """
-    if not isinstance(name, str) or not 0 < len(name) <= 255 or "\0" in name:
-        raise ValueError(f"an event's name is a text of 1 to 255 characters, not {name!r:.80}")
+    check_text("name", name)
+    if id is not None:
+        check_text("id", id)
     attempt = context.current_or_none("events.send")
     if attempt is None:
         return _emit(name, payload, id)
     return str(attempt.step(_emit, (name, payload, id), {}, key=attempt.journal.identify(f"send:{name}")))
+
+
+def check_text(what: str, value: object) -> None:
+    """Refuse what cannot be an event's name or id."""
+    if not isinstance(value, str) or not 0 < len(value) <= 255 or "\0" in value:
+        raise ValueError(f"an event's {what} is a text of 1 to 255 characters without NUL, not {value!r:.80}")
 
 
 def _emit(name: str, payload: Json, id: str | None) -> str:

@@ -7,6 +7,7 @@ caller's key: the same in every entry of the function, whatever thread asks.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from workers.errors import JournalMismatch
 
 Row = Mapping[str, Any]
 _MOST = 255
+_NAME = 120
 
 _path: ContextVar[str] = ContextVar("triggerapp_step", default="")
 
@@ -60,16 +62,21 @@ class Journal:
         """The identity of the next call of `name`, or of the call with the caller's `key`."""
         path = _path.get()
         if key is not None:
-            return _checked(path + key)
+            return _checked(key and path + key)
         with self._lock:
             self._seen[path + name] += 1
-            return _checked(f"{path}{name}#{self._seen[path + name]}")
+            return _checked(f"{path}{_short(name)}#{self._seen[path + name]}")
 
 
 def _checked(key: str) -> str:
-    if len(key) > _MOST or "\0" in key:
-        raise ValueError(f"the key {key[:80]!r}… of a step or wait must have at most {_MOST} characters and no NUL")
+    if not 0 < len(key) <= _MOST or "\0" in key:
+        raise ValueError(f"the key {key[:80]!r}… of a step or wait must have 1 to {_MOST} characters and no NUL")
     return key
+
+
+def _short(name: str) -> str:
+    """A name of ours may hold one of the user's, an event's, that fills its own column."""
+    return name if len(name) <= _NAME else f"{name[:_NAME]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 @contextmanager

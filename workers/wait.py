@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from workers import codec, context
+from workers import codec, context, events
 from workers.errors import WaitCanceled, WaitTimeout
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ def until(moment: datetime, *, key: str | None = None, reject_past: bool = False
     if moment.tzinfo is None:
         raise ValueError(f"wait.until: {moment!r} has no time zone; pass an aware datetime")
     attempt = context.current("wait.until")
+    if moment - datetime.now(UTC) > LONGEST:
+        raise ValueError(f"wait.until: {moment.isoformat()} is later than the longest wait, {LONGEST.days} days")
     if reject_past and moment <= datetime.now(moment.tzinfo):
         raise ValueError(f"wait.until: {moment.isoformat()} is in the past")
     attempt.wait("until", lambda key: Opening(key=key, kind=WaitKind.TIMER, deadline=moment), key=key)
@@ -104,6 +106,7 @@ def for_event(
     from triggerapp.models import WaitKind  # noqa: PLC0415
 
     attempt = context.current("wait.for_event")
+    events.check_text("name", name)
     codec.dumps(filter or {}, what="the filter", limit=64 * 1024)
     filters.check(filter or {})
     _positive(timeout, "wait.for_event timeout")
@@ -123,10 +126,12 @@ def create_token(
     *, timeout: timedelta | None = None, tags: Sequence[str] = (), idempotency_key: str | None = None
 ) -> Token:
     """A token to give away; `.wait()` for it later, in this run or another. Works outside of runs too."""
-    from triggerapp.engine import tokens  # noqa: PLC0415  (needs Django)
+    from triggerapp.engine import limits, tokens  # noqa: PLC0415  (needs Django)
 
     if timeout is not None:
         _positive(timeout, "wait.create_token timeout")
+    limits.check_tags(tags)
+    limits.check_text("idempotency_key", idempotency_key, most=limits.KEY_CHARACTERS)
     attempt = context.current_or_none("wait.create_token")
     if attempt is None:
         token = tokens.create(timeout, tags=tags, idempotency_key=idempotency_key)

@@ -14,6 +14,7 @@ from tests.inprocess import forward
 from tests.triggerapp.test_waits import at_once
 from triggerapp.engine import environments, events, waits
 from triggerapp.engine.waits import Resolution, Suspended
+from triggerapp.errors import BadInput
 from triggerapp.models import Event, FilterShape, Status, Wait, WaitStatus
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -210,3 +211,14 @@ def test_time_passes_for_events_too():
     make_event("paid")
     forward(hours=2)
     assert isinstance(open_wait(), Suspended)
+
+
+@pytest.mark.parametrize(
+    "sent", [{"name": "n" * 256}, {"name": "a\0"}, {"external_id": "i" * 256}, {"payload": '"\\u0000"'}]
+)
+def test_what_postgres_cannot_store_is_bad_input_and_wakes_nobody(sent):
+    wait = make_waiting("paid")
+    with pytest.raises(BadInput, match="was not accepted: PostgreSQL cannot store it"):
+        events.emit(**{"name": "paid", "payload": "1", **sent})
+    assert fresh(wait).status == WaitStatus.PENDING
+    assert not Event.objects.exists()

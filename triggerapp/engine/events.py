@@ -12,11 +12,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import OperationalError, transaction
+from django.db import DataError, OperationalError, transaction
 
 from triggerapp import conf
 from triggerapp.engine import environments, filters, sql, wakes
-from triggerapp.errors import DatabaseUnavailable
+from triggerapp.errors import BadInput, DatabaseUnavailable
 from triggerapp.failpoints import point
 from triggerapp.models.runs import new_id
 
@@ -47,6 +47,8 @@ def emit(
     """Accept an event whose payload is JSON text and resolve the waits that match it."""
     try:
         return _emit(environment or environments.current(), name, payload, external_id, run_id)
+    except DataError as error:
+        raise BadInput(f"the event was not accepted: PostgreSQL cannot store it ({error})") from error
     except OperationalError as error:
         raise DatabaseUnavailable(f"the event was not accepted: the database did not answer ({error})") from error
 
