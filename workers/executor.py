@@ -21,7 +21,7 @@ from triggerapp import conf
 from triggerapp.engine import dispatch, runs
 from triggerapp.engine.runs import Claimed, Dropped, Ended, Unknown
 from triggerapp.errors import PayloadTooLarge, StaleRun
-from triggerapp.models import Status
+from triggerapp.models import Run, Status
 from workers import codec, identity, options
 from workers.attempt import Attempt, RollBackNow, enter
 from workers.errors import MaxDurationExceeded, SuspensionSwallowed
@@ -88,7 +88,8 @@ def execute(task: Any, request: Any, args: Sequence[Any], kwargs: Mapping[str, A
 
 def _claim_eager(task: Any, request: Any) -> Claimed:
     run_id = adopted(task, request, is_eager=True)
-    found = runs.claim(run_id, 0, identity.NOBODY)
+    lease = Run.objects.values_list("lease", flat=True).get(pk=run_id)
+    found = runs.claim(run_id, lease, identity.NOBODY)
     if not isinstance(found, Claimed):
         raise StaleRun(run_id)
     return found
@@ -229,9 +230,10 @@ def _roll_back(attempt: Attempt, recorded: dict[str, Any]) -> None:
 
 
 def _retry(attempt: Attempt, error: BaseException | None, pending: Any) -> None:
-    if attempt.is_eager:
-        return
     recorded = codec.dump_error(error or Retry("retry"))
+    if attempt.is_eager:  # Celery calls `apply` again as soon as this one has ended
+        runs.retry_here(attempt.run_id, lease=attempt.lease, error=recorded, failed_steps=failed_steps(error))
+        return
     runs.retry_later(
         attempt.run_id,
         lease=attempt.lease,

@@ -194,8 +194,14 @@ _RETRY_MOVE = move_sql(
     f"{_HELD} AND status = 'running'",  # a person may retry what has ended; a worker whose run was rescued may not
     returning="id, attempt - 1 AS attempt",
 )
-_RETRY = f"""
-WITH retried AS ({_RETRY_MOVE}), closed AS (
+_RETRY_HERE_MOVE = move_sql(
+    Status.QUEUED,
+    "attempt = attempt + 1, computed = interval '0', sent_at = NULL",
+    f"{_HELD} AND status = 'running'",
+    returning="id, attempt - 1 AS attempt",
+)
+_RETRY = """
+WITH retried AS ({move}), closed AS (
   UPDATE triggerapp_attempt a SET finished_at = now(), outcome = 'failed', error = %s::jsonb
   FROM retried WHERE a.run_id = retried.id AND a.number = retried.attempt
 ), superseded AS (
@@ -218,10 +224,17 @@ def retry_later(
     """End this attempt and begin the next after `delay`; `failed_steps` are called again. Raises `StaleRun`."""
     point("retry.before_commit")
     envelope, body = (message.envelope(), message.body) if message else (None, None)
-    if not sql.rows(_RETRY, [delay, envelope, body, run_id, lease, json.dumps(error), failed_steps]):
+    statement = _RETRY.format(move=_RETRY_MOVE)
+    if not sql.rows(statement, [delay, envelope, body, run_id, lease, json.dumps(error), failed_steps]):
         raise StaleRun(run_id, lease)
     point("retry.after_commit")
     sql.after_commit(sql.notify)
+
+
+def retry_here(run_id: UUID, *, lease: int, error: Json, failed_steps: list[str]) -> None:
+    """End this attempt of an eager run; the process it is in begins the next one. Raises `StaleRun`."""
+    if not sql.rows(_RETRY.format(move=_RETRY_HERE_MOVE), [run_id, lease, json.dumps(error), failed_steps]):
+        raise StaleRun(run_id, lease)
 
 
 def release(run_id: UUID, *, lease: int) -> None:
