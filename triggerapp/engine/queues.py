@@ -36,16 +36,17 @@ def set_paused(environment: int, name: str, *, paused: bool) -> None:
         sql.after_commit(admit)
 
 
+_DUE = (
+    "id IN (SELECT id FROM triggerapp_run r WHERE status = 'pending' AND (due_at IS NULL OR due_at <= now()) AND "
+    f"{ADMITS.format(run='r')} ORDER BY due_at NULLS FIRST LIMIT %s FOR UPDATE SKIP LOCKED)"
+)
+_ADMIT = sql.Hot(move_sql(Status.QUEUED, "due_at = NULL, sent_at = now(), sends = 1", _DUE, returning=dispatch.COLUMNS))
+
+
 def admit(limit: int = 500) -> int:
     """Queue the pending runs that are due and that their queues have room for; how many."""
-    where = (
-        "id IN (SELECT id FROM triggerapp_run r WHERE status = 'pending' AND (due_at IS NULL OR due_at <= now()) AND "
-        f"{ADMITS.format(run='r')} ORDER BY due_at NULLS FIRST LIMIT %s FOR UPDATE SKIP LOCKED)"
-    )
     point("tick.admit")
-    admitted = sql.rows(
-        move_sql(Status.QUEUED, "due_at = NULL, sent_at = now(), sends = 1", where, returning=dispatch.COLUMNS), [limit]
-    )
+    admitted = sql.rows(_ADMIT, [limit])
     if admitted:
         point("admit.after_commit")
     dispatch.after_commit(admitted)

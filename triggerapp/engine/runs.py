@@ -97,8 +97,8 @@ SELECT claimed.id AS run_id, task_id, lease, attempt, environment_id AS environm
   parent_wait IS NOT NULL AS has_parent_wait, {{journal}} FROM claimed
 """
 _NO_JOURNAL = "NULL AS steps, NULL AS waits, NULL AS children"
-_CLAIM_FIRST = _CLAIM.format(journal=_NO_JOURNAL)
-_CLAIM_AGAIN = _CLAIM.format(journal=_JOURNAL)
+_CLAIM_FIRST = sql.Hot(_CLAIM.format(journal=_NO_JOURNAL))
+_CLAIM_AGAIN = sql.Hot(_CLAIM.format(journal=_JOURNAL))
 
 
 def claim(run_id: UUID, lease: int, worker: UUID) -> Claimed | Ended | Dropped | Unknown:
@@ -135,18 +135,18 @@ _HELD = "id = %s AND lease = %s"
 _SPENT = "computed = computed + (now() - claimed_at)"
 
 
-def _end(status: Status, assign: str) -> str:
+def _end(status: Status, assign: str) -> sql.Hot:
     """End a run: close its attempt and tell the parent's wait, in one statement."""
     moved = move_sql(
         status, f"finished_at = now(), {_SPENT}, {assign}", _HELD, returning="id, attempt, parent_wait, error"
     )
-    return f"""
+    return sql.Hot(f"""
     WITH ended AS ({moved}), closed AS (
       UPDATE triggerapp_attempt a SET finished_at = now(), outcome = '{status.value}', error = ended.error
       FROM ended WHERE a.run_id = ended.id AND a.number = ended.attempt
     ), told AS ({wakes.TELL_PARENT.format(ended="ended")})
     SELECT ended.id, (SELECT id FROM told WHERE status <> 'pending') AS wake FROM ended
-    """
+    """)
 
 
 _COMPLETE = _end(Status.COMPLETED, "result = %s, result_type = %s, delivered = %s")
@@ -248,10 +248,13 @@ def release(run_id: UUID, *, lease: int) -> None:
     dispatch.after_commit(released)
 
 
+_DELIVERED = sql.Hot("UPDATE triggerapp_run SET delivered = true WHERE id = ANY(%s) AND finished_at IS NOT NULL")
+
+
 def mark_delivered(run_ids: list[UUID]) -> None:
     """Celery was told of the end of these runs."""
     point("delivered.before_commit")
-    sql.run("UPDATE triggerapp_run SET delivered = true WHERE id = ANY(%s) AND finished_at IS NOT NULL", [run_ids])
+    sql.run(_DELIVERED, [run_ids])
     point("delivered.after_commit")
 
 
@@ -261,10 +264,12 @@ def stay(run_id: UUID, *, lease: int) -> None:
         raise StaleRun(run_id, lease)
 
 
+_IS_HELD = sql.Hot(f"SELECT 1 FROM triggerapp_run WHERE {_HELD} AND status = 'running' FOR SHARE")
+
+
 def holds(run_id: UUID, lease: int) -> bool:
     """Whether the lease is still the run's; inside a transaction it stays so until the end."""
-    held = f"SELECT 1 FROM triggerapp_run WHERE {_HELD} AND status = 'running' FOR SHARE"
-    return sql.row(held, [run_id, lease]) is not None
+    return sql.row(_IS_HELD, [run_id, lease]) is not None
 
 
 def results(run_ids: list[UUID]) -> list[sql.Row]:

@@ -5,12 +5,24 @@ A move of a run is one round trip; that is where the speed of a run comes from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from django.db import connection, transaction
+import psycopg
+from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 
 Row = dict[str, Any]
+
+_REPLAN = 10.0
+"""Seconds after which a prepared statement is planned anew: a plan made for a small table reads all of a large one."""
+
+
+class Hot(str):
+    """A statement that runs all the time: each connection has PostgreSQL parse and plan it once, not for each call."""
+
+    __slots__ = ()
 
 
 class Lock(NamedTuple):
@@ -22,8 +34,7 @@ class Lock(NamedTuple):
 
 def rows(statement: str, params: Sequence[Any] = ()) -> list[Row]:
     """Run `statement` and return its rows by column name."""
-    with connection.cursor() as cursor:
-        cursor.execute(statement, params)
+    with _executed(statement, params) as cursor:
         names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
@@ -36,9 +47,42 @@ def row(statement: str, params: Sequence[Any] = ()) -> Row | None:
 
 def run(statement: str, params: Sequence[Any] = ()) -> int:
     """Run `statement`; how many rows it changed."""
+    with _executed(statement, params) as cursor:
+        return int(cursor.rowcount)
+
+
+@contextmanager
+def _executed(statement: str, params: Sequence[Any]) -> Iterator[Any]:
+    if isinstance(statement, Hot) and _may_prepare():
+        with _executed_prepared(statement, params) as prepared:
+            yield prepared
+        return
     with connection.cursor() as cursor:
         cursor.execute(statement, params)
-        return int(cursor.rowcount)
+        yield cursor
+
+
+def _may_prepare() -> bool:
+    """Not through a pooler of transactions (Django's own setting for those), nor past those who watch statements."""
+    wrapper = connections[DEFAULT_DB_ALIAS]
+    pooled = wrapper.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+    return not (pooled or wrapper.queries_logged or wrapper.execute_wrappers)
+
+
+@contextmanager
+def _executed_prepared(statement: str, params: Sequence[Any]) -> Iterator[psycopg.Cursor[Any]]:
+    """Django's cursors never prepare; its connection, transaction and errors stay in use."""
+    wrapper = connections[DEFAULT_DB_ALIAS]
+    wrapper.ensure_connection()
+    wrapper.validate_no_broken_transaction()
+    raw: psycopg.Connection[Any] = wrapper.connection
+    with wrapper.wrap_database_errors, psycopg.Cursor(raw) as cursor:
+        before, raw.prepare_threshold = raw.prepare_threshold, 0  # None, Django's choice, forbids it to all
+        try:
+            cursor.execute(f"{statement} -- {int(time.monotonic() / _REPLAN)}".encode(), params)
+        finally:
+            raw.prepare_threshold = before
+        yield cursor
 
 
 def lock(key: Lock) -> None:

@@ -14,12 +14,12 @@ from triggerapp.errors import StaleRun
 from triggerapp.failpoints import point
 
 # FOR SHARE conflicts with a claim or rescue that is changing the run's lease at this moment.
-_RECORD = """
+_RECORD = sql.Hot("""
 INSERT INTO triggerapp_step (run_id, key, digest, lease, attempt, value, error, started_at)
 SELECT id, %s, %s, lease, attempt, %s, %s, now() - %s FROM triggerapp_run
 WHERE id = %s AND lease = %s AND status = 'running' FOR SHARE
 ON CONFLICT DO NOTHING
-"""
+""")
 
 
 def record(

@@ -123,6 +123,16 @@ _ROW = (
 )
 
 
+def _insert_sql(count: int) -> str:
+    return (
+        f"INSERT INTO triggerapp_run ({', '.join(_COLUMNS)}) VALUES {', '.join([_ROW] * count)} "
+        f"ON CONFLICT DO NOTHING RETURNING {dispatch.COLUMNS}, status"
+    )
+
+
+_INSERT_ONE = sql.Hot(_insert_sql(1))
+
+
 def _insert(environment: int, requests: Sequence[Trigger]) -> dict[UUID, sql.Row]:
     found: dict[UUID, sql.Row] = {}
     for start in range(0, len(requests), _INLINE_CHUNK):
@@ -130,11 +140,8 @@ def _insert(environment: int, requests: Sequence[Trigger]) -> dict[UUID, sql.Row
         for request in chunk:
             _forget_spent_key(environment, request)
         params = [value for request in chunk for value in _values(environment, request)]
-        statement = (
-            f"INSERT INTO triggerapp_run ({', '.join(_COLUMNS)}) VALUES {', '.join([_ROW] * len(chunk))} "
-            f"ON CONFLICT DO NOTHING RETURNING {dispatch.COLUMNS}, status"
-        )
         point("trigger.before_commit")
+        statement = _INSERT_ONE if len(chunk) == 1 else _insert_sql(len(chunk))
         found |= {row["id"]: row for row in sql.rows(statement, params)}
         point("trigger.after_commit")
     return found

@@ -69,12 +69,12 @@ _SUSPEND = move_sql(
     returning="id, environment_id",
 )
 _DEADLINE = "COALESCE(%s::timestamptz, now() + %s::interval)"
-_OPEN = f"""
+_OPEN = sql.Hot(f"""
 WITH run AS ({_SUSPEND})
 INSERT INTO triggerapp_wait
   (id, run_id, environment_id, key, kind, name, filter, signatures, expires_at, remaining, value)
 SELECT %s, id, environment_id, %s, %s, %s, %s::jsonb, %s::bigint[], {_DEADLINE}, %s, %s FROM run
-"""
+""")
 
 
 def suspend(run_id: UUID, opening: Opening, *, lease: int) -> Resolution | Suspended:
@@ -127,11 +127,13 @@ def _enter_event(run_id: UUID, opening: Opening, lease: int) -> Resolution | Sus
         return _open(run_id, opening, lease, signatures=signatures)
 
 
+_LOCKED = sql.Hot(
+    "SELECT environment_id FROM triggerapp_run WHERE id = %s AND lease = %s AND status = 'running' FOR UPDATE"
+)
+
+
 def _environment(run_id: UUID, lease: int) -> int:
-    row = sql.row(
-        "SELECT environment_id FROM triggerapp_run WHERE id = %s AND lease = %s AND status = 'running' FOR UPDATE",
-        [run_id, lease],
-    )
+    row = sql.row(_LOCKED, [run_id, lease])
     if row is None:
         raise StaleRun(run_id, lease)
     return int(row["environment_id"])

@@ -24,15 +24,17 @@ TELL_PARENT = """
 """SQL: a child's end, told to its parent's wait in the child's own transaction."""
 
 
+_EXPIRE_DUE = sql.Hot(
+    "UPDATE triggerapp_wait SET status = CASE WHEN kind = 'timer' THEN 'resolved' ELSE 'timed_out' END, "
+    "resolved_at = now() WHERE id IN (SELECT id FROM triggerapp_wait WHERE status = 'pending' "
+    "AND expires_at <= now() ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED) RETURNING id"
+)
+
+
 def expire_due(limit: int = 500) -> list[UUID]:
     """Resolve waits whose deadline has passed: timers with nothing, the others as timed out."""
     point("tick.expire")
-    due = sql.rows(
-        "UPDATE triggerapp_wait SET status = CASE WHEN kind = 'timer' THEN 'resolved' ELSE 'timed_out' END, "
-        "resolved_at = now() WHERE id IN (SELECT id FROM triggerapp_wait WHERE status = 'pending' "
-        "AND expires_at <= now() ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED) RETURNING id",
-        [limit],
-    )
+    due = sql.rows(_EXPIRE_DUE, [limit])
     if due:
         point("expire.after_commit")
     return [row["id"] for row in due]
@@ -92,11 +94,14 @@ def forget_unwaited() -> None:
     )
 
 
+_NEXT_DEADLINE = sql.Hot(
+    "SELECT extract(epoch FROM LEAST("
+    "(SELECT min(expires_at) FROM triggerapp_wait WHERE status = 'pending' AND expires_at IS NOT NULL), "
+    "(SELECT min(due_at) FROM triggerapp_run WHERE status = 'pending')) - now()) AS seconds"
+)
+
+
 def next_deadline() -> float | None:
     """Seconds until the next wait or delayed run is due; None if there is none."""
-    row = sql.row(
-        "SELECT extract(epoch FROM LEAST("
-        "(SELECT min(expires_at) FROM triggerapp_wait WHERE status = 'pending' AND expires_at IS NOT NULL), "
-        "(SELECT min(due_at) FROM triggerapp_run WHERE status = 'pending')) - now()) AS seconds"
-    )
+    row = sql.row(_NEXT_DEADLINE)
     return None if row is None or row["seconds"] is None else float(row["seconds"])
