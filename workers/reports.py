@@ -26,6 +26,11 @@ class Reports:
         """Note a report."""
         self._open.append(report)
 
+    @property
+    def is_urgent(self) -> bool:
+        """Whether somebody waits for one of them: everything but word of what went well."""
+        return any(report["what"] != "delivered" for report in self._open)
+
     def settle(self) -> None:
         """Act on what came; reports of one kind together."""
         reports, self._open = self._open, []

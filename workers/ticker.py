@@ -26,6 +26,7 @@ log = logging.getLogger("triggerapp.ticker")
 _BATCH = 500
 _RARELY = 60.0
 _OFTEN = 1.0
+_GATHER = 0.2
 
 
 class Ticker:
@@ -126,9 +127,18 @@ class Ticker:
         deadline = wakes.next_deadline()
         longest = self.settings.TICK.total_seconds()
         pause = longest if deadline is None else min(longest, max(0.0, deadline))
-        select.select([sys.stdin.fileno(), listening], [], [], pause)
+        end = time.monotonic() + pause
+        ready, _, _ = select.select([sys.stdin.fileno(), listening], [], [], pause)
+        if listening not in ready:
+            self._gather(listening, within=max(0.0, end - time.monotonic()))
         list(listening.notifies(timeout=0))
         return True
+
+    def _gather(self, listening: Any, *, within: float) -> None:
+        """Reports that can wait are settled together: a tick for each of them would cost more than its run."""
+        self._read()
+        if not self.ended and not self.reports.is_urgent:
+            select.select([listening], [], [], min(within, _GATHER))
 
     def _read(self) -> None:
         """Take all that the worker wrote: it must never wait for us."""
