@@ -24,6 +24,12 @@ SITE: Final = Path(__file__).resolve().parent.parent
 
 OUR_PACKAGES: Final = ("workers", "checkpoint")
 
+POLLED_BACKENDS: Final = ("db+", "file", "s3", "azureblockblob", "mongodb", "cassandra", "elasticsearch")
+"""Those that count no chord's parts: Celery's `chord_unlock` task looks again and again."""
+
+OFTEN: Final = 10.0
+"""Seconds between two looks that are too few."""
+
 DEFAULT_VISIBILITY: Final = 3600
 """Kombu's, in seconds."""
 
@@ -87,6 +93,7 @@ def celery_warnings(celery: Mapping[str, Any]) -> Iterator[CheckMessage]:
     """What is wrong with this Celery configuration."""
     if _is_redis(celery["result_backend"]) and (kept := chord_keys_kept(celery)):
         yield _chords_expire(kept)
+    yield from _results(str(celery["result_backend"] or ""), interval=celery["result_chord_retry_interval"])
     if celery["task_acks_late"] and not celery["task_reject_on_worker_lost"]:
         yield _lost_workers_ack()
     visible = timedelta(
@@ -116,6 +123,23 @@ def _chords_expire(kept: timedelta) -> CheckMessage:
         hint="Set CELERY_RESULT_CHORD_EXPIRES = 0 (Celery 5.7), or CELERY_RESULT_EXPIRES longer than the longest wait.",
         id="triggerapp.W001",
     )
+
+
+def _results(backend: str, *, interval: float) -> Iterator[CheckMessage]:
+    if backend.startswith(POLLED_BACKENDS) and interval < OFTEN:
+        yield checks.Warning(
+            f"this result backend has Celery ask every {interval} s whether a chord's header is done, "
+            "for as long as its longest wait",
+            hint="Use Redis or django-db for results, or raise CELERY_RESULT_CHORD_RETRY_INTERVAL.",
+            id="triggerapp.W004",
+        )
+    if backend.startswith("rpc"):
+        yield checks.Warning(
+            "rpc results go to the queue of the process that triggered the run: they are lost if it ends before the "
+            "run does, and there are no chords",
+            hint="Use Redis or django-db for results; a run's handle finds its result in the database all the same.",
+            id="triggerapp.W005",
+        )
 
 
 def _lost_workers_ack() -> CheckMessage:
