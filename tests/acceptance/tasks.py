@@ -365,10 +365,6 @@ class LoudRequest(Request):
         note(f"request:{self.id}", "accepted")
         super().on_accepted(pid, time_accepted)
 
-    def on_success(self, failed__retval__runtime: Any, **kwargs: Any) -> Any:
-        note(f"request:{self.id}", "succeeded")
-        return super().on_success(failed__retval__runtime, **kwargs)
-
 
 def loud_strategy(task: Task, app: Any, consumer: Any, **options: Any) -> Any:
     """A user's strategy: notes each message, then does as ever."""
@@ -494,3 +490,8 @@ def progresses(self: Task, tag: str) -> str:
     while not is_open(tag):
         time.sleep(0.02)
     return "done"
+
+
+@shared_task
+def plain_kinds(value: Any) -> list[str]:
+    return [type(value).__name__, str(len(value))]
