@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 from celery import Celery, signals
 from celery.app import app_or_default
 from celery.app.task import Context
+from celery.backends.redis import RedisBackend
+from celery.result import AsyncResult
 from django.db import transaction
 from kombu import serialization
 from kombu.exceptions import OperationalError
@@ -142,11 +144,33 @@ def capture(app: Celery, send: Callable[..., T]) -> tuple[Message, T]:
     arguments that the task's serializer cannot take.
     """
     recorder = _Recorder(app)
-    result = send(producer=recorder)
+    with _unsubscribed(app):
+        result = send(producer=recorder)
     if recorder.taken() is None:  # see `_reraise_as_library_errors`: once more, without the subscription
         result = send(producer=recorder, ignore_result=True)
         recorder.required().headers["ignore_result"] = False
+        if isinstance(result, AsyncResult):
+            result.ignored = False
     return recorder.required(), result
+
+
+@contextmanager
+def _unsubscribed(app: Celery) -> Iterator[None]:
+    """Do not subscribe to the result in Redis: `get` does that too, and where Redis is down it takes 20 s to fail."""
+    backend = app.backend
+    if not isinstance(backend, RedisBackend):
+        yield
+        return
+    backend.__dict__["on_task_call"] = _nothing
+    try:
+        yield
+    finally:
+        # Where threads share the backend, another may have been faster.
+        backend.__dict__.pop("on_task_call", None)
+
+
+def _nothing(producer: object, task_id: str) -> None:
+    """In the place of `on_task_call`."""
 
 
 def after_commit(found: Iterable[Mapping[str, Any]]) -> None:
