@@ -1,0 +1,140 @@
+"""The tasks that faults are done to, and their Celery app.
+
+Every step's value is random: a step that ran again, or was recorded twice, shows.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+from celery import Celery, shared_task
+
+from tests.faults import ledger
+from workers import AbortRun, RetryPolicy, current_run, durable_task, events, step, wait
+
+app = Celery("faults")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.update(worker_proc_alive_timeout=30.0, worker_hijack_root_logger=False)
+app.set_current()
+
+ONCE = RetryPolicy(max_attempts=1)
+
+
+def _note() -> str:
+    run, _, key = current_run().idempotency_key.partition(":")
+    ledger.note(run, key)
+    return f"{key} {uuid4().hex}"
+
+
+def act(number: int) -> str:
+    """A step of the reference run."""
+    return _note()
+
+
+def undo(number: int) -> None:
+    """Its rollback."""
+    _note()
+
+
+def stumble() -> str:
+    """A step that fails in the run's first attempt."""
+    value = _note()
+    if current_run().number == 1:
+        raise ConnectionError("the first attempt fails")
+    return value
+
+
+@durable_task(retry=RetryPolicy(max_attempts=3, min_delay=timedelta(milliseconds=100), jitter=False))
+@shared_task
+def child(parent: str) -> list[str]:
+    """The reference run's child: fails once, then tells its parent by an event too."""
+    values = [step(act, 1), step(stumble)]
+    events.send("helped", {"parent": parent})
+    return values
+
+
+@durable_task(retry=ONCE)
+@shared_task
+def reference(fails: bool) -> list[str]:
+    """12 steps, an event from outside, a timer, a child, a rollback; fails in the end if asked to."""
+    me = current_run().id
+    values = [step(act, 1), step(act, 2), step(act, 3, rollback=undo)]
+    values += [wait.for_event("go", filter={"run": [me]}, timeout=timedelta(minutes=5)).payload["said"]]
+    values += [step(act, 4), step(act, 5), step(act, 6)]
+    wait.sleep(0.3)
+    values += [step(act, 7), step(act, 8)]
+    values += child.trigger_and_wait(me).unwrap()
+    wait.for_event("helped", filter={"parent": [me]}, timeout=timedelta(minutes=5))
+    values += [step(act, 9), step(act, 10), step(act, 11)]
+    events.send("done", {"run": me})
+    if fails:
+        raise AbortRun("refused in the end")
+    return values
+
+
+def linger(first: float, again: float) -> str:
+    """A step that takes its time, so that something can happen to its worker meanwhile."""
+    value = _note()
+    marker = Path(os.environ[ledger.PATH] + ".lingered")
+    pause = again if marker.exists() else first
+    marker.touch()
+    time.sleep(pause)
+    return value
+
+
+@durable_task(retry=ONCE)
+@shared_task
+def lingering(first: float, again: float) -> list[str]:
+    """Stops in its second step; the steps after it take long enough for two workers to meet."""
+    values = [step(act, 1), step(linger, first, again)]
+    for number in range(3, 8):
+        values.append(step(act, number))
+        time.sleep(0.4)
+    return values
+
+
+@durable_task(retry=ONCE)
+@shared_task
+def waiting(number: int) -> list[str]:
+    """Two steps around an event."""
+    values = [step(act, 1)]
+    wait.for_event("go on", filter={"number": [number]}, timeout=timedelta(minutes=5))
+    return [*values, step(act, 2)]
+
+
+@durable_task(retry=ONCE)
+@shared_task
+def busy(number: int, seconds: float) -> list[str]:
+    """Steps, timers and an event of its own, one after the other, for some seconds."""
+    values, end = [], time.time() + seconds
+    while time.time() < end:
+        values.append(step(act, number))
+        time.sleep(0.05)
+        wait.sleep(0.05)
+        events.send("beat", {"number": number})
+    return values
+
+
+def suicide() -> None:
+    """Step code that takes its process down, as a crash in C code does."""
+    _note()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@durable_task(retry=ONCE)
+@shared_task
+def poison() -> None:
+    """Kills its pool process every time."""
+    step(suicide)
+
+
+@durable_task(retry=ONCE)
+@shared_task
+def quick(number: int) -> str:
+    """One step."""
+    return step(act, number)

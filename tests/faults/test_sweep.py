@@ -1,0 +1,97 @@
+"""Every failpoint of a reference run, at every occurrence: the worker is killed there, and another takes over."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+from tests.faults.lane import Lane
+
+LANES = 12
+STUCK = 2.0 + 5.0
+"""Seconds: the lease of these tests, and what the contract allows beyond it."""
+
+CLIENT = (
+    "trigger.before_commit trigger.after_commit dispatch.before_send dispatch.after_send "
+    "event.locked event.before_commit event.after_commit wake.before_commit wake.after_commit"
+).split()
+"""What a client passes while it triggers a run or sends an event."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """One scenario of the sweep."""
+
+    fails: bool
+    fault: str = ""
+    client_fault: str = ""
+
+
+@pytest.fixture(scope="module")
+def lanes(make_lane: Callable[[], Lane]) -> list[Lane]:
+    return [make_lane() for _ in range(LANES)]
+
+
+def play(lanes: list[Lane], scenarios: list[Planned]) -> Iterator[tuple[Planned, dict[str, Any]]]:
+    """Play all scenarios, as many at a time as there are lanes."""
+    free: SimpleQueue[Lane] = SimpleQueue()
+    for lane in lanes:
+        free.put(lane)
+
+    def one(planned: Planned) -> tuple[Planned, dict[str, Any]]:
+        lane = free.get()
+        try:
+            return planned, lane.play(
+                "sweep:play", fails=planned.fails, fault=planned.fault, client_fault=planned.client_fault
+            )
+        finally:
+            free.put(lane)
+
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        yield from pool.map(one, scenarios)
+
+
+def occurrences(lanes: list[Lane], *, fails: bool) -> Counter[str]:
+    """How often the worker's processes pass each failpoint, in every run without a fault at least."""
+    passes = [Counter(report["counts"]) for _, report in play(lanes, [Planned(fails=fails)] * 3)]
+    fewest = passes[0]
+    for each in passes[1:]:
+        fewest &= each
+    return fewest
+
+
+def plan(completing: Counter[str], failing: Counter[str]) -> list[Planned]:
+    """The worker killed at each occurrence; one process alone at the first of each; clients killed too."""
+    return [
+        *(
+            Planned(fails=False, fault=f"{name}:kill9worker@{n + 1}")
+            for name in completing
+            for n in range(completing[name])
+        ),
+        *(
+            Planned(fails=True, fault=f"{name}:kill9worker@{n + 1}")
+            for name in failing
+            for n in range(completing[name], failing[name])
+        ),
+        *(Planned(fails=True, fault=f"{name}:kill9@1") for name in failing),
+        *(Planned(fails=False, client_fault=f"{name}:kill9") for name in CLIENT),
+    ]
+
+
+def test_a_run_survives_a_kill_at_every_failpoint(lanes: list[Lane]) -> None:
+    scenarios = plan(occurrences(lanes, fails=False), occurrences(lanes, fails=True))
+    reports = list(play(lanes, scenarios))
+    late = [planned for planned, report in reports if not report["fired"]]
+    reports = [each for each in reports if each[1]["fired"]] + list(play(lanes, late))
+    assert len(scenarios) > 150
+    assert [planned for planned, report in reports if not report["fired"]] == []
+    assert [(planned, report["lost"]) for planned, report in reports if report["lost"]] == []
+    wrong = [(planned, report["violations"], report["log"]) for planned, report in reports if report["violations"]]
+    assert not wrong, "\n\n".join(f"{planned}\n{violations}\n{log}" for planned, violations, log in wrong[:3])
+    assert [(planned, report["pause"]) for planned, report in reports if report["pause"] > STUCK] == []
