@@ -114,14 +114,22 @@ def resend(limit: int = 500) -> int:
 
 
 def _missing(routes: dict[UUID, str]) -> list[UUID]:
-    """Those whose broker queue is too short to hold them: a long backlog is not a loss."""
+    """As many of a broker queue's runs, the oldest first, as it is too short by: a long backlog is not a loss.
+
+    Messages that a worker has taken and not begun look missing too. They are the oldest, and few; what is
+    lost further back is found when its turn comes.
+    """
     counts = sql.rows(
         "SELECT q.name, count(*) AS n FROM triggerapp_run r JOIN triggerapp_queue q ON q.id = r.queue_id "
         "WHERE r.status = 'queued' GROUP BY q.name"
     )
     queued = {row["name"]: row["n"] for row in counts}
-    depths = {route: dispatch.depth(route) or 0 for route in set(routes.values())}
-    return [run for run, route in routes.items() if depths[route] < queued.get(route, 1)]
+    short = {route: queued.get(route, 1) - (dispatch.depth(route) or 0) for route in set(routes.values())}
+    return [run for route, lacks in short.items() for run in _of(route, routes)[: max(0, lacks)]]
+
+
+def _of(route: str, routes: dict[UUID, str]) -> list[UUID]:
+    return [run for run, its_route in routes.items() if its_route == route]
 
 
 def redeliver(limit: int = 200) -> int:
