@@ -17,7 +17,7 @@ from celery.app.task import Task
 from celery.result import AsyncResult
 from celery.utils.time import maybe_iso8601
 
-from workers import context
+from workers import context, journal
 from workers.errors import NotInRun
 from workers.handle import RunHandle, RunResult, result_of
 from workers.options import NAMES, TaskOptions
@@ -45,11 +45,19 @@ class DurableTask(Task, Generic[P, R]):  # type: ignore[type-arg]
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it: as a durable run where a worker calls, plainly where anybody else does."""
         request = self.request_stack.top
-        if request is None or request.called_directly or context.inside():
+        if request is None or request.called_directly:
             return cast(R, self.call_body(*args, **kwargs))
+        if context.inside():
+            return cast(R, self._call_within_run(args, kwargs))
         from workers import executor  # noqa: PLC0415  (needs Django, which importing us must not)
 
         return cast(R, executor.execute(self, request, args, kwargs))
+
+    def _call_within_run(self, args: Any, kwargs: Any) -> Any:
+        """A call within an eager run is part of it; the keys of its steps are its own."""
+        call = context.current(self.name).journal.identify(self.name)
+        with journal.inside(call):
+            return self.call_body(*args, **kwargs)
 
     def call_body(self, *args: Any, **kwargs: Any) -> Any:
         """The user's function, through the `__call__` of the user's base class if it has one."""
