@@ -10,8 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from tests.factories import for_event, fresh, make_event, make_run, make_waiting
-from tests.inprocess import forward
-from tests.triggerapp.test_waits import at_once
+from tests.inprocess import at_once, forward
 from triggerapp.engine import environments, events, waits
 from triggerapp.engine.waits import Resolution, Suspended
 from triggerapp.errors import BadInput

@@ -8,8 +8,7 @@ import pytest
 from django.db import OperationalError, transaction
 
 from tests.factories import everything, fresh, make_message, make_run, make_trigger, make_worker
-from tests.inprocess import broker_down, forward, messages
-from tests.triggerapp.test_waits import at_once
+from tests.inprocess import at_once, broker_down, forward, messages
 from triggerapp.clock import now
 from triggerapp.engine import environments, queues, rescue, runs, sql, triggers, verbs
 from triggerapp.engine.runs import Claimed, Dropped

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from uuid import uuid4
 
 import pytest
-from django.db import connection
 
 from tests.factories import (
     fresh,
@@ -20,7 +18,7 @@ from tests.factories import (
     make_waiting,
     timer,
 )
-from tests.inprocess import forward, messages
+from tests.inprocess import at_once, forward, messages
 from triggerapp.clock import now
 from triggerapp.engine import events, queues, rescue, runs, tokens, triggers, verbs, waits, wakes
 from triggerapp.engine.waits import Opening, Resolution, Suspended
@@ -28,19 +26,6 @@ from triggerapp.errors import BadInput, NotFound
 from triggerapp.models import Run, Status, Wait, WaitKind, WaitStatus
 
 pytestmark = pytest.mark.usefixtures("database")
-
-
-def at_once(*calls):
-    """Call all at the same time, each over a connection of its own; their results."""
-
-    def call(fn):
-        try:
-            return fn()
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return [future.result() for future in [pool.submit(call, fn) for fn in calls]]
 
 
 def children_of(run: Run, count: int, **fields) -> tuple[Wait, list[Run]]:
