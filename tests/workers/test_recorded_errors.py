@@ -15,6 +15,10 @@ from workers import codec
 from workers.errors import AbortRun, ChildFailed, JournalMismatch, RecordedError
 
 
+class User:
+    """Nothing that JSON can carry."""
+
+
 class CardDeclined(Exception):
     def __init__(self, code: str, *, retry_after: timedelta) -> None:
         super().__init__(f"card declined: {code}")
