@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 from uuid import UUID
@@ -136,6 +136,8 @@ class DurableTask(Task, Generic[P, R]):  # type: ignore[type-arg]
         attempt = context.current_or_none("trigger") if context.inside() else None
         if attempt is None:
             triggered = triggers.trigger(make())
+            if triggered.cached and task_id is not None:
+                triggered = _once_more(make(), triggered)
         elif task_id == attempt.task_id and attempt.is_retry(make()):
             attempt.retry_with(make())
             return None, made[0][1]
@@ -252,6 +254,20 @@ def _request(
         idempotency_key=_scoped(ours.get("idempotency_key"), ours.get("idempotency_scope")),
         **fields,
     )
+
+
+def _once_more(request: Trigger, known: Triggered) -> Triggered:
+    """A task id whose run is over is another run, as in Celery; while that run lives they are one."""
+    from triggerapp.engine import triggers  # noqa: PLC0415  (needs Django)
+    from triggerapp.models import FINAL, Run  # noqa: PLC0415
+    from triggerapp.models.runs import new_id  # noqa: PLC0415
+
+    last = Run.objects.filter(task_id=request.task_id).order_by("-nesting").only("nesting", "status").first()
+    if last is None or last.status not in FINAL or request.idempotency_key is not None:
+        return known
+    nesting = last.nesting + 1
+    request.message.headers["replaced_task_nesting"] = nesting  # where `replace` counts on from
+    return triggers.trigger(replace(request, run_id=new_id(), nesting=nesting))
 
 
 def _as_uuid(task_id: str | None) -> UUID | None:

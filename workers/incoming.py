@@ -45,6 +45,7 @@ def adopted(task: Any, request: Any, *, is_eager: bool = False) -> UUID:
     if last is not None and (last.status not in FINAL or delivery.get("redelivered")):
         return last.id
     nesting = max(request.replaced_task_nesting or 0, 0 if last is None else last.nesting + 1)
+    request.replaced_task_nesting = nesting  # where `replace` counts on from
     expires = request.expires
     triggered = triggers.trigger(
         Trigger(
