@@ -14,7 +14,7 @@ from celery.result import AsyncResult
 from tests.acceptance.app import app
 from tests.acceptance.cluster import ROOT, Cluster, Worker, wait_until
 from tests.acceptance.ledger import fresh, notes
-from tests.acceptance.tasks import add, echo, kinds
+from tests.acceptance.tasks import becomes, echo, kinds, noted
 from triggerapp.engine import dispatch
 from triggerapp.models import Run
 
@@ -74,13 +74,27 @@ def test_a_producer_that_knows_nothing_of_us(on: Worker, cluster: Cluster):
     assert Run.objects.filter(task_id__in=ids.values(), nesting=0, status="completed").count() == len(ids)
 
 
-def test_a_frozen_signature_that_is_applied_twice_runs_twice(on: Worker):
-    """Trap 2: the id of a run that is over, in a message without our header, is a new run."""
-    task_id = fresh()
-    for expected in (2, 4):
-        app.send_task("tests.acceptance.tasks.add", (expected, 0), task_id=task_id, queue=on.queue)
-        result = AsyncResult(task_id, app=app)
+def test_a_task_id_that_is_used_again_is_another_run(on: Worker):
+    """Trap 2: a frozen signature may be applied twice, by us and by producers that know nothing of us."""
+    task_id, tag = fresh(), fresh()
+
+    def sent(count: int) -> None:
         ended = Run.objects.filter(task_id=task_id, status="completed")
-        wait_until(lambda ended=ended, count=expected // 2: ended.count() == count)
-    assert result.get(timeout=5) == 2  # Celery's backend never overwrites a success
-    assert add.apply_async((1, 1)).get(timeout=20) == 2
+        wait_until(lambda: ended.count() == count)
+
+    noted.apply_async((1, tag), task_id=task_id)
+    sent(1)
+    noted.apply_async((2, tag), task_id=task_id)
+    sent(2)
+    app.send_task("tests.acceptance.tasks.noted", (3, tag), task_id=task_id)
+    sent(3)
+    becomes.apply_async((noted.s(4, tag),), task_id=task_id)  # and where it is replaced, that is one more
+    sent(5)
+    assert notes(tag) == [1, 2, 3, 4]
+
+
+def test_a_task_id_in_use_is_the_same_run(on: Worker):
+    task_id, tag = fresh(), fresh()
+    results = [noted.apply_async((1, tag), task_id=task_id) for _ in range(3)]
+    assert [result.get(timeout=20) for result in results] == [1, 1, 1]
+    assert notes(tag) == [1]

@@ -3,7 +3,7 @@
 | trap | held by |
 |---|---|
 | 1 our header leaks into `retry` | `test_requests`, `test_retries`; here: `test_no_header_of_ours_is_seen…` |
-| 2 `replace` uses the task id again | `test_retries`: replaced…; `test_producers`: a frozen signature… |
+| 2 `replace` uses the task id again | `test_retries`: replaced…; `test_producers`: a task id that is used again… |
 | 3 arguments changed by the task | `test_requests`: arguments that the task changes… |
 | 4 content type | `test_producers`: a message keeps its serializer |
 | 5 `expires` and `eta` | `test_limits`: expires…; `test_requests`: headers…, eta… |
