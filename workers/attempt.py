@@ -20,7 +20,7 @@ from celery.exceptions import Ignore, Reject, Retry
 from django.db import transaction
 
 from triggerapp import clock, conf
-from triggerapp.engine import runs, steps, triggers, waits
+from triggerapp.engine import events, runs, steps, triggers, waits
 from triggerapp.engine.dispatch import Message
 from triggerapp.engine.runs import Claimed
 from triggerapp.engine.sql import Row
@@ -69,7 +69,7 @@ class Attempt:
         self.is_eager = is_eager
         self.journal = journal.Journal(steps=claimed.steps, waits=claimed.waits, children=claimed.children)
         self.left_at: str | None = None
-        """The wait at which the function was left; it has no business to go on."""
+        """The wait or step at which the function was left; it has no business to go on."""
         self.pending_retry: PendingRetry | None = None
         self.task_id = claimed.task_id
         self._suspension = suspension
@@ -156,9 +156,12 @@ class Attempt:
     ) -> None:
         text = None if error is None else json.dumps(codec.dump_error(error))
         took = timedelta(seconds=time.monotonic() - started)
-        patiently(
-            lambda: steps.record(self.run_id, key, lease=self.lease, digest=digest, value=value, error=text, took=took)
-        )
+        write = partial(steps.record, self.run_id, key, digest=digest, value=value, error=text, took=took)
+        try:
+            patiently(partial(write, lease=self.lease))
+        except StaleRun:  # code that catches it begins nothing new
+            self.left_at = key
+            raise
         self.journal.steps[key] = journal.Recorded(digest=digest, value=value, error=text)
 
     def _before_new(self, what: str) -> None:
@@ -264,6 +267,12 @@ class Attempt:
 
         resolution = self.wait(f"runs:{name}", opening)
         return runs.results([UUID(run_id) for run_id in json.loads(resolution.value or "[]")])
+
+    def emit(self, name: str, payload: str, *, external_id: str | None) -> UUID:
+        """Send an event; nothing is sent by a worker whose run is another's by now."""
+        with transaction.atomic():
+            self._fence()
+            return events.emit(name, payload, external_id=external_id, run_id=self.run_id).id
 
     def is_retry(self, request: Trigger) -> bool:
         """Whether a trigger is what `self.retry` sends: this run's own task once more."""

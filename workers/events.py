@@ -39,7 +39,7 @@ def _emit(name: str, payload: Json, id: str | None) -> str:
 
     text = codec.dumps(payload, what=f"the payload of event {name}", limit=conf.get().MAX_VALUE_BYTES)
     attempt = context.current_or_none("events.send")
-    run_id = None if attempt is None else attempt.run_id
-    if attempt is not None:  # the step may be tried again before it is recorded
-        id = id or attempt.idempotency_key
-    return str(events.emit(name, text, external_id=id, run_id=run_id).id)
+    if attempt is None:
+        return str(events.emit(name, text, external_id=id).id)
+    # Without an id of the sender's, the step's: it may be tried again before it is recorded.
+    return str(attempt.emit(name, text, external_id=id or attempt.idempotency_key))

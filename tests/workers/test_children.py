@@ -9,7 +9,7 @@ from kombu.exceptions import EncodeError
 
 from tests.inprocess import Killed, durable, messages
 from triggerapp.models import Run, Status, Wait
-from workers import AbortRun, RetryPolicy, RunHandle, current_run, wait
+from workers import AbortRun, RetryPolicy, RunHandle, wait
 from workers.errors import ChildFailed, NotInRun
 
 ONCE = RetryPolicy(max_attempts=1)
@@ -115,17 +115,6 @@ def test_a_worker_that_dies_after_triggering_triggers_no_second_child(worker):
     worker.die()
     worker.tick()
     assert run.get(timeout=0) == str(Run.objects.get(task=double.name).id)
-
-
-def test_a_stale_worker_triggers_no_child(worker):
-    @durable
-    def parent():
-        Run.objects.filter(pk=current_run().id).update(lease=7)
-        double.trigger(1)
-
-    parent.trigger()
-    worker.work()
-    assert not Run.objects.filter(task=double.name).exists()
 
 
 def test_a_key_within_a_run_is_the_runs_own_unless_it_says_global(worker):
