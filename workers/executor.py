@@ -14,6 +14,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from celery import states
+from celery.contrib.abortable import AbortableTask
 from celery.exceptions import Ignore, Reject, Retry
 from kombu.exceptions import EncodeError
 
@@ -292,6 +293,8 @@ def _store_state(task: Any, request: Any, state: str, meta: object) -> None:
     if request.ignore_result or task.ignore_result:
         return
     try:
+        if isinstance(task, AbortableTask) and task.is_aborted(task_id=request.id):
+            return  # the user's word to the task, which it has yet to read
         task.backend.store_result(request.id, meta, state, request=request)
     except _NOT_STORED as error:
         log.warning("Celery's result backend was not told that %s is %s: %s", request.id, state, error)
