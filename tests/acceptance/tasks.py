@@ -10,6 +10,7 @@ from typing import Any
 
 from celery import shared_task
 from celery.app.task import Task
+from celery.contrib.abortable import AbortableTask
 from celery.exceptions import Ignore, Reject
 from celery.worker.request import Request
 from celery.worker.strategy import default as default_strategy
@@ -386,6 +387,14 @@ class Loud(Task):
 def loud() -> str:
     wait.sleep(0.1)
     return "heard"
+
+
+@durable_task(base=AbortableTask, bind=True, retry=ONCE)
+def abortable(self: AbortableTask, tag: str) -> bool:
+    """Whether it was aborted meanwhile."""
+    wait.for_event("go", filter={"tag": [tag]}, timeout=timedelta(minutes=1))
+    wait.sleep(0.05)
+    return bool(self.is_aborted())
 
 
 # -- killed --------------------------------------------------------------------------------------

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from celery.contrib.abortable import AbortableAsyncResult
 from celery.exceptions import TimeoutError as CeleryTimeout
 from celery.result import AsyncResult
 
 from tests.acceptance.app import app
 from tests.acceptance.cluster import Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
-from tests.acceptance.tasks import add, boom, for_event, gated, progresses, stays
+from tests.acceptance.tasks import abortable, add, boom, for_event, gated, progresses, stays
 from triggerapp.models import Run
 from workers import events
 
@@ -78,3 +79,13 @@ def test_states_in_the_order_they_were(prefork: Worker):
     result = add.delay(1, 1, pause=0.2)
     result.get(timeout=20, on_message=lambda message: seen.append(message["status"]))
     assert seen == ["WAITING", "STARTED", "SUCCESS"]
+
+
+def test_abort_of_a_waiting_task_is_there_to_be_read(prefork: Worker):
+    """Trap 11, for Celery's `AbortableTask`: our states do not overwrite ABORTED."""
+    aborted, other = abortable.delay(tag1 := fresh()), abortable.delay(tag2 := fresh())
+    wait_until(lambda: aborted.state == "WAITING" and other.state == "WAITING")
+    AbortableAsyncResult(aborted.id, app=app).abort()
+    for tag in (tag1, tag2):
+        events.send("go", {"tag": tag, "value": 1})
+    assert [aborted.get(timeout=20), other.get(timeout=20)] == [True, False]
