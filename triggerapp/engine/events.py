@@ -53,15 +53,21 @@ def emit(
         raise DatabaseUnavailable(f"the event was not accepted: the database did not answer ({error})") from error
 
 
+_ACCEPT = sql.Hot(
+    "INSERT INTO triggerapp_event (id, environment_id, name, payload, external_id, source_run) "
+    "VALUES (%s, %s, %s, %s::jsonb, %s, %s) ON CONFLICT DO NOTHING RETURNING id"
+)
+_RESOLVE = sql.Hot(
+    "UPDATE triggerapp_wait SET status = 'resolved', value = %s, event = %s, resolved_at = now() "
+    "WHERE id = ANY(%s) AND status = 'pending' RETURNING id"
+)
+
+
 def _emit(environment: int, name: str, payload: str, external_id: str | None, run_id: UUID | None) -> Emitted:
     with transaction.atomic():
         lock(environment, name)
         point("event.locked")
-        row = sql.row(
-            "INSERT INTO triggerapp_event (id, environment_id, name, payload, external_id, source_run) "
-            "VALUES (%s, %s, %s, %s::jsonb, %s, %s) ON CONFLICT DO NOTHING RETURNING id",
-            [new_id(), environment, name, payload, external_id, run_id],
-        )
+        row = sql.row(_ACCEPT, [new_id(), environment, name, payload, external_id, run_id])
         if row is None:
             return _known(environment, external_id)
         matched = _resolve_matching(environment, name, row["id"], json.loads(payload))
@@ -82,6 +88,7 @@ def _known(environment: int, external_id: str | None) -> Emitted:
 
 
 def _resolve_matching(environment: int, name: str, event: UUID, payload: Json) -> list[UUID]:
+    # Not prepared: only with the signatures in sight does the planner take their index.
     candidates = sql.rows(
         "SELECT id, filter FROM triggerapp_wait WHERE status = 'pending' AND kind = 'event' AND environment_id = %s "
         "AND name = %s AND signatures && %s::bigint[]",
@@ -91,11 +98,7 @@ def _resolve_matching(environment: int, name: str, event: UUID, payload: Json) -
     if not matched:
         return []
     value = as_value({"id": event, "name": name, "payload": payload})
-    won = sql.rows(
-        "UPDATE triggerapp_wait SET status = 'resolved', value = %s, event = %s, resolved_at = now() "
-        "WHERE id = ANY(%s) AND status = 'pending' RETURNING id",
-        [value, event, sorted(matched)],
-    )
+    won = sql.rows(_RESOLVE, [value, event, sorted(matched)])
     return [row["id"] for row in won]
 
 
@@ -104,10 +107,11 @@ def _filter(value: Json) -> Json:
     return found or {}
 
 
+_SHAPES = sql.Hot("SELECT paths FROM triggerapp_filtershape WHERE environment_id = %s AND name = %s")
+
+
 def _signatures(environment: int, name: str, payload: Json) -> list[int]:
-    shapes = sql.rows(
-        "SELECT paths FROM triggerapp_filtershape WHERE environment_id = %s AND name = %s", [environment, name]
-    )
+    shapes = sql.rows(_SHAPES, [environment, name])
     return [found for row in shapes for found in filters.event_signatures(name, tuple(row["paths"]), payload)]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from functools import cache
 from uuid import UUID
 
 from triggerapp import conf
@@ -52,7 +53,8 @@ def _take_back(which: str, params: list[object]) -> int:
     return len(saved) + len(crashed)
 
 
-def _crash(which: str, *, again: bool) -> str:
+@cache
+def _crash(which: str, *, again: bool) -> sql.Hot:
     """The statement that ends a crashed attempt: the run goes on with the next one, or has crashed for good."""
     if again:
         status, assign = Status.QUEUED, "attempt = attempt + 1, sent_at = now(), sends = 1"
@@ -64,7 +66,7 @@ def _crash(which: str, *, again: bool) -> str:
     where = f"id IN (SELECT id FROM dead) AND {limit}"
     told = "" if again else f", told AS ({wakes.TELL_PARENT.format(ended='moved')})"
     wake = "NULL::uuid" if again else "(SELECT id FROM told WHERE told.id = moved.parent_wait AND status <> 'pending')"
-    return f"""
+    return sql.Hot(f"""
     WITH dead AS ({which}),
     moved AS ({move_sql(status, f"crashes = crashes + 1, {assign}", where, returning="*")}),
     closed AS (
@@ -72,7 +74,7 @@ def _crash(which: str, *, again: bool) -> str:
       WHERE a.run_id = moved.id AND a.number = {number}
     ){told}
     SELECT {dispatch.COLUMNS}, {wake} AS wake FROM moved
-    """
+    """)
 
 
 def time_out(run_id: UUID, worker: UUID, *, seconds: float) -> None:
@@ -161,19 +163,21 @@ def announce_canceled(row: sql.Row) -> None:
     sql.run("UPDATE triggerapp_run SET delivered = true WHERE id = %s", [row["id"]])
 
 
+_OVERDUE = (
+    "id IN (SELECT id FROM triggerapp_run WHERE status IN ('pending', 'queued') AND expires_at <= now() "
+    "AND started_at IS NULL LIMIT %s FOR UPDATE SKIP LOCKED)"
+)
+_EXPIRE = sql.Hot(
+    f"WITH moved AS ({move_sql(Status.EXPIRED, 'finished_at = now()', _OVERDUE, returning='*')}), "
+    f"told AS ({wakes.TELL_PARENT.format(ended='moved')}) "
+    "SELECT moved.id, (SELECT id FROM told WHERE told.id = moved.parent_wait AND status <> 'pending') AS wake "
+    "FROM moved"
+)
+
+
 def expire(limit: int = 500) -> int:
     """End runs whose time to live passed before they started; how many."""
-    where = (
-        "id IN (SELECT id FROM triggerapp_run WHERE status IN ('pending', 'queued') AND expires_at <= now() "
-        "AND started_at IS NULL LIMIT %s FOR UPDATE SKIP LOCKED)"
-    )
-    moved = move_sql(Status.EXPIRED, "finished_at = now()", where, returning="*")
-    ended = sql.rows(
-        f"WITH moved AS ({moved}), told AS ({wakes.TELL_PARENT.format(ended='moved')}) "
-        "SELECT moved.id, (SELECT id FROM told WHERE told.id = moved.parent_wait AND status <> 'pending') AS wake "
-        "FROM moved",
-        [limit],
-    )
+    ended = sql.rows(_EXPIRE, [limit])
     wakes.wake_after_commit([row["wake"] for row in ended if row["wake"] is not None])
     return len(ended)
 

@@ -85,9 +85,12 @@ def _executed_prepared(statement: str, params: Sequence[Any]) -> Iterator[psycop
         yield cursor
 
 
+_LOCK = Hot("SELECT pg_advisory_xact_lock(%s, hashtext(%s))")
+
+
 def lock(key: Lock) -> None:
     """Wait for the advisory lock; it is released with the transaction."""
-    run("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [key.space, key.name])
+    run(_LOCK, [key.space, key.name])
 
 
 def after_commit(action: Callable[[], object]) -> None:

@@ -59,30 +59,37 @@ _READY = """
   WHERE w.status <> 'pending' AND NOT w.woken AND r.status = 'waiting' AND NOT r.is_eager AND {which}
   LIMIT %s FOR UPDATE OF r SKIP LOCKED
 """
-_MOVE_READY = {
-    status: f"""
-    WITH ready AS ({_READY}), moved AS ({move_sql(status, assign, where, returning="*")}), told AS (
+_ADMITS = queues.ADMITS.format(run="triggerapp_run")
+
+
+def _move_ready(status: Status, assign: str, condition: str, *, which: str) -> sql.Hot:
+    moved = move_sql(status, assign, f"id IN (SELECT id FROM ready) AND {condition}", returning="*")
+    return sql.Hot(f"""
+    WITH ready AS ({_READY.format(which=which)}), moved AS ({moved}), told AS (
       UPDATE triggerapp_wait w SET woken = true FROM moved, ready WHERE ready.id = moved.id AND w.id = ready.wait
     )
     SELECT {dispatch.COLUMNS} FROM moved
-    """
-    for status, assign, where in (
-        (Status.QUEUED, "sent_at = now(), sends = 1", "id IN (SELECT id FROM ready) AND {admits}"),
-        (Status.PENDING, "due_at = NULL", "id IN (SELECT id FROM ready) AND NOT ({admits})"),
+    """)
+
+
+_TO_QUEUED, _TO_PENDING = (
+    {which: _move_ready(status, assign, condition, which=which) for which in ("TRUE", "w.id = ANY(%s)")}
+    for status, assign, condition in (
+        (Status.QUEUED, "sent_at = now(), sends = 1", _ADMITS),
+        (Status.PENDING, "due_at = NULL", f"NOT ({_ADMITS})"),
     )
-}
+)
 
 
 def wake(found: Sequence[UUID] | None = None, *, limit: int = 500) -> int:
     """Move waiting runs whose wait is resolved on to their queue, and send their messages; how many."""
     which, params = ("TRUE", [limit]) if found is None else ("w.id = ANY(%s)", [list(found), limit])
-    admits = queues.ADMITS.format(run="triggerapp_run")
     point("wake.before_commit")
-    woken = sql.rows(_MOVE_READY[Status.QUEUED].format(which=which, admits=admits), params)
+    woken = sql.rows(_TO_QUEUED[which], params)
     point("wake.after_commit")
     dispatch.after_commit(woken)
     if found is None or len(woken) < len(found):
-        sql.rows(_MOVE_READY[Status.PENDING].format(which=which, admits=admits), params)
+        sql.rows(_TO_PENDING[which], params)
     return len(woken)
 
 
