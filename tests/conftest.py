@@ -14,7 +14,11 @@ from triggerapp.engine import environments, queues
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_test_environment: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+def django_db_setup(
+    django_test_environment: None,
+    django_db_blocker: DjangoDbBlocker,
+    django_db_modify_db_settings: None,  # parallel sessions have a database each
+) -> Iterator[None]:
     """pytest-django's own makes a test database only where a test has its mark, which stands for another isolation."""
     with django_db_blocker.unblock():
         made = setup_databases(verbosity=0, interactive=False, aliases=["default"])

@@ -113,7 +113,7 @@ def test_one_event_serves_the_waits_of_many_runs():
 
 
 def test_an_event_that_meets_the_opening_of_its_wait_is_never_lost():
-    runs = [make_run(Status.RUNNING) for _ in range(40)]
+    runs = [make_run(Status.RUNNING) for _ in range(25)]
     for n, run in enumerate(runs):
         at_once(lambda n=n: emit(f"paid{n}"), lambda n=n, run=run: open_wait(f"paid{n}", run=run))
     assert not Wait.objects.filter(status=WaitStatus.PENDING).exists()

@@ -201,7 +201,7 @@ def _reachable(start: Status, to: Status) -> bool:
 @pytest.mark.usefixtures("database")
 def test_runs_in_any_order():
     RunsInAnyOrder.TestCase.settings = settings(
-        max_examples=15,
+        max_examples=10,
         stateful_step_count=25,
         deadline=None,
         derandomize=True,
