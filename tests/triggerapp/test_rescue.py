@@ -123,6 +123,16 @@ def test_a_long_backlog_is_not_a_loss():
     assert rescue.resend() == 2
 
 
+def test_of_a_backlog_only_as_many_are_sent_again_as_the_queue_lacks_the_oldest_first():
+    backlog = [make_run(Status.QUEUED) for _ in range(3)]
+    for run in backlog[1:]:
+        with app.producer_or_acquire() as producer:
+            producer.publish(str(run.id), routing_key=QUEUE, declare=[Queue(QUEUE)])
+    forward(hours=1)
+    assert rescue.resend() == 1
+    assert [fresh(run).sends for run in backlog] == [2, 1, 1]
+
+
 def test_a_run_that_was_taken_is_not_sent_again():
     make_run(Status.RUNNING)
     make_run(Status.PENDING)
