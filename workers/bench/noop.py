@@ -26,7 +26,7 @@ def measure(on: Stage) -> list[Figure]:
                 on.say(f"no-op, round {number + 1} of {rounds}, {kind}")
                 _drain(worker, task, size, kind, rates)
                 _live(worker, task, size, kind, rates)
-    return [figure for how in ("drain", "live", "enqueue") for figure in _figures(rates, how)]
+    return [*(figure for how in ("drain", "live", "enqueue") for figure in _figures(rates, how)), *_cpu(rates)]
 
 
 def _drain(worker: Worker, task: Any, size: int, kind: str, rates: Rates) -> None:
@@ -36,10 +36,11 @@ def _drain(worker: Worker, task: Any, size: int, kind: str, rates: Rates) -> Non
     started = time.perf_counter()
     results = [task.delay() for _ in range(size)]
     rates[kind, "enqueue"].append(size / (time.perf_counter() - started))
-    started = time.perf_counter()
+    started, spent = time.perf_counter(), stage.cpu(worker.family())
     worker.go_on()
     worker.settle(results)
     rates[kind, "drain"].append(size / (time.perf_counter() - started))
+    rates[kind, "cpu"].append(1000 * (stage.cpu(worker.family()) - spent) / size)
     if kind == "durable":
         worker.until(lambda: stage.count("completed") == before + size)
     stage.forget(results)
@@ -61,4 +62,17 @@ def _figures(rates: Rates, how: str) -> list[Figure]:
         Figure(name=f"{how}: plain Celery", value=plain, unit="/s"),
         Figure(name=f"{how}: durable", value=durable, unit="/s"),
         Figure(name=f"{how}: ratio", value=durable / plain, target=target, goal=goal),
+    ]
+
+
+def _cpu(rates: Rates) -> list[Figure]:
+    """What a busy machine does not distort as much as it does the clock."""
+    return [
+        Figure(
+            name=f"worker, pool and ticker, CPU a task: {kind}",
+            value=statistics.median(rates[kind, "cpu"]),
+            unit="ms",
+            lower_is_better=True,
+        )
+        for kind in ("plain", "durable")
     ]

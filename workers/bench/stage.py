@@ -164,6 +164,15 @@ class Worker:
         return descendants(self.pid)
 
 
+def cpu(pids: Sequence[int]) -> float:
+    """Seconds of processor that these processes have used."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def _hostname() -> str:
     return f"bench-{os.getpid()}@localhost"
 
