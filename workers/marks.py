@@ -1,4 +1,4 @@
-"""The two headers of ours that a message carries through a worker.
+"""The marks of ours that a message carries through a worker.
 
 Here so that a producer, which needs neither Django nor a worker, can import the task class.
 """
@@ -8,3 +8,6 @@ HEADER = "triggerapp"
 
 CONTENT = "triggerapp_content"
 """The body's content type and encoding, from the main process to the pool process."""
+
+TOLD_AGAIN = "triggerapp_told_again"
+"""On the request of a run whose end is told to Celery a second time."""
