@@ -463,6 +463,13 @@ def calls_directly(self: Task, x: int) -> Any:
     return [inner, applied, self.request.id]
 
 
+@durable_task(retry=ONCE)
+def recurses(times: int) -> int:
+    """Calls itself directly; each call waits."""
+    wait.sleep(0.05)
+    return times + (recurses(times - 1) if times else 0)
+
+
 @durable_task(bind=True, retry=ONCE)
 def spawns(self: Task, tag: str) -> Any:
     """Children before and after a wait, not waited for."""

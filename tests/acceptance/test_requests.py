@@ -20,9 +20,11 @@ from tests.acceptance.tasks import (
     joins,
     mutates,
     plain_note,
+    recurses,
     spawns,
     who,
 )
+from triggerapp.models import Run
 
 pytestmark = pytest.mark.usefixtures("on")
 
@@ -124,8 +126,11 @@ def test_children_of_before_and_after_the_wait_are_the_results_children():
 
 def test_a_direct_call_and_apply_within_a_run_are_part_of_it():
     """Trap 13: Celery gives a direct call a copy of the request, with the same id."""
-    result = calls_directly.delay(1)
+    result, recursion = calls_directly.delay(1), recurses.delay(2)
     assert result.get(timeout=20) == [2, 3, result.id]
+    assert recursion.get(timeout=20) == 3
+    for each, waits in ((result, 2), (recursion, 3)):
+        assert Run.objects.get(task_id=each.id).waits.count() == waits
 
 
 def test_a_base_class_keeps_its_call_and_its_attributes():
