@@ -10,7 +10,7 @@ from uuid import UUID
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from tests.factories import delete_everything, for_event, make_trigger, make_worker, timer
 from tests.inprocess import forward
@@ -42,6 +42,21 @@ class RunsInAnyOrder(RuleBasedStateMachine):
         delete_everything()
 
     # -- what happens ----------------------------------------------------------------------------
+
+    @initialize(target=claims)
+    def begin_with_runs_that_run(self) -> object:
+        found = [triggers.trigger(make_trigger()).run_id for _ in range(2)]
+        return multiple(*(self._claim(run, 0) for run in found))
+
+    @rule(target=claims, claim=claims)
+    def another_worker_takes_over(self, claim: tuple[UUID, int]) -> object:
+        rescue.rescue_lost([claim[0]], self.worker)
+        return self._claim(claim[0], Run.objects.get(pk=claim[0]).lease)
+
+    @rule(target=claims, claim=claims)
+    def it_goes_on(self, claim: tuple[UUID, int]) -> object:
+        self.time_passes_and_ticks_come(hours=3)
+        return self._claim(claim[0], Run.objects.get(pk=claim[0]).lease)
 
     @rule(
         target=triggered, delay=st.sampled_from([None, timedelta(hours=1)]), ttl=st.sampled_from([None, timedelta(1)])
@@ -122,6 +137,12 @@ class RunsInAnyOrder(RuleBasedStateMachine):
         child = Run.objects.filter(parent__isnull=False).order_by("?").first()
         return multiple() if child is None else child.id
 
+    @rule(target=claims, claim=claims)
+    def suspend_on_children_and_begin_one(self, claim: tuple[UUID, int]) -> object:
+        self.suspend(claim, "runs")
+        child = Run.objects.filter(parent=claim[0], status=Status.QUEUED).first()
+        return multiple() if child is None else self._claim(child.id, child.lease)
+
     @rule()
     def send_the_event(self) -> None:
         events.emit("paid", "{}")
@@ -201,8 +222,8 @@ def _reachable(start: Status, to: Status) -> bool:
 @pytest.mark.usefixtures("database")
 def test_runs_in_any_order():
     RunsInAnyOrder.TestCase.settings = settings(
-        max_examples=10,
-        stateful_step_count=25,
+        max_examples=20,
+        stateful_step_count=20,
         deadline=None,
         derandomize=True,
         suppress_health_check=list(HealthCheck),
