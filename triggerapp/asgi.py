@@ -1,11 +1,15 @@
-"""The ASGI entry point: `triggerapp.asgi:application`."""
+"""The standalone project's ASGI entry point: `triggerapp.asgi:application`."""
 
 from __future__ import annotations
 
 import os
+from importlib import import_module
 
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "triggerapp.settings")
 
 application = get_asgi_application()
+
+# The one name of `workers` in this package: what the project's web processes trigger goes to its broker.
+import_module("workers.celery").app.set_default()

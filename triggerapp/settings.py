@@ -72,7 +72,6 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "rest_framework",
     "triggerapp",
-    "workers.apps.StandaloneConfig",
 ]
 
 MIDDLEWARE = [

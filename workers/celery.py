@@ -11,6 +11,6 @@ from celery import Celery
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "triggerapp.settings")
 
-app = Celery("triggerapp", set_as_current=False)
+app = Celery("triggerapp")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
