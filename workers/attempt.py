@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from celery.exceptions import Ignore, Reject, Retry
@@ -36,6 +36,7 @@ from workers.rollbacks import Rollback, Rollbacks
 from workers.suspension import Suspension, WhileUndoing
 
 Call = Callable[[], object]
+T = TypeVar("T")
 
 
 class RollBackNow(Suspend):
@@ -230,9 +231,8 @@ class Attempt:
         if row is not None:
             return UUID(str(row["id"]))
         self._before_new(key)
-        with transaction.atomic():
-            self._fence()
-            token, _ = waits.create_token(self.environment, run_id=self.run_id, key=key, deadline=deadline, tags=tags)
+        create = partial(waits.create_token, self.environment, run_id=self.run_id, key=key, tags=tags)
+        token, _ = self._fenced(partial(create, deadline=deadline))
         return token
 
     def wait_for_token(self, token: UUID, *, deadline: waits.Deadline) -> Resolution:
@@ -254,9 +254,7 @@ class Attempt:
             run_id, task_id = self.journal.children[key]
             return Triggered(run_id=run_id, task_id=task_id, cached=True)
         self._before_new(key)
-        with transaction.atomic():
-            self._fence()
-            return triggers.trigger(self.as_child(request(), key))
+        return self._fenced(partial(triggers.trigger, self.as_child(request(), key)))
 
     def wait_for_runs(self, name: str, children: Callable[[], list[Trigger]]) -> list[Row]:
         """Trigger children and wait until all have ended; their rows, in order."""
@@ -266,13 +264,12 @@ class Attempt:
             return Opening(key=key, kind=WaitKind.RUNS, name=name, children=requests)
 
         resolution = self.wait(f"runs:{name}", opening)
-        return runs.results([UUID(run_id) for run_id in json.loads(resolution.value or "[]")])
+        ids = [UUID(run_id) for run_id in json.loads(resolution.value or "[]")]
+        return patiently(partial(runs.results, ids))
 
     def emit(self, name: str, payload: str, *, external_id: str | None) -> UUID:
         """Send an event; nothing is sent by a worker whose run is another's by now."""
-        with transaction.atomic():
-            self._fence()
-            return events.emit(name, payload, external_id=external_id, run_id=self.run_id).id
+        return self._fenced(partial(events.emit, name, payload, external_id=external_id, run_id=self.run_id)).id
 
     def is_retry(self, request: Trigger) -> bool:
         """Whether a trigger is what `self.retry` sends: this run's own task once more."""
@@ -287,9 +284,16 @@ class Attempt:
         """The request as one of this run's children."""
         return replace(request, parent=self.run_id, parent_key=key, root=self.root)
 
-    def _fence(self) -> None:
-        if not runs.holds(self.run_id, self.lease):
-            raise StaleRun(self.run_id, self.lease)
+    def _fenced(self, write: Callable[[], T]) -> T:
+        """What `write` returns, which is safe to repeat; nothing is written if the run is another's by now."""
+
+        def once() -> T:
+            with transaction.atomic():
+                if not runs.holds(self.run_id, self.lease):
+                    raise StaleRun(self.run_id, self.lease)
+                return write()
+
+        return patiently(once)
 
 
 def name_of(fn: Callable[..., Any]) -> str:

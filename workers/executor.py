@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, cast
 from uuid import UUID
 
@@ -29,7 +30,8 @@ from workers.errors import MaxDurationExceeded, SuspensionSwallowed
 from workers.handle import decode_result, result_of
 from workers.incoming import adopted, mark_of
 from workers.journal import failed_steps
-from workers.patience import patiently
+from workers.marks import TOLD_AGAIN
+from workers.patience import UNANSWERED, patiently
 from workers.suspension import ByReentry, Inline, ReleaseNow, SuspendNow
 
 log = logging.getLogger(__name__)
@@ -70,21 +72,33 @@ def execute(task: Any, request: Any, args: Sequence[Any], kwargs: Mapping[str, A
     """Run the message's run; returns its value, or raises what the tracer should see."""
     if request.is_eager:
         return _run(task, request, args, kwargs, _claim_eager(task, request), Inline())
-    mark = mark_of(request)
-    found = runs.claim(UUID(mark["run"]), mark["lease"], identity.worker()) if mark else Unknown()
-    if isinstance(found, Unknown):
-        found = runs.claim(adopted(task, request), 0, identity.worker())
-    match found:
-        case Claimed():
+    match _claim(task, request, mark_of(request)):
+        case Claimed() as found:
             suspension = ByReentry(leaving=identity.is_leaving, announce=_announcer(task, request))
             _resumed(task, request, found)
             return _run(task, request, args, kwargs, found, suspension)
-        case Ended():
+        case Ended() as found:
+            setattr(request, TOLD_AGAIN, True)
             return _deliver(found)
         case Dropped(status=status):
             _restore_state(task, request, status)
             raise Ignore(f"run is {status}: another message was first")
     raise Ignore("run is unknown")
+
+
+def _claim(task: Any, request: Any, mark: Mapping[str, Any] | None) -> Claimed | Ended | Dropped | Unknown:
+    """Claim over a database that is away for a while. Afterwards the run is not ours to fail: it is found again.
+
+    A claim that went through although its answer did not is dropped here; the worker's roll call gives the run back.
+    """
+    try:
+        known = mark and partial(runs.claim, UUID(mark["run"]), mark["lease"], identity.worker())
+        found = patiently(known) if known else Unknown()
+        if isinstance(found, Unknown):
+            found = patiently(lambda: runs.claim(adopted(task, request), 0, identity.worker()))
+    except UNANSWERED as error:
+        raise Ignore(f"the run was not claimed: the database did not answer ({error})") from error
+    return found
 
 
 def _claim_eager(task: Any, request: Any) -> Claimed:
@@ -135,13 +149,13 @@ def _settle(task: Any, request: Any, claimed: Claimed, attempt: Attempt, outcome
         case Completed(value=value):
             return _complete(task, request, claimed, attempt, value)
         case Left(release=True, signal=signal):
-            runs.release(attempt.run_id, lease=attempt.lease)
+            patiently(lambda: runs.release(attempt.run_id, lease=attempt.lease))
             raise signal
         case Left(signal=Retry() as signal):
             _retry(attempt, signal.exc, attempt.pending_retry)
             raise signal
         case Left(signal=Reject() as signal) if signal.requeue:  # type: ignore[attr-defined]
-            runs.release(attempt.run_id, lease=attempt.lease)
+            patiently(lambda: runs.release(attempt.run_id, lease=attempt.lease))
             raise signal
         case Left(signal=Reject() as signal):
             _finish_failed(attempt, signal, Status.FAILED)
@@ -216,7 +230,7 @@ def _fail(task: Any, request: Any, claimed: Claimed, attempt: Attempt, error: Ba
 def _finish_failed(attempt: Attempt, error: BaseException, status: Status) -> None:
     recorded = {**codec.dump_error(error), "steps": failed_steps(error)}
     if attempt.rollbacks:
-        runs.begin_rollback(attempt.run_id, lease=attempt.lease, error=recorded)
+        patiently(lambda: runs.begin_rollback(attempt.run_id, lease=attempt.lease, error=recorded))
         attempt.roll_back_into(recorded)
     patiently(
         lambda: runs.fail(
@@ -235,13 +249,15 @@ def _retry(attempt: Attempt, error: BaseException | None, pending: Any) -> None:
     if attempt.is_eager:  # Celery calls `apply` again as soon as this one has ended
         runs.retry_here(attempt.run_id, lease=attempt.lease, error=recorded, failed_steps=failed_steps(error))
         return
-    runs.retry_later(
-        attempt.run_id,
-        lease=attempt.lease,
-        error=recorded,
-        delay=pending.delay if pending else timedelta(),
-        failed_steps=failed_steps(error),
-        message=pending and pending.message,
+    patiently(
+        lambda: runs.retry_later(
+            attempt.run_id,
+            lease=attempt.lease,
+            error=recorded,
+            delay=pending.delay if pending else timedelta(),
+            failed_steps=failed_steps(error),
+            message=pending and pending.message,
+        )
     )
 
 

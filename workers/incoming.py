@@ -73,7 +73,7 @@ def _free_id(task_id: str, *, taken: bool) -> UUID:
 
 def capture(task: Any, request: Any) -> Message:
     """The message as it came, before the task's code can change its arguments."""
-    content = request.__dict__.pop(CONTENT, None) or {}
+    content = request.__dict__.get(CONTENT) or {}  # kept: the database may not answer the first time
     serializer = task.app.conf.task_serializer if not content else dispatch.serializer_named(content["type"])
     embedded = {name: getattr(request, name) for name in _EMBEDDED}
     content_type, encoding, body = dispatch.encode((request.args or [], request.kwargs or {}, embedded), serializer)

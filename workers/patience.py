@@ -8,21 +8,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import TypeVar
 
 from django.db import InterfaceError, OperationalError, connection
 
+from triggerapp.errors import DatabaseUnavailable
+
+T = TypeVar("T")
+
 LONGEST = timedelta(seconds=30)
+UNANSWERED = (OperationalError, InterfaceError, DatabaseUnavailable)
+"""What a database that does not answer raises."""
 _FIRST, _MOST = 0.05, 2.0
 
 
-def patiently(write: Callable[[], None]) -> None:
-    """Write; try again for `LONGEST` while the database does not answer. Raises its error after that."""
+def patiently(write: Callable[[], T]) -> T:
+    """What `write` returns; try again for `LONGEST` while the database does not answer. Raises its error after that."""
     deadline = time.monotonic() + LONGEST.total_seconds()
     pause = _FIRST
     while True:
         try:
             return write()
-        except (OperationalError, InterfaceError):
+        except UNANSWERED:
             if connection.in_atomic_block or time.monotonic() > deadline:
                 raise
         connection.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import count
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
@@ -15,9 +16,11 @@ from django.db import connections
 
 from triggerapp.engine import runs, sql, waits, wakes
 from triggerapp.engine.waits import Opening, Resolution, Suspended
+from triggerapp.errors import StaleRun
 from triggerapp.models import WaitKind, WaitStatus
 from workers import timers
 from workers.errors import Suspend, WaitInRollback, WaitInTransaction
+from workers.patience import patiently
 
 if TYPE_CHECKING:
     from workers.attempt import Attempt
@@ -104,9 +107,19 @@ class WhileUndoing:
 
 def enter(attempt: Attempt, opening: Opening, open_wait: UUID | None) -> Resolution | Suspended:
     """Enter a new wait, or one that was open when the run was taken over."""
-    if open_wait is None:
-        return waits.suspend(attempt.run_id, opening, lease=attempt.lease)
-    return waits.suspend_again(attempt.run_id, open_wait, lease=attempt.lease)
+    tries = count()
+
+    def once() -> Resolution | Suspended:
+        known = open_wait or (opening.wait if next(tries) and waits.exists(opening.wait) else None)
+        if known is None:
+            return waits.suspend(attempt.run_id, opening, lease=attempt.lease)
+        return waits.suspend_again(attempt.run_id, known, lease=attempt.lease)
+
+    try:
+        return patiently(once)
+    except StaleRun:  # perhaps our own suspension, whose answer was lost; code that catches it begins nothing new
+        attempt.left_at = opening.key
+        raise
 
 
 def _poll(wait: UUID) -> Resolution:

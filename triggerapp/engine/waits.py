@@ -207,6 +207,11 @@ _ENTER = {
 }
 
 
+def exists(wait: UUID) -> bool:
+    """Whether the wait was opened, by a commit whose answer was lost."""
+    return sql.row("SELECT 1 FROM triggerapp_wait WHERE id = %s", [wait]) is not None
+
+
 def suspend_again(run_id: UUID, wait: UUID, *, lease: int) -> Resolution | Suspended:
     """Wait on a wait that is open already: the run was rescued, or retried, before it resolved."""
     with transaction.atomic():
