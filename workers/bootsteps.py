@@ -11,9 +11,12 @@ import logging
 import pickle
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from typing import Any
 
 from celery import Celery, _state, bootsteps, signals
+from celery.worker import state
 
 from workers import identity, link
 
@@ -59,7 +62,12 @@ class Ticker(bootsteps.StartStopStep):
         identity.renew()
         signals.worker_shutting_down.connect(_leave)
         self.process = link.start(app_path(worker.app), hostname=worker.hostname, wait=True)
-        self.timer = worker.timer.call_repeatedly(1.0, self._revive, (worker,), priority=10)
+        self.timer = worker.timer.call_repeatedly(1.0, self._look_after, (worker,), priority=10)
+
+    def _look_after(self, worker: Any) -> None:
+        self._revive(worker)
+        with suppress(RuntimeError):  # the set changed meanwhile, in a pool of threads; the next call is near
+            link.tell("at_work", at=time.monotonic(), tasks=[each.id for each in tuple(state.reserved_requests)])
 
     def _revive(self, worker: Any) -> None:
         if self.process is not None and self.process.poll() is not None:

@@ -5,12 +5,15 @@ Reports are hints: each is checked against the run's row, and a tick finds what 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from triggerapp import conf
 from triggerapp.engine import rescue, runs, verbs
 from triggerapp.models import Run, Status
+from workers.patience import UNANSWERED
 
 Report = Mapping[str, Any]
 
@@ -29,21 +32,36 @@ class Reports:
     @property
     def is_urgent(self) -> bool:
         """Whether somebody waits for one of them: everything but word of what went well."""
-        return any(report["what"] != "delivered" for report in self._open)
+        return any(report["what"] not in ("delivered", "at_work") for report in self._open)
 
     def settle(self) -> None:
         """Act on what came; reports of one kind together."""
-        reports, self._open = self._open, []
-        for what in ("delivered", "lost", "killed", "canceled", "stamped", "expired", "timed_out"):
-            chosen = [report for report in reports if report["what"] == what]
-            if chosen:
-                getattr(self, f"_{what}")(chosen)
+        for what in ("delivered", "lost", "killed", "canceled", "stamped", "expired", "timed_out", "at_work"):
+            chosen = [report for report in self._open if report["what"] == what]
+            try:
+                if chosen:
+                    getattr(self, f"_{what}")(chosen)
+            except UNANSWERED:
+                raise  # kept for the next time
+            except Exception:
+                self._forget(what)
+                raise
+            self._forget(what)
+
+    def _forget(self, what: str) -> None:
+        self._open = [report for report in self._open if report["what"] != what]
 
     def _delivered(self, reports: list[Report]) -> None:
         runs.mark_delivered(self._ids(reports))
 
     def _lost(self, reports: list[Report]) -> None:
         rescue.rescue_lost(self._ids(reports), self.worker)
+
+    def _at_work(self, reports: list[Report]) -> None:
+        """The roll call. An old one says nothing of what was claimed since."""
+        last = reports[-1]
+        if time.monotonic() - last["at"] < conf.get().LEASE.total_seconds() / 2:
+            rescue.rescue_stray(self.worker, at_work=last["tasks"])
 
     def _killed(self, reports: list[Report]) -> None:
         """By a cold shutdown: no crash of the run's, however often its workers are deployed."""

@@ -32,6 +32,12 @@ _CRASH_ERROR = json.dumps(
 )
 
 
+_STRAY = (
+    "SELECT id FROM triggerapp_run WHERE worker = %s AND status = 'running' AND NOT task_id = ANY(%s) "
+    "AND claimed_at < now() - %s FOR UPDATE SKIP LOCKED"
+)
+
+
 def rescue(limit: int = 500) -> int:
     """Take runs back from workers whose heartbeat stopped; how many."""
     return _take_back(_DEAD, [limit])
@@ -40,6 +46,11 @@ def rescue(limit: int = 500) -> int:
 def rescue_lost(run_ids: list[UUID], worker: UUID) -> int:
     """Take runs back whose pool process died under a worker that lives."""
     return _take_back(_LOST, [run_ids, worker])
+
+
+def rescue_stray(worker: UUID, *, at_work: list[str]) -> int:
+    """Take runs back that this worker holds and does not know of: word of their loss, or of the claim, was lost."""
+    return _take_back(_STRAY, [worker, at_work, conf.get().LEASE])
 
 
 def _take_back(which: str, params: list[object]) -> int:
