@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from tests.faults.database import Note, Row
 from tests.faults.ledger import Execution
@@ -103,7 +104,7 @@ def _executions(notes: Sequence[Note], executions: Sequence[Execution], *, kills
         extra = len(ran) - 1 - superseded[key]
         if extra > kills:
             yield f"step {key[1]} of run {key[0]} ran {len(ran)} times with {kills} kills"
-        current = [note for note in records[key]][-1:] if len(records[key]) > superseded[key] else []
+        current = records[key][-1:] if len(records[key]) > superseded[key] else []
         for note in current:
             late = [at for at in ran if at > note.at.timestamp()]
             if late:
@@ -115,4 +116,4 @@ def longest_pause(notes: Sequence[Note], *, since: datetime | None = None) -> ti
     moments = [note.at for note in notes if since is None or note.at >= since]
     if since is not None:
         moments.insert(0, since)
-    return max((b - a for a, b in zip(moments, moments[1:], strict=False)), default=timedelta())
+    return max((b - a for a, b in pairwise(moments)), default=timedelta())

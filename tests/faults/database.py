@@ -20,7 +20,8 @@ Row = dict[str, Any]
 
 _NOTES = """
 CREATE TABLE faults_note (
-  id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(), kind text NOT NULL, operation text NOT NULL,
+  id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(), kind text NOT NULL,
+  operation text NOT NULL,
   row_id text NOT NULL, run text, before jsonb, after jsonb, held_lease int, held_status text);
 
 CREATE FUNCTION faults_note_step() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -47,15 +48,22 @@ DECLARE changed triggerapp_run;
 BEGIN
   changed := COALESCE(NEW, OLD);
   INSERT INTO faults_note (kind, operation, row_id, run, before, after) VALUES
-    ('run', TG_OP, changed.id, changed.id, to_jsonb(OLD) - 'message' - 'payload', to_jsonb(NEW) - 'message' - 'payload');
+    ('run', TG_OP, changed.id, changed.id,
+      to_jsonb(OLD) - 'message' - 'payload', to_jsonb(NEW) - 'message' - 'payload');
   RETURN NULL;
 END $$;
 
-CREATE TRIGGER faults AFTER INSERT OR UPDATE OR DELETE ON triggerapp_step FOR EACH ROW EXECUTE FUNCTION faults_note_step();
-CREATE TRIGGER faults AFTER INSERT OR UPDATE OR DELETE ON triggerapp_wait FOR EACH ROW EXECUTE FUNCTION faults_note_wait();
-CREATE TRIGGER faults AFTER INSERT OR UPDATE OR DELETE ON triggerapp_run FOR EACH ROW EXECUTE FUNCTION faults_note_run();
+CREATE TRIGGER faults AFTER INSERT OR UPDATE OR DELETE ON triggerapp_step
+  FOR EACH ROW EXECUTE FUNCTION faults_note_step();
+CREATE TRIGGER faults AFTER INSERT OR UPDATE OR DELETE ON triggerapp_wait
+  FOR EACH ROW EXECUTE FUNCTION faults_note_wait();
+CREATE TRIGGER faults AFTER INSERT OR UPDATE OR DELETE ON triggerapp_run
+  FOR EACH ROW EXECUTE FUNCTION faults_note_run();
 """
-_TABLES = "faults_note, triggerapp_step, triggerapp_wait, triggerapp_attempt, triggerapp_run, triggerapp_event, triggerapp_worker"
+_TABLES = (
+    "faults_note, triggerapp_step, triggerapp_wait, triggerapp_attempt, triggerapp_run, triggerapp_event, "
+    "triggerapp_worker"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,9 +57,9 @@ def _redirect(log: Path) -> None:
     nothing, output = os.open(os.devnull, os.O_RDONLY), os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for source, target in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
-    sys.stdin = open(0, closefd=False)
-    sys.stdout = open(1, "w", buffering=1, closefd=False)
-    sys.stderr = open(2, "w", buffering=1, closefd=False)
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
 
 
 def worker(name: str, *options: str, fail: str = "", log: Path, before: Callable[[], object] = lambda: None) -> int:
@@ -115,7 +115,7 @@ class _ForkedTicker:
             os.dup2(stdin, 0)
             os.dup2(stdout, 1)
             os.closerange(3, 256)
-            sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)
+            sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
             os.environ["TRIGGERAPP_TICKER"] = "1"
             failpoints.load(os.environ["TRIGGERAPP_FAIL"])
             load_app(path).set_default()

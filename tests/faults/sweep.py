@@ -100,8 +100,8 @@ def _wrong_end(world: World, run: str, result: dict[str, Any], fails: bool) -> l
 def _wrong_value(world: World, run: str, value: Any) -> list[str]:
     """What the run returned is what its steps, and its child's, recorded."""
     query = (
-        "SELECT value FROM triggerapp_step s JOIN triggerapp_run r ON r.id = s.run_id WHERE (r.id = %s OR r.parent_id = %s) "
-        "AND NOT superseded AND s.key NOT LIKE 'send:%%'"
+        "SELECT value FROM triggerapp_step s JOIN triggerapp_run r ON r.id = s.run_id "
+        "WHERE (r.id = %s OR r.parent_id = %s) AND NOT superseded AND s.key NOT LIKE 'send:%%'"
     )
     recorded = sorted(str(row["value"]).strip('"') for row in world.rows(query, run, run))
     said = sorted([each for each in value or [] if each != "go"])

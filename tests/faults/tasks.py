@@ -109,10 +109,10 @@ def waiting(number: int) -> list[str]:
 
 @durable_task(retry=ONCE)
 @shared_task
-def busy(number: int, seconds: float) -> list[str]:
-    """Steps, timers and an event of its own, one after the other, for some seconds."""
-    values, end = [], time.time() + seconds
-    while time.time() < end:
+def busy(number: int, rounds: int) -> list[str]:
+    """Steps, timers and events of its own, one after the other."""
+    values = []
+    for _ in range(rounds):
         values.append(step(act, number))
         time.sleep(0.05)
         wait.sleep(0.05)
