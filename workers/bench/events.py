@@ -6,6 +6,8 @@ import json
 import time
 from statistics import median
 
+from django.db import transaction
+
 from triggerapp.engine import events as engine
 from triggerapp.engine import sql
 from workers import events
@@ -51,23 +53,16 @@ def _last_line() -> float:
 def _finding(on: Stage) -> list[Figure]:
     few, many = on.pick((1_000, 100_000), quick=(1_000, 10_000))
     samples = on.pick(200, quick=50)
-    quick_one, slow_one = (_emit_among(on, count, samples) for count in (few, many))
+    rounds = [{count: _emit_among(on, count, samples) for count in (few, many)} for _ in range(2)]
+    seconds = {count: min(found[count] for found in rounds) for count in (few, many)}
     return [
-        Figure(
-            name=f"emit, 1 of {few:,} waiting runs matches, p50",
-            value=1000 * quick_one,
-            unit="ms",
-            lower_is_better=True,
+        *(
+            Figure(name=f"find and resolve 1 of {count:,} waiting", value=1000 * each, unit="ms", lower_is_better=True)
+            for count, each in seconds.items()
         ),
         Figure(
-            name=f"emit, 1 of {many:,} waiting runs matches, p50",
-            value=1000 * slow_one,
-            unit="ms",
-            lower_is_better=True,
-        ),
-        Figure(
-            name=f"emit, ratio of {many:,} to {few:,} waiting",
-            value=slow_one / quick_one,
+            name=f"find and resolve: {many:,} to {few:,} waiting",
+            value=seconds[many] / seconds[few],
             target=2.0,
             lower_is_better=True,
         ),
@@ -75,14 +70,21 @@ def _finding(on: Stage) -> list[Figure]:
 
 
 def _emit_among(on: Stage, count: int, samples: int) -> float:
+    """The whole of an event but its commit, whose time is the disk's and not the number of waiting runs'."""
     on.say(f"events: {count:,} runs are made to wait on one name")
     times = []
     with waiting.on_events(count, NAME):
-        for user in range(1, samples + 1):
-            started = time.perf_counter()
-            engine.emit(NAME, json.dumps({"user": user * (count // samples)}))
-            times.append(time.perf_counter() - started)
-        woken = stage.count("queued")
-    if woken != samples:
-        raise stage.BenchError(f"{samples} events found {woken} of the runs that waited for them")
+        for number in range(1, samples + 1):
+            with transaction.atomic():
+                started = time.perf_counter()
+                engine.emit(NAME, json.dumps({"user": number * (count // samples)}))
+                times.append(time.perf_counter() - started)
+                _check_one_resolved()
+                transaction.set_rollback(True)
     return median(times)
+
+
+def _check_one_resolved() -> None:
+    found = sql.rows("SELECT 1 FROM triggerapp_wait WHERE status <> 'pending' AND NOT woken")
+    if len(found) != 1:
+        raise stage.BenchError(f"an event that one run waited for has resolved {len(found)} waits")
