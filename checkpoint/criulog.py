@@ -1,0 +1,30 @@
+"""The end of CRIU's log, as it goes into an error.
+
+The log is what tells the cause: the message in CRIU's answer is merely the first error, often a harmless one.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+_LINES: Final = 8
+_READ: Final = 64 << 10
+_TIME: Final = re.compile(r"^\(\d+\.\d+\)\s*")
+_HARMLESS: Final = ("Can't setup RLIMIT_NOFILE",)
+
+
+def tail(path: Path, *, answer: str = "") -> tuple[str, ...]:
+    """The last errors in the log; its last lines if it names none; CRIU's answer if there is no log."""
+    lines = [line for line in _read(path) if not any(text in line for text in _HARMLESS)]
+    errors = [line for line in lines if "Error" in line]
+    return tuple((errors or lines or [answer] * bool(answer))[-_LINES:])
+
+
+def _read(path: Path) -> list[str]:
+    try:
+        raw = path.read_bytes()[-_READ:]
+    except OSError:
+        return []
+    return [_TIME.sub("", line).strip() for line in raw.decode(errors="replace").splitlines() if line.strip()]
