@@ -1,0 +1,181 @@
+"""The driver: freezes a process into a directory of images and thaws it from there.
+
+Every call has a limit in time, and none leaves anything behind: a process that could not be dumped goes on, and of one
+that could not be restored nothing lives.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from checkpoint import criulog, images, processes, rpc
+from checkpoint.binary import Binary
+from checkpoint.errors import DumpFailed, RestoreFailed
+from checkpoint.processes import Task
+from checkpoint.protobuf import Value
+from checkpoint.rpc import Answer, Gone, Kind, Option, Worker
+
+PATIENCE: Final = timedelta(seconds=10)
+
+_DUMP_LOG: Final = "dump.log"
+_RESTORE_LOG: Final = "restore.log"
+_GHOSTS: Final = 100 << 20
+"""Deleted open files up to this size travel in the image; CRIU's own limit is 1 MB."""
+_ERRORS_ONLY: Final = 1
+_CGROUPS_IGNORE: Final = 0
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+class Mode(Enum):
+    """With which rights CRIU works."""
+
+    PRIVILEGED = "privileged"
+    """All it wants: restored processes get a time namespace, and their monotonic clock stands still meanwhile."""
+    UNPRIVILEGED = "unprivileged"
+    """CAP_CHECKPOINT_RESTORE alone: the monotonic clock jumps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Criu:
+    """One CRIU, used with these rights."""
+
+    binary: Binary
+    mode: Mode
+
+    def prepare(self, passing: Iterable[int] = ()) -> Worker:
+        """A worker to hand to the next call; for a restore with the descriptors it will give away."""
+        return Worker(self.binary.path, passing=passing)
+
+    def dump(
+        self,
+        pid: int,
+        directory: Path,
+        *,
+        external: Iterable[int] = (),
+        leave_stopped: bool = True,
+        timeout: timedelta = PATIENCE,
+        worker: Worker | None = None,
+    ) -> None:
+        """Write the process and its children to `directory`; it stays stopped, or goes on if `leave_stopped` is off.
+
+        `external` are the inodes of sockets whose other end is outside. DumpFailed: the process goes on.
+        """
+        options = [*self._both(directory, _DUMP_LOG), (Option.PID, pid), (Option.TIMEOUT, _seconds(timeout))]
+        options += [(Option.EXTERNAL, f"unix[{inode}]") for inode in external]
+        options.append((Option.LEAVE_STOPPED if leave_stopped else Option.LEAVE_RUNNING, True))
+        with worker or self.prepare() as ready:
+            outcome = _ask(ready, Kind.DUMP, options, timeout=timeout)
+            if isinstance(outcome, Answer) and outcome.success:
+                return
+            processes.end(lambda: processes.family([ready.pid]))
+        processes.thaw(pid)
+        raise DumpFailed(f"process {pid} was not dumped: {_reason(outcome)}", _log(directory / _DUMP_LOG, outcome))
+
+    def restore(
+        self,
+        directory: Path,
+        *,
+        inherit: Mapping[str, int] | None = None,
+        timeout: timedelta = PATIENCE,
+        worker: Worker | None = None,
+    ) -> int:
+        """Thaw what is in `directory` as a child of this process; its pid.
+
+        `inherit` gives new descriptors for what was external: CRIU's name of the old to our new one. Whoever prepares
+        `worker` passes the latter on. RestoreFailed: nothing of it is left.
+        """
+        inherit = inherit or {}
+        try:
+            pids = images.pids(directory)
+        except (OSError, ValueError) as problem:
+            raise RestoreFailed(f"{directory} holds no image: {problem}") from problem
+        _require_free(pids)
+        options = [*self._both(directory, _RESTORE_LOG), (Option.RST_SIBLING, True), *rpc.inherited(inherit)]
+        began = int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS) - 1
+        with worker or self.prepare(inherit.values()) as ready:
+            outcome = _ask(ready, Kind.RESTORE, options, timeout=timeout)
+            if isinstance(outcome, Answer) and outcome.success:
+                return outcome.pid
+            left = processes.end(lambda: _half_restored(ready.pid, pids, began=began))
+        stuck = f" (process {left[0].pid} cannot be killed)" if left else ""
+        log = _log(directory / _RESTORE_LOG, outcome)
+        raise RestoreFailed(f"the image was not restored: {_reason(outcome)}{stuck}", log)
+
+    def _both(self, directory: Path, log: str) -> list[tuple[Option, Value]]:
+        return [
+            (Option.IMAGES_DIR_FD, -1),
+            (Option.IMAGES_DIR, str(directory.absolute())),
+            (Option.LOG_LEVEL, _ERRORS_ONLY),
+            (Option.LOG_FILE, log),
+            (Option.TCP_CLOSE, True),
+            (Option.EXT_UNIX_SK, True),
+            (Option.FILE_LOCKS, True),
+            (Option.LINK_REMAP, True),
+            (Option.GHOST_LIMIT, _GHOSTS),
+            (Option.MANAGE_CGROUPS_MODE, _CGROUPS_IGNORE),
+            (Option.UNPRIVILEGED, self.mode is Mode.UNPRIVILEGED),
+        ]
+
+
+def _ask(
+    worker: Worker, kind: Kind, options: Iterable[tuple[Option, Value]], *, timeout: timedelta
+) -> Answer | TimeoutError | Gone:
+    try:
+        return worker.request(kind, options, timeout=timeout)
+    except TimeoutError:
+        return TimeoutError(f"CRIU took more than {timeout.total_seconds():g} s and was killed")
+    except Gone as gone:
+        return gone
+
+
+def _reason(outcome: Answer | TimeoutError | Gone) -> str:
+    if not isinstance(outcome, Answer):
+        return str(outcome)
+    return os.strerror(outcome.errno) if outcome.errno else "CRIU refused"
+
+
+def _log(path: Path, outcome: Answer | TimeoutError | Gone) -> tuple[str, ...]:
+    return criulog.tail(path, answer=outcome.message if isinstance(outcome, Answer) else "")
+
+
+def _seconds(timeout: timedelta) -> int:
+    return max(1, math.ceil(timeout.total_seconds()))
+
+
+def _require_free(pids: Iterable[int]) -> None:
+    for pid in pids:
+        there = processes.look(pid)
+        if there is None:
+            continue
+        who = "the dumped process itself, ended but not waited for" if there.state == "Z" else "another process"
+        raise RestoreFailed(f"pid {pid} is in use by {who}: restore elsewhere, or once it is gone")
+
+
+def _half_restored(worker: int, pids: Iterable[int], *, began: int) -> list[Task]:
+    """CRIU and what it has made of `pids` until now.
+
+    A task counts only if it is of our own line: the same image may be being restored by somebody else. One whose
+    parent was killed while forking it has gone up that line.
+    """
+    parents = {worker, *_line()}
+    wanted = set(pids)
+    roots = [t.pid for t in processes.everyone() if t.pid in wanted and t.started >= began and t.parent in parents]
+    return processes.family([worker, *roots])
+
+
+def _line() -> set[int]:
+    """This process and those above it."""
+    line = {1}
+    task = processes.look(os.getpid())
+    while task is not None and task.pid not in line:
+        line.add(task.pid)
+        task = processes.look(task.parent)
+    return line

@@ -1,0 +1,70 @@
+"""Fixtures for the tests of `checkpoint`. Those marked `criu` are skipped, with the reason, where it cannot work."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import checkpoint
+from checkpoint import processes
+from checkpoint.criu import Criu
+from checkpoint.line import Line
+from checkpoint.sandbox import Sandbox
+
+_PR_SET_CHILD_SUBREAPER: Final = 36
+
+
+@cache
+def _verdict() -> checkpoint.Verdict:
+    return checkpoint.check()
+
+
+@pytest.fixture(autouse=True)
+def _needs_criu(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("criu") and not _verdict().ok:
+        pytest.skip(f"no CRIU: {_verdict().reasons[0].message}")
+
+
+@pytest.fixture
+def criu() -> Criu:
+    return checkpoint.driver()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Callable[[Callable[[Line], None]], Sandbox]]:
+    """Starts run processes; what they print is in `output`. They are gone after the test."""
+    started: list[Sandbox] = []
+
+    def start(main: Callable[[Line], None]) -> Sandbox:
+        started.append(checkpoint.start(main, output=tmp_path / "output"))
+        return started[-1]
+
+    yield start
+    for sandbox in started:
+        sandbox.end()
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "output"
+
+
+@pytest.fixture
+def no_process_left() -> Iterator[None]:
+    """After the test this process has no descendants that it had not before; orphans among them come to it."""
+    _adopt_orphans(True)
+    before = {task.pid for task in processes.family([os.getpid()])}
+    yield
+    left = [task for task in processes.family([os.getpid()]) if task.pid not in before and task.alive()]
+    _adopt_orphans(False)
+    assert not left
+
+
+def _adopt_orphans(wanted: bool) -> None:
+    assert ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0) == 0
