@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+import stat
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import checkpoint
+from checkpoint import __main__ as command
+from checkpoint import binary, capability
+from checkpoint.errors import Unsupported
+
+
+def fake(folder: Path, script: str) -> Path:
+    program = folder / "criu"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return program
+
+
+@pytest.fixture
+def use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """Makes a script the CRIU to be used."""
+
+    def set_script(script: str) -> Path:
+        program = fake(tmp_path, script)
+        monkeypatch.setenv(binary.VARIABLE, str(program))
+        return program
+
+    return set_script
+
+
+@pytest.mark.parametrize("version", ["3.17.1", "4.1.1", "4.1"])
+def test_an_old_criu_is_refused_and_told_why(use, version: str) -> None:  # type: ignore[no-untyped-def]
+    use(f"echo Version: {version}")
+    verdict = checkpoint.check()
+    assert not verdict.ok
+    assert f"CRIU {version}" in str(verdict)
+    assert "os.urandom()" in str(verdict)
+    assert "python -m checkpoint install" in str(verdict)
+
+
+@pytest.mark.parametrize(("version", "expected"), [("4.2", (4, 2)), ("4.2.1", (4, 2, 1)), ("5.0", (5, 0))])
+def test_a_new_criu_is_taken(use, version: str, expected: tuple[int, ...]) -> None:  # type: ignore[no-untyped-def]
+    path = use(f"echo Version: {version}; echo GitID: v{version}")
+    assert binary.find() == binary.Binary(path=path, version=expected)
+
+
+def test_without_criu_the_verdict_is_no_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binary, "candidates", lambda: iter(()))
+    verdict = checkpoint.check()
+    assert (verdict.ok, verdict.reasons[0].code, verdict.reasons[0].remedy) == (False, "criu", binary.INSTALL)
+    with pytest.raises(Unsupported):
+        checkpoint.driver()
+
+
+@pytest.mark.parametrize("script", ["exit 1", "echo hello", "kill -9 $$"])
+def test_a_program_that_is_no_criu_is_told(use, script: str) -> None:  # type: ignore[no-untyped-def]
+    use(script)
+    assert not checkpoint.check().ok
+
+
+def test_a_criu_that_hangs_is_ended_with_all_it_started(use, no_process_left: None) -> None:  # type: ignore[no-untyped-def]
+    use('case "$1" in --version) echo Version: 4.2;; *) sleep 1000 & sleep 1000;; esac')
+    verdict = capability.check(timeout=timedelta(milliseconds=300))
+    assert not verdict.ok
+    assert "more than 0.3 s" in verdict.reasons[0].message
+
+
+def test_a_criu_that_dies_is_told(use, no_process_left: None) -> None:  # type: ignore[no-untyped-def]
+    use('case "$1" in --version) echo Version: 4.2;; *) kill -11 $$;; esac')
+    verdict = checkpoint.check()
+    assert "killed by signal 11" in verdict.reasons[0].message
+
+
+def test_a_broken_check_is_a_no_and_never_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_down() -> None:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(capability, "_look_around", break_down)
+    verdict = checkpoint.check()
+    assert not verdict.ok
+    assert "RuntimeError: unforeseen" in str(verdict)
+
+
+def test_a_seccomp_filter_missing_rights_and_a_plain_run_folder_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capability, "_status", {"Seccomp": "2", "CapEff": "0"}.__getitem__)
+    monkeypatch.setattr(capability, "_file_system", lambda path: "overlay")
+    monkeypatch.setattr(capability.pids, "can_leap", lambda: False)
+    codes = {reason.code for reason in capability._look_around()}
+    assert {"seccomp", "capabilities", "run", "ns_last_pid"} <= codes
+
+
+def test_the_command_prints_the_verdict_for_people_and_for_machines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(binary, "candidates", lambda: iter(()))
+    assert command.main(["check"]) == 1
+    assert "checkpoints do not work here" in capsys.readouterr().out
+    assert command.main(["check", "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["ok"] is False
+    assert said["reasons"][0]["code"] == "criu"
+
+
+@pytest.mark.criu
+def test_here_it_works(no_process_left: None) -> None:
+    verdict = checkpoint.check()
+    assert verdict.ok
+    assert verdict.version is not None
