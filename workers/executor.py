@@ -26,7 +26,7 @@ from triggerapp.errors import PayloadTooLarge, StaleRun
 from triggerapp.models import Run, Status
 from workers import codec, identity, options
 from workers.attempt import Attempt, RollBackNow, enter
-from workers.errors import MaxDurationExceeded, SuspensionSwallowed
+from workers.errors import JournalMismatch, MaxDurationExceeded, SuspensionSwallowed
 from workers.handle import decode_result, result_of
 from workers.incoming import adopted, mark_of
 from workers.journal import failed_steps
@@ -37,6 +37,10 @@ from workers.suspension import ByReentry, Inline, ReleaseNow, SuspendNow
 log = logging.getLogger(__name__)
 
 _NOT_STORED: tuple[type[Exception], ...] = (EncodeError, *dispatch.UNREACHABLE)
+
+
+_FINAL = (MaxDurationExceeded, SuspensionSwallowed, PayloadTooLarge, JournalMismatch)
+"""What another attempt would only meet again."""
 
 
 class Suspended(Ignore):
@@ -216,7 +220,7 @@ def _fail(task: Any, request: Any, claimed: Claimed, attempt: Attempt, error: Ba
         _roll_back(attempt, recorded)
         raise codec.load_error(recorded)
     policy = options.policy(task, task.durable.retry, max_attempts=claimed.max_attempts)
-    if isinstance(error, MaxDurationExceeded | SuspensionSwallowed | PayloadTooLarge) or attempt.is_eager:
+    if isinstance(error, _FINAL) or attempt.is_eager:
         policy = None
     delay = policy.delay(attempt.number) if policy is not None and policy.wants(error) else None
     if delay is not None:

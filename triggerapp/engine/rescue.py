@@ -6,6 +6,7 @@ Each function is one tick: safe to run in every worker at once (SKIP LOCKED), an
 from __future__ import annotations
 
 import json
+import logging
 from datetime import timedelta
 from functools import cache
 from uuid import UUID
@@ -17,6 +18,8 @@ from triggerapp.errors import StaleRun
 from triggerapp.failpoints import point
 from triggerapp.models import Status
 from triggerapp.models.moves import move_sql
+
+log = logging.getLogger(__name__)
 
 _DEAD = (
     "SELECT id FROM triggerapp_run r WHERE status = 'running' AND worker IN "
@@ -152,7 +155,7 @@ def redeliver(limit: int = 200) -> int:
         "AND status IN ('canceled', 'expired') ORDER BY finished_at LIMIT %s",
         [limit],
     ):
-        announce_canceled(row)
+        _announce_or_give_up(row)
     found = sql.rows(
         "UPDATE triggerapp_run SET sent_at = now(), sends = sends + 1 WHERE id IN (SELECT id FROM triggerapp_run r "
         "WHERE NOT delivered AND finished_at < now() - %s "
@@ -168,10 +171,21 @@ def redeliver(limit: int = 200) -> int:
     return len(found)
 
 
+def _announce_or_give_up(row: sql.Row) -> None:
+    """A message that nobody can read any more must not keep the ends behind it from being told."""
+    try:
+        announce_canceled(row)
+    except dispatch.UNREACHABLE:
+        raise
+    except Exception:
+        log.exception("Celery cannot be told that run %s was canceled", row["id"])
+        runs.mark_delivered([row["id"]])
+
+
 def announce_canceled(row: sql.Row) -> None:
     """Tell Celery's result backend of a canceled run, and note that it was told."""
     dispatch.announce_canceled(row["task_id"], Message.load(row["message"], row["payload"]))
-    sql.run("UPDATE triggerapp_run SET delivered = true WHERE id = %s", [row["id"]])
+    runs.mark_delivered([row["id"]])
 
 
 _OVERDUE = (

@@ -26,7 +26,7 @@ Json = Any
 
 
 def cancel(run_id: UUID, *, actor: str = "") -> bool:
-    """Stop a live run and its children; False if it was over. What runs stops at its next step or wait."""
+    """Stop a live run and its children; False if it was over. What runs stops when it next records or waits."""
     moved = move_sql(Status.CANCELED, "finished_at = now(), due_at = NULL", "id = %s", returning="*")
     with transaction.atomic():
         point("cancel.before_commit")
