@@ -66,7 +66,8 @@ def candidates() -> Iterator[Path]:
     if named:
         yield Path(named)
         return
-    yield from (start for start in map(start_of, (default_prefix(), _SYSTEM)) if start.exists())
+    starts = map(start_of, dict.fromkeys((default_prefix(), _SYSTEM)))
+    yield from (start for start in starts if os.access(start, os.X_OK))
     found = shutil.which("criu", path=os.pathsep.join([os.environ.get("PATH", os.defpath), *_FOLDERS]))
     if found:
         yield Path(found)

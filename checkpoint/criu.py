@@ -6,6 +6,7 @@ that could not be restored nothing lives.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import time
@@ -139,6 +140,8 @@ def _ask(
 def _reason(outcome: Answer | TimeoutError | Gone) -> str:
     if not isinstance(outcome, Answer):
         return str(outcome)
+    if outcome.errno == errno.EBADRQC:  # its answer where it lacks the rights, before there is a log
+        return "CRIU does not take the request, mostly for lack of rights"
     return os.strerror(outcome.errno) if outcome.errno else "CRIU refused"
 
 

@@ -56,6 +56,17 @@ def test_without_criu_the_verdict_is_no_with_a_remedy(monkeypatch: pytest.Monkey
         checkpoint.driver()
 
 
+def test_a_home_that_cannot_be_entered_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(binary.os, "geteuid", lambda: 1000)
+    monkeypatch.delenv(binary.VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(binary, "_SYSTEM", tmp_path / "absent")
+    monkeypatch.setattr(binary, "_FOLDERS", ())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert list(binary.candidates()) == []
+
+
 @pytest.mark.parametrize("script", ["exit 1", "echo hello", "kill -9 $$"])
 def test_a_program_that_is_no_criu_is_told(use, script: str) -> None:  # type: ignore[no-untyped-def]
     use(script)
