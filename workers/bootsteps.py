@@ -7,6 +7,7 @@ alive as long as anything of it runs.
 from __future__ import annotations
 
 import base64
+import gc
 import logging
 import pickle
 import subprocess
@@ -59,6 +60,7 @@ class Ticker(bootsteps.StartStopStep):
 
         control.register()
         connections.keep(worker)
+        _freeze()
         identity.renew()
         signals.worker_shutting_down.connect(_leave)
         self.process = link.start(app_path(worker.app), hostname=worker.hostname, wait=True)
@@ -85,6 +87,17 @@ class Ticker(bootsteps.StartStopStep):
     def terminate(self, worker: Any) -> None:
         """The same in a cold shutdown."""
         self.stop(worker)
+
+
+def _freeze() -> None:
+    """Spare what is loaded by now from garbage collection, in the pool processes too.
+
+    Celery's tracer leaves a cycle of several hundred kilobytes behind for each `Ignore`, which is how a
+    run suspends. Full collections come when garbage outgrows a quarter of what is alive: of the code of
+    a Django project, that is hundreds of megabytes a process.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _leave(**_: object) -> None:
