@@ -26,7 +26,7 @@ from triggerapp.errors import PayloadTooLarge, StaleRun
 from triggerapp.models import Run, Status
 from workers import codec, identity, options
 from workers.attempt import Attempt, RollBackNow, enter
-from workers.errors import JournalMismatch, MaxDurationExceeded, SuspensionSwallowed
+from workers.errors import JournalMismatch, MaxDurationExceeded, SuspensionSwallowed, WaitCanceled, WaitTimeout
 from workers.handle import decode_result, result_of
 from workers.incoming import adopted, mark_of
 from workers.journal import failed_steps
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 _NOT_STORED: tuple[type[Exception], ...] = (EncodeError, *dispatch.UNREACHABLE)
 
 
-_FINAL = (MaxDurationExceeded, SuspensionSwallowed, PayloadTooLarge, JournalMismatch)
+_FINAL = (MaxDurationExceeded, SuspensionSwallowed, PayloadTooLarge, JournalMismatch, WaitTimeout, WaitCanceled)
 """What another attempt would only meet again."""
 
 

@@ -54,10 +54,11 @@ def sleep(seconds: float | timedelta | None = None, *, key: str | None = None, *
 def _pause(seconds: float | timedelta | None, units: Mapping[str, float]) -> timedelta:
     if (seconds is None) == (not units):
         raise TypeError("wait.sleep takes seconds or a timedelta, or units such as days=1: one of them")
-    if seconds is None:
-        pause = timedelta(**units)
-    else:
-        pause = seconds if isinstance(seconds, timedelta) else timedelta(seconds=seconds)
+    try:
+        pause = seconds if isinstance(seconds, timedelta) else timedelta(**(units or {"seconds": seconds or 0}))
+    except (TypeError, ValueError, OverflowError) as error:
+        wrong = TypeError if isinstance(error, TypeError) else ValueError
+        raise wrong(f"wait.sleep: {units or seconds!r} is not a time to wait for ({error})") from error
     return _positive(pause, "wait.sleep")
 
 
@@ -98,7 +99,7 @@ def for_event(
 ) -> ReceivedEvent:
     """Wait for an event of this name whose payload matches `filter`. Raises `WaitTimeout`.
 
-    `filter` is an AND over its keys, an OR over arrays, with nested keys and operators (docs/events.md).
+    `filter` is an AND over its keys, an OR over arrays, with nested keys and operators (docs/guide.md).
     Events sent up to `lookback` before the wait count too (default: the `EVENT_LOOKBACK` setting; 0: none).
     """
     from triggerapp.engine import filters  # noqa: PLC0415  (needs Django)
@@ -125,7 +126,10 @@ def for_event(
 def create_token(
     *, timeout: timedelta | None = None, tags: Sequence[str] = (), idempotency_key: str | None = None
 ) -> Token:
-    """A token to give away; `.wait()` for it later, in this run or another. Works outside of runs too."""
+    """A token to give away; `.wait()` for it later in this run.
+
+    Works outside of runs too: such a token is for the first run that waits for it.
+    """
     from triggerapp.engine import limits, tokens  # noqa: PLC0415  (needs Django)
 
     if timeout is not None:

@@ -54,3 +54,16 @@ def test_a_body_that_cannot_be_stored_is_refused_with_a_sentence(token, body):
 def test_a_body_over_the_limit_is_refused_before_it_is_read(token, settings):
     settings.TRIGGERAPP = {"MAX_VALUE_BYTES": 10}
     assert post(token, b'"0123456789"')[0] == 413
+
+
+def test_a_secret_that_is_no_ascii_is_a_wrong_one(token):
+    assert post(token, b"1", secret="é")[0] == 404
+
+
+def test_an_escaped_backslash_is_no_nul_and_a_value_is_no_tag(token):
+    assert post(token, rb'{"a": "\\u0000", "b": "$type"}')[0] == 200
+
+
+def test_a_post_to_a_token_that_timed_out_is_told_that_nothing_waits(token):
+    Wait.objects.filter(pk=token).update(status="timed_out")
+    assert post(token, b"1")[0] == 410

@@ -253,7 +253,7 @@ def test_a_token_belongs_to_the_first_run_that_waits_for_it():
     token = tokens.create(None)
     opening = Opening(key="for_token#1", kind=WaitKind.TOKEN, token=token)
     waits.suspend(make_run(Status.RUNNING).id, opening, lease=1)
-    with pytest.raises(NotFound, match="another run waits for it"):
+    with pytest.raises(NotFound, match="belongs to another run"):
         waits.suspend(make_run(Status.RUNNING).id, opening, lease=1)
 
 

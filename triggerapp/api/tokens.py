@@ -24,7 +24,8 @@ def callback(request: HttpRequest, token: UUID, secret: str) -> JsonResponse:
     if not tokens.is_secret(token, secret):
         return _refuse(404, "not_found", "there is no such token")
     limit = conf.get().MAX_VALUE_BYTES
-    if int(request.headers.get("Content-Length") or 0) > limit:
+    announced = request.headers.get("Content-Length") or "0"
+    if not announced.isdecimal() or int(announced) > limit or len(request.body) > limit:
         return _refuse(413, "payload_too_large", f"the body may have {limit:,} bytes")
     try:
         value = tokens.value_of(request.body or b"null")
@@ -32,8 +33,11 @@ def callback(request: HttpRequest, token: UUID, secret: str) -> JsonResponse:
         return _refuse(400, "bad_json", f"the body is not JSON that can be stored: {error}")
     try:
         completed = tokens.complete(token, value, by=f"callback {request.META.get('REMOTE_ADDR', '')}")
+        standing = "" if completed else tokens.status(token)
     except OperationalError:
         return _refuse(503, "database_unavailable", "nothing was stored; call again")
+    if not completed and standing != "resolved":
+        return _refuse(410, "token_closed", f"the token is {standing or 'gone'}: nothing waits for it any more")
     return JsonResponse({"success": True, "already_resolved": not completed})
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from django.core.signals import setting_changed
+from django.db import connection
 
 from triggerapp import conf
 from triggerapp.models import Environment
@@ -15,7 +16,9 @@ from triggerapp.models import Environment
 
 def current() -> int:
     """The id of the environment named by the settings."""
-    return by_slug(conf.get().ENVIRONMENT)
+    slug = conf.get().ENVIRONMENT
+    # What a transaction makes may be rolled back with it, and is not kept for the life of the process.
+    return by_slug.__wrapped__(slug) if connection.in_atomic_block else by_slug(slug)
 
 
 @lru_cache

@@ -21,7 +21,8 @@ KEY_CHARACTERS = 2048
 TAG_CHARACTERS = 128
 METADATA_BYTES = 256 * 1024
 MOST_ATTEMPTS = 32_767
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""A NUL character in JSON text, which PostgreSQL cannot store."""
 
 
 def check_payload(task: str, body: bytes) -> None:
@@ -92,7 +93,7 @@ def check_metadata(metadata: Json) -> None:
         size = len(text.encode())
     except (TypeError, ValueError, RecursionError) as error:
         raise BadInput(f"metadata must be JSON, without NaN or Infinity: {error}") from error
-    if _NUL.search(text):
+    if NUL.search(text):
         raise BadInput("metadata contains a NUL character, which PostgreSQL cannot store")
     if size > METADATA_BYTES:
         raise BadInput(f"metadata takes {size:,} bytes as JSON; the limit is {METADATA_BYTES:,}")

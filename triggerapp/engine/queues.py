@@ -20,7 +20,8 @@ ADMITS = "NOT EXISTS (SELECT 1 FROM triggerapp_queue q WHERE q.id = {run}.queue_
 
 def identify(environment: int, name: str) -> int:
     """The id of the queue, which is made on first use."""
-    return _identify(environment, name, connection.alias, connection.settings_dict["NAME"])
+    identify = _identify.__wrapped__ if connection.in_atomic_block else _identify  # see `environments.current`
+    return identify(environment, name, connection.alias, connection.settings_dict["NAME"])
 
 
 @lru_cache(maxsize=4096)

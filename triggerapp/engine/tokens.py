@@ -10,12 +10,16 @@ import hmac
 import json
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db import OperationalError
 
 from triggerapp import conf
-from triggerapp.engine import environments, triggers, waits
+from triggerapp.engine import environments, limits, triggers, waits
+from triggerapp.errors import DatabaseUnavailable
+from triggerapp.models import Wait
 
 
 def create(
@@ -27,16 +31,24 @@ def create(
 ) -> UUID:
     """A token that belongs to no run yet."""
     digest = None if idempotency_key is None else triggers.digest(idempotency_key)
-    token, _ = waits.create_token(
-        environments.current(),
-        run_id=None,
-        key="",
-        deadline=timeout,
-        tags=tags,
-        idempotency_digest=digest,
-        idempotency_ttl=idempotency_ttl if digest else None,
-    )
+    try:
+        token, _ = waits.create_token(
+            environments.current(),
+            run_id=None,
+            key="",
+            deadline=timeout,
+            tags=tags,
+            idempotency_digest=digest,
+            idempotency_ttl=idempotency_ttl if digest else None,
+        )
+    except OperationalError as error:
+        raise DatabaseUnavailable(f"the token was not created: the database did not answer ({error})") from error
     return token
+
+
+def status(token: UUID) -> str:
+    """How the token stands; empty if it is gone."""
+    return Wait.objects.filter(pk=token).values_list("status", flat=True).first() or ""
 
 
 def secret(token: UUID) -> str:
@@ -51,19 +63,23 @@ def url(token: UUID) -> str:
 
 def is_secret(token: UUID, candidate: str) -> bool:
     """Whether `candidate` is the token's secret, in constant time."""
-    return hmac.compare_digest(secret(token), candidate)
+    return hmac.compare_digest(secret(token).encode(), candidate.encode())
 
 
 def value_of(body: bytes) -> str:
-    """A body from outside as JSON text that can be stored. Raises `ValueError`; tags of our own are taken as data."""
-    value = json.loads(body, parse_constant=_refuse_constant)
+    """A body from outside as JSON text that can be stored. Raises `ValueError`, also for tags of our own."""
+    value = json.loads(body, parse_constant=_refuse_constant, object_pairs_hook=_untagged)
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    if "\\u0000" in text or "\0" in text:
+    if limits.NUL.search(text):
         raise ValueError("it contains a NUL character")
     text.encode()  # a lone surrogate cannot be stored
-    if '"$type"' in text:
-        raise ValueError('the key "$type" is reserved')
     return text
+
+
+def _untagged(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if any(key == "$type" for key, _ in pairs):
+        raise ValueError('the key "$type" is reserved')
+    return dict(pairs)
 
 
 def _refuse_constant(name: str) -> None:

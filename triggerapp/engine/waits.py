@@ -161,7 +161,7 @@ def _enter_token(run_id: UUID, opening: Opening, lease: int) -> Resolution | Sus
             [run_id, opening.key, *_split(opening.deadline), opening.token, run_id],
         )
         if row is None:
-            raise NotFound(f"token {opening.token} does not exist, or another run waits for it")
+            raise NotFound(f"token {opening.token} does not exist, or belongs to another run")
         if row["status"] != WaitStatus.PENDING:
             return Resolution(status=row["status"], value=row["value"], wait=row["id"])
         sql.run(_SUSPEND, [row["id"], run_id, lease])
