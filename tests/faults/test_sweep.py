@@ -94,4 +94,7 @@ def test_a_run_survives_a_kill_at_every_failpoint(lanes: list[Lane]) -> None:
     assert [(planned, report["lost"]) for planned, report in reports if report["lost"]] == []
     wrong = [(planned, report["violations"], report["log"]) for planned, report in reports if report["violations"]]
     assert not wrong, "\n\n".join(f"{planned}\n{violations}\n{log}" for planned, violations, log in wrong[:3])
-    assert [(planned, report["pause"]) for planned, report in reports if report["pause"] > STUCK] == []
+    slow = [planned for planned, report in reports if report["pause"] > STUCK]
+    # Many lanes share few processors: what was slow is played again by itself, and a run that is stuck stays stuck.
+    assert len(slow) < len(reports) / 20
+    assert [(each, again["pause"]) for each, again in play(lanes[:1], slow) if again["pause"] > STUCK] == []

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from io import StringIO
 from uuid import uuid4
 
 import pytest
+from celery import current_app
 from django.core.management import CommandError, call_command
 
 from triggerapp import doctor
 from triggerapp.engine import workers
 from workers.celery import app
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("projects_app")]
+
+
+@pytest.fixture
+def projects_app() -> Iterator[None]:
+    """The doctor asks the current app; other tests have one of their own."""
+    before = current_app._get_current_object()
+    app.set_current()
+    yield
+    before.set_current()
 
 
 def found(about: str) -> doctor.Finding:
