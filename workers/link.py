@@ -44,10 +44,8 @@ def tell(what: str, **fields: Any) -> None:
 def start(app: str, *, hostname: str, wait: bool) -> subprocess.Popen[str]:
     """Start a ticker for this worker; with `wait`, until it has beaten once or given up."""
     global _pipe
-    pickled = app.startswith("pickle:")
-    named = "" if pickled else app
     process = subprocess.Popen(
-        [sys.executable, "-m", "workers.ticker", str(identity.worker()), named, hostname, str(os.getpid())],
+        [sys.executable, "-m", "workers.ticker", str(identity.worker()), app, hostname, str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -56,9 +54,6 @@ def start(app: str, *, hostname: str, wait: bool) -> subprocess.Popen[str]:
     )
     assert process.stdin is not None and process.stdout is not None
     fcntl.fcntl(process.stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-    if pickled:  # its passwords are not for the list of processes
-        process.stdin.write(f"{app}\n")
-        process.stdin.flush()
     with _lock:
         _pipe = process.stdin
     if wait:

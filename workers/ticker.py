@@ -15,7 +15,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from io import FileIO
 from typing import Any
 from uuid import UUID
 
@@ -33,13 +32,12 @@ _GATHER = 0.2
 class Ticker:
     """Ticks until its worker ends."""
 
-    def __init__(self, worker: UUID, *, hostname: str, parent: int, announce: Callable[[bytes], object] = bool) -> None:
+    def __init__(self, worker: UUID, *, hostname: str, parent: int) -> None:
         from triggerapp import conf  # noqa: PLC0415  (Django is set up only now)
         from workers.reports import Reports  # noqa: PLC0415
 
         self.worker = worker
         self.hostname = hostname
-        self.announce = announce
         self.parent = parent
         self.settings = conf.get()
         self.reports = Reports(worker)
@@ -51,7 +49,8 @@ class Ticker:
         """Tick until the worker is gone, then give its runs away."""
         signal.signal(signal.SIGTERM, lambda *_: setattr(self, "ended", True))
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self.announce(b"ready\n" if self._safely(self._beat) else b"no database\n")
+        sys.stdout.write("ready\n" if self._safely(self._beat) else "no database\n")
+        sys.stdout.flush()
         os.set_blocking(sys.stdin.fileno(), False)
         while not self.ended and os.getppid() == self.parent:
             self._read()
@@ -67,7 +66,6 @@ class Ticker:
         except (OperationalError, InterfaceError) as error:
             log.warning("the database did not answer: %s", error)
             connection.close()
-            self._due.pop("beat", None)  # first of all we live: our own runs are not to be rescued from us
             time.sleep(0.5)
         except Exception:
             log.exception("a tick failed")
@@ -104,8 +102,8 @@ class Ticker:
     def _every(self, name: str, seconds: float, action: Callable[[], object]) -> None:
         now = time.monotonic()
         if now >= self._due.get(name, 0.0):
-            action()
             self._due[name] = now + seconds
+            action()
 
     def _beat(self) -> bool:
         from triggerapp.engine import workers  # noqa: PLC0415
@@ -179,24 +177,11 @@ def _is_stopped(pid: int) -> bool:
 def main(worker: str, app: str, hostname: str, parent: str) -> None:
     """The process: `python -m workers.ticker WORKER APP HOSTNAME PID`."""
     logging.basicConfig(format="[%(asctime)s: %(levelname)s/ticker] %(message)s", level=logging.INFO)
-    announce = _take_stdout()
     django.setup()
     from workers.bootsteps import load_app  # noqa: PLC0415  (the app may need Django)
 
-    load_app(app or FileIO(0, closefd=False).readline().decode()).set_default()
-    Ticker(UUID(worker), hostname=hostname, parent=int(parent), announce=announce).run()
-
-
-def _take_stdout() -> Callable[[bytes], object]:
-    """The worker reads one word there and no more: what the project's code prints goes to standard error."""
-    pipe = os.dup(1)
-    os.dup2(2, 1)
-
-    def announce(word: bytes) -> None:
-        os.write(pipe, word)
-        os.close(pipe)
-
-    return announce
+    load_app(app).set_default()
+    Ticker(UUID(worker), hostname=hostname, parent=int(parent)).run()
 
 
 if __name__ == "__main__":
