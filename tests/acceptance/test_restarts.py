@@ -27,7 +27,7 @@ from tests.acceptance.tasks import (
     stays,
     steps_on,
 )
-from triggerapp.models import Run
+from triggerapp.models import Run, Step
 from workers import events
 
 Start = Callable[..., AbstractContextManager[Worker]]
@@ -59,7 +59,7 @@ def test_kill_9_of_a_worker_in_the_middle_of_a_run(worker: Start, pool: str):
     """Its lease ends, and the next worker goes on from the journal: the recorded step does not run again."""
     with worker(pool, ACCEPTANCE_LEASE="2") as mine:
         result = gated.apply_async((tag := fresh(),), link=plain_note.s(f"{tag}:link"))
-        wait_until(lambda: notes(tag))
+        wait_until(lambda: Step.objects.filter(run__task_id=result.id).exists())
         mine.kill9()
         open_gate(tag)
         mine.restart()
@@ -90,7 +90,7 @@ def test_a_cold_shutdown_gives_its_runs_away(worker: Start, early: bool):
     """Trap 17: Celery would note RETRY and call `on_retry`; with early acknowledgement the task would be lost."""
     with worker(ACCEPTANCE_LEASE="30", ACCEPTANCE_RESEND="30", conf={"task_acks_late": not early}) as mine:
         result = gated.delay(tag := fresh())
-        wait_until(lambda: notes(tag))
+        wait_until(lambda: Step.objects.filter(run__task_id=result.id).exists())
         mine.signal(signal.SIGQUIT)
         mine.wait()
         assert result.state != "RETRY"
