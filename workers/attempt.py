@@ -105,12 +105,13 @@ class Attempt:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         *,
+        name: str | None = None,
         key: str | None = None,
         retry: RetryPolicy | None = None,
         rollback: Callable[..., Any] | None = None,
     ) -> Any:
         """Call once and record, or answer from the journal."""
-        key = self.journal.identify(name_of(fn), key)
+        key = self.journal.identify(name or name_of(fn), key)
         digest = codec.digest(args, kwargs)
         recorded = self.journal.steps.get(key)
         if recorded is not None:
@@ -118,7 +119,7 @@ class Attempt:
         else:
             value = self._perform(key, digest, lambda: fn(*args, **kwargs), retry)
         if rollback is not None and key not in self.journal.undone:
-            self._undo_with(f"rollback:{key}", rollback, args, kwargs, undoes=key)
+            self._undo_with(f"rollback:of:{key}", rollback, args, kwargs, undoes=key)
         return value
 
     def _perform(self, key: str, digest: str, call: Call, retry: RetryPolicy | None) -> object:
@@ -135,6 +136,7 @@ class Attempt:
                 if pause is None or self.left_at is not None:
                     self._record_failure(key, digest, started, error)
                     raise
+                self.begin_again(key, error)
             else:
                 self._record(key, digest, started, value=text)
                 return value
@@ -150,20 +152,30 @@ class Attempt:
         """Nothing is recorded of code that went on after its run was left: what it raises is not the step's doing."""
         if self.left_at is None:
             self._record(key, digest, started, error=error)
-            journal.mark(error, key)
+            journal.blame(error, [key])
 
     def _record(
         self, key: str, digest: str, started: float, *, value: str | None = None, error: Exception | None = None
     ) -> None:
-        text = None if error is None else json.dumps(codec.dump_error(error))
+        text = None if error is None else json.dumps({**codec.dump_error(error), "steps": journal.failed_steps(error)})
         took = timedelta(seconds=time.monotonic() - started)
         write = partial(steps.record, self.run_id, key, digest=digest, value=value, error=text, took=took)
+        self._write(key, partial(write, lease=self.lease))
+        self.journal.steps[key] = journal.Recorded(digest=digest, value=value, error=text)
+
+    def begin_again(self, key: str, error: Exception) -> None:
+        """In the next try of `key` what it had done is answered, and what failed on the way to `error` is called."""
+        failed = [step for step in journal.failed_steps(error) if step.startswith(f"{key}/")]
+        if failed and self.left_at is None:
+            self._write(key, partial(steps.supersede, self.run_id, failed, lease=self.lease))
+        self.journal.begin_again(key, failed)
+
+    def _write(self, key: str, write: Callable[[], None]) -> None:
         try:
-            patiently(partial(write, lease=self.lease))
+            patiently(write)
         except StaleRun:  # code that catches it begins nothing new
             self.left_at = key
             raise
-        self.journal.steps[key] = journal.Recorded(digest=digest, value=value, error=text)
 
     def _before_new(self, what: str) -> None:
         """Nothing new may begin in a run that was left, is rolling back, has used up its time, or must move."""
@@ -191,7 +203,9 @@ class Attempt:
         """Roll back, and note in the run's error what could not be undone."""
         self._rolling_back, self._ends_at, self._suspension = False, None, WhileUndoing()
         with context.entered(self):
-            failed = self.rollbacks.run(done=self.journal.steps.__contains__, record=self._record_rollback)
+            failed = self.rollbacks.run(
+                done=self.journal.steps.__contains__, record=self._record_rollback, begin_again=self.begin_again
+            )
         if failed:
             error["rollbacks_failed"] = failed
 
@@ -254,7 +268,9 @@ class Attempt:
             run_id, task_id = self.journal.children[key]
             return Triggered(run_id=run_id, task_id=task_id, cached=True)
         self._before_new(key)
-        return self._fenced(partial(triggers.trigger, self.as_child(request(), key)))
+        triggered = self._fenced(partial(triggers.trigger, self.as_child(request(), key)))
+        self.journal.children[key] = triggered.run_id, triggered.task_id
+        return triggered
 
     def wait_for_runs(self, name: str, children: Callable[[], list[Trigger]]) -> list[Row]:
         """Trigger children and wait until all have ended; their rows, in order."""

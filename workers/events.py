@@ -24,7 +24,7 @@ def send(name: str, payload: Json = None, *, id: str | None = None) -> str:
     attempt = context.current_or_none("events.send")
     if attempt is None:
         return _emit(name, payload, id)
-    return str(attempt.step(_emit, (name, payload, id), {}, key=attempt.journal.identify(f"send:{name}")))
+    return str(attempt.step(_emit, (name, payload, id), {}, name=f"send:{name}"))
 
 
 def check_text(what: str, value: object) -> None:

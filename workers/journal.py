@@ -24,6 +24,7 @@ from workers.errors import JournalMismatch
 Row = Mapping[str, Any]
 _MOST = 255
 _NAME = 120
+_BLAMED = "triggerapp_steps"
 
 _path: ContextVar[str] = ContextVar("triggerapp_step", default="")
 
@@ -41,7 +42,8 @@ class Recorded:
         if digest != self.digest:
             raise JournalMismatch(key, self.digest, current=digest)
         if self.error is not None:
-            raise mark(codec.load_error(json.loads(self.error)), key)
+            recorded = json.loads(self.error)
+            raise blame(codec.load_error(recorded), [*recorded["steps"], key])
         return None if self.value is None else codec.loads(self.value)
 
 
@@ -57,6 +59,14 @@ class Journal:
         self.children = {row["key"]: (UUID(row["id"]), str(row["task_id"])) for row in children}
         self._seen: Counter[str] = Counter()
         self._lock = Lock()
+
+    def begin_again(self, key: str, failed: Sequence[str]) -> None:
+        """Name what the next try of `key` calls as the last try did, and forget the `failed` steps."""
+        with self._lock:
+            for name in [name for name in self._seen if name.startswith(f"{key}/")]:
+                del self._seen[name]
+        for step in failed:
+            self.steps.pop(step, None)
 
     def identify(self, name: str, key: str | None = None) -> str:
         """The identity of the next call of `name`, or of the call with the caller's `key`."""
@@ -94,9 +104,10 @@ def enclosing() -> str:
     return _path.get().rstrip("/")
 
 
-def mark(exc: BaseException, key: str) -> BaseException:
-    """Note on an exception which step raised it, so that the next attempt makes that call again."""
-    exc.__dict__.setdefault("triggerapp_step", key)
+def blame(exc: BaseException, steps: Sequence[str]) -> BaseException:
+    """Note on an exception which steps raised it, so that the next try or attempt makes their calls again."""
+    noted = exc.__dict__.get(_BLAMED, [])
+    exc.__dict__[_BLAMED] = [*noted, *(step for step in steps if step not in noted)]
     return exc
 
 
@@ -106,14 +117,6 @@ def failed_steps(exc: BaseException | None) -> list[str]:
     seen: set[int] = set()
     while exc is not None and id(exc) not in seen:
         seen.add(id(exc))
-        key = exc.__dict__.get("triggerapp_step")
-        if key is not None:
-            found += [part for part in _prefixes(key) if part not in found]
+        found += [step for step in exc.__dict__.get(_BLAMED, ()) if step not in found]
         exc = exc.__cause__ or exc.__context__
     return found
-
-
-def _prefixes(key: str) -> list[str]:
-    """A step and the steps that enclose it: their recorded failure is the same one."""
-    parts = key.split("/")
-    return ["/".join(parts[: end + 1]) for end in range(len(parts))]

@@ -33,28 +33,30 @@ class Rollback:
 
 
 Record = Callable[[Rollback, float, Exception | None], None]
+BeginAgain = Callable[[str, Exception], None]
 
 
 class Rollbacks:
     """The rollbacks of a run, in the order in which they were registered."""
 
     def __init__(self) -> None:
-        self._registered: list[Rollback] = []
+        self._registered: dict[str, Rollback] = {}
 
     def register(self, rollback: Rollback) -> None:
-        """Have it called if the run fails."""
-        self._registered.append(rollback)
+        """Have it called if the run fails; one that was registered before is the newest now."""
+        self._registered.pop(rollback.key, None)
+        self._registered[rollback.key] = rollback
 
     def __bool__(self) -> bool:
         return bool(self._registered)
 
-    def run(self, *, done: Callable[[str], bool], record: Record) -> list[str]:
+    def run(self, *, done: Callable[[str], bool], record: Record, begin_again: BeginAgain) -> list[str]:
         """Run those that are not `done`, newest first, and `record` each; the keys of those that failed."""
-        open_ones = [rollback for rollback in reversed(self._registered) if not done(rollback.key)]
-        return [rollback.key for rollback in open_ones if not _undo(rollback, record)]
+        open_ones = [rollback for rollback in reversed(self._registered.values()) if not done(rollback.key)]
+        return [rollback.key for rollback in open_ones if not _undo(rollback, record, begin_again)]
 
 
-def _undo(rollback: Rollback, record: Record) -> bool:
+def _undo(rollback: Rollback, record: Record, begin_again: BeginAgain) -> bool:
     """Call it until it succeeds or its tries are used up; whether it succeeded."""
     for number in range(1, POLICY.max_attempts + 1):
         started = time.monotonic()
@@ -67,6 +69,7 @@ def _undo(rollback: Rollback, record: Record) -> bool:
                 log.exception("rollback %s failed", rollback.key)
                 record(rollback, started, error)
                 return False
+            begin_again(rollback.key, error)
             time.sleep(pause.total_seconds())
         else:
             record(rollback, started, None)

@@ -47,6 +47,30 @@ def test_they_run_newest_first_and_the_run_fails_with_its_own_error(worker, ledg
     assert Step.objects.filter(undone=True).count() == 3
 
 
+def test_a_steps_rollback_and_one_of_its_own_by_the_same_function_are_two_also_for_another_worker(worker, ledger):
+    died = []
+
+    def note(what):
+        ledger.append(what)
+        if what == "undo first" and not died:
+            died.append(True)
+            raise Killed
+
+    @durable
+    def purchase():
+        step(note, "do", rollback=lambda what: ledger.append(f"undo {what}"))
+        rollback(note, "undo first")
+        rollback(note, "undo before that")
+        raise AbortRun
+
+    run = purchase.trigger()
+    worker.work()
+    worker.die()
+    worker.tick()
+    assert run.status == "FAILED"
+    assert ledger == ["do", "undo before that", "undo first", "undo first", "undo do"]
+
+
 def test_a_steps_rollback_gets_the_steps_arguments(worker, ledger):
     seen = []
 
@@ -198,7 +222,7 @@ def test_one_that_fails_does_not_stop_the_others_and_is_noted(worker, ledger):
     with pytest.raises(AbortRun):
         worker.until(run)
     assert ledger[2:] == ["undo reserve"]
-    assert run.refresh().error["rollbacks_failed"] == ["rollback:do#2"]
+    assert run.refresh().error["rollbacks_failed"] == ["rollback:of:do#2"]
 
 
 def test_a_run_that_was_rolled_back_is_replayed_and_not_retried(worker, ledger):

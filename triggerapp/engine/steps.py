@@ -6,6 +6,7 @@ records nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -39,6 +40,24 @@ def record(
 def _recorded_by(run_id: UUID, key: str) -> int | None:
     row = sql.row("SELECT lease FROM triggerapp_step WHERE run_id = %s AND key = %s AND NOT superseded", [run_id, key])
     return None if row is None else int(row["lease"])
+
+
+_SUPERSEDE = """
+WITH held AS (SELECT id FROM triggerapp_run WHERE id = %s AND lease = %s AND status = 'running' FOR SHARE),
+superseded AS (
+  UPDATE triggerapp_step s SET superseded = true FROM held
+  WHERE s.run_id = held.id AND s.key = ANY(%s) AND s.error IS NOT NULL AND NOT s.superseded
+)
+SELECT id FROM held
+"""
+
+
+def supersede(run_id: UUID, keys: Sequence[str], *, lease: int) -> None:
+    """Have these failed steps called again by the next try of the step that they are in. Raises `StaleRun`."""
+    point("supersede.before_commit")
+    if not sql.rows(_SUPERSEDE, [run_id, lease, list(keys)]):
+        raise StaleRun(run_id, lease)
+    point("supersede.after_commit")
 
 
 def mark_undone(run_id: UUID, key: str, *, lease: int) -> None:
