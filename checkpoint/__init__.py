@@ -1,7 +1,9 @@
 """Freezing and thawing a process. Knows nothing of runs, Django or Celery; usable on its own."""
 
 from checkpoint.archive import Archive
+from checkpoint.base import Base
 from checkpoint.capability import Reason, Verdict, check, driver
+from checkpoint.collect import Collected, collect
 from checkpoint.criu import Criu, Mode
 from checkpoint.errors import (
     CheckpointError,
@@ -11,6 +13,7 @@ from checkpoint.errors import (
     InstallFailed,
     Mismatch,
     Missing,
+    QuotaExceeded,
     Refused,
     RestoreFailed,
     StoreFailed,
@@ -23,11 +26,13 @@ from checkpoint.pack import Label
 from checkpoint.refusals import require_dumpable
 from checkpoint.sandbox import Orphaned, Sandbox, Wake, park, start
 from checkpoint.seal import Keyring
-from checkpoint.store import DirectoryStore, Stored
+from checkpoint.store import DirectoryStore, Store, Stored
 
 __all__ = [
     "Archive",
+    "Base",
     "CheckpointError",
+    "Collected",
     "Criu",
     "Damaged",
     "DirectoryStore",
@@ -42,10 +47,12 @@ __all__ = [
     "Missing",
     "Mode",
     "Orphaned",
+    "QuotaExceeded",
     "Reason",
     "Refused",
     "RestoreFailed",
     "Sandbox",
+    "Store",
     "StoreFailed",
     "Stored",
     "TooLarge",
@@ -54,6 +61,7 @@ __all__ = [
     "Verdict",
     "Wake",
     "check",
+    "collect",
     "driver",
     "park",
     "require_dumpable",

@@ -13,34 +13,56 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from checkpoint import pack
+from checkpoint import pack, quota
+from checkpoint.base import Base
+from checkpoint.bases import Bases
 from checkpoint.errors import Mismatch, TooLarge
 from checkpoint.manifest import Host, Manifest
 from checkpoint.pack import Label
 from checkpoint.seal import Keyring
-from checkpoint.store import DirectoryStore, Stored
+from checkpoint.store import Store, Stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
-    """A store, the keys to it, where it is unpacked, and how large an image may be."""
+    """A store, the keys to it, where it is unpacked, how large an image may be and how much the store may hold."""
 
-    store: DirectoryStore
+    store: Store
     keyring: Keyring
     scratch: Path
     limit: int = pack.LIMIT
+    quota: int | None = None
+
+    @property
+    def bases(self) -> Bases:
+        """The bases that images here are reduced by."""
+        return Bases(store=self.store.beside("bases"), keyring=self.keyring, folder=self.scratch / "bases")
 
     def save(self, label: Label, directory: Path, manifest: Manifest) -> Stored:
-        """Seal and store the checkpoint in `directory`. TooLarge if it could not be read back."""
+        """Seal and store the checkpoint in `directory`, and the base it needs.
+
+        TooLarge if it could not be read back, QuotaExceeded if there is no room for it.
+        """
         if manifest.size > self.limit:
             raise TooLarge(f"the images are {manifest.size >> 20} MB, and {self.limit >> 20} MB is allowed")
-        fill = partial(pack.pack, directory, manifest, label=label, keyring=self.keyring)
-        return self.store.put(label.checkpoint, fill)
+        if self.quota is not None:
+            quota.require_room(self.store, self.quota)
+        base = self.bases.open(manifest.base) if manifest.base else None
+        fill = partial(pack.pack, directory, manifest, label=label, keyring=self.keyring, base=base)
+        stored = self.store.put(label.checkpoint, fill)
+        if base is not None:
+            self._keep(base, label)
+        return stored
 
     def manifest(self, label: Label) -> Manifest:
         """What is stored under this label, without its images."""
         with self.store.get(label.checkpoint) as source:
             return pack.read_manifest(source, label=label, keyring=self.keyring)
+
+    def verify(self, label: Label) -> Manifest:
+        """Read all of it, and say nothing if it is as it was stored: Missing, Damaged or UnknownKey if not."""
+        with self.private_folder() as folder:
+            return self._unpack(label, folder)
 
     @contextmanager
     def unpacked(self, label: Label, *, host: Host) -> Iterator[tuple[Path, Manifest]]:
@@ -48,9 +70,25 @@ class Archive:
         reason = self.manifest(label).mismatch(host)
         if reason is not None:
             raise Mismatch(f"checkpoint {label.checkpoint} does not fit this host: {reason}")
-        with self.private_folder() as folder, self.store.get(label.checkpoint) as source:
-            manifest = pack.unpack(source, folder, label=label, keyring=self.keyring, limit=self.limit)
+        with self.private_folder() as folder:
+            manifest = self._unpack(label, folder)
+            if manifest.base:
+                self.bases.open(manifest.base).lend(folder)
             yield folder, manifest
+
+    def _unpack(self, label: Label, folder: Path) -> Manifest:
+        with self.store.get(label.checkpoint) as source:
+            return pack.unpack(
+                source, folder, label=label, keyring=self.keyring, limit=self.limit, open_base=self.bases.open
+            )
+
+    def _keep(self, base: Base, label: Label) -> None:
+        """Only after the checkpoint is there: who collects bases looks at checkpoints last."""
+        try:
+            self.bases.keep(base)
+        except BaseException:
+            self.store.delete(label.checkpoint)
+            raise
 
     @contextmanager
     def private_folder(self) -> Iterator[Path]:

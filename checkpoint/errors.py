@@ -94,3 +94,9 @@ class StoreFailed(CheckpointError):
     """The store could not be read or written."""
 
     code = "store_failed"
+
+
+class QuotaExceeded(CheckpointError):
+    """The store holds as much as it may."""
+
+    code = "quota_exceeded"

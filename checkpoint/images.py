@@ -1,40 +1,55 @@
-"""What is read from CRIU's own image files before CRIU itself does: which pids an image wants.
+"""CRIU's own image files, read and written without CRIU: a head of two magic numbers, then entries after their length.
 
-Each file begins with two magic numbers (`criu/include/magic.h`); then come entries, each after its length. The fields
-of an entry are those of `images/pstree.proto`.
+The numbers are those of `criu/include/magic.h`, the fields of an entry those of `images/*.proto` in CRIU's sources.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
+from enum import Enum
 from pathlib import Path
 from typing import Final
 
 from checkpoint import protobuf
 
-_MAGIC: Final = struct.pack("<II", 0x54564319, 0x50273030)
+_COMMON: Final = 0x54564319
 _PID: Final = 1
+_SIZE: Final = struct.Struct("<I")
+
+
+class Magic(Enum):
+    """What an image file begins with."""
+
+    PSTREE = struct.pack("<II", _COMMON, 0x50273030)
+    PAGEMAP = struct.pack("<II", _COMMON, 0x56084025)
 
 
 def pids(directory: Path) -> list[int]:
     """The processes in this image, the first one their root. ValueError or OSError if it is no image."""
-    raw = (directory / "pstree.img").read_bytes()
-    if raw[: len(_MAGIC)] != _MAGIC:
-        raise ValueError("pstree.img is no list of processes")
-    found = [protobuf.integer(protobuf.decode(entry), _PID) for entry in _entries(raw)]
+    found = [protobuf.integer(protobuf.decode(entry), _PID) for entry in read(directory / "pstree.img", Magic.PSTREE)]
     if not found:
         raise ValueError("pstree.img names no process")
     return found
 
 
-def _entries(raw: bytes) -> list[bytes]:
+def read(path: Path, magic: Magic) -> list[bytes]:
+    """The entries of an image file. ValueError if it is of another kind or cut short."""
+    raw = path.read_bytes()
+    if not raw.startswith(magic.value):
+        raise ValueError(f"{path.name} is no {magic.name.lower()} image")
     entries = []
-    at = len(_MAGIC)
+    at = len(magic.value)
     while at < len(raw):
-        (size,) = struct.unpack_from("<I", raw, at) if at + 4 <= len(raw) else (1 << 32,)
-        at += 4
+        (size,) = _SIZE.unpack_from(raw, at) if at + _SIZE.size <= len(raw) else (1 << 32,)
+        at += _SIZE.size
         if at + size > len(raw):
-            raise ValueError("pstree.img is cut short")
+            raise ValueError(f"{path.name} is cut short")
         entries.append(raw[at : at + size])
         at += size
     return entries
+
+
+def encode(entries: Iterable[bytes], magic: Magic) -> bytes:
+    """An image file of these entries."""
+    return magic.value + b"".join(_SIZE.pack(len(entry)) + entry for entry in entries)

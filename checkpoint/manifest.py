@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Final, Self
 
 from checkpoint import buildid, processes
+from checkpoint.base import Base
 from checkpoint.errors import Damaged
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _MAPPING: Final = re.compile(r"^[0-9a-f]+-[0-9a-f]+ (?P<rights>....) \S+ \S+ [1-9]\d* +(?P<path>/.+)$", re.MULTILINE)
 _COMPARED: Final = 256 << 20
 """Mapped files above this size are compared by size and build id alone."""
@@ -97,10 +98,12 @@ class Manifest:
     host: Host
     mapped: tuple[MappedFile, ...]
     images: tuple[ImageFile, ...]
+    base: str | None = None
+    """The digest of the base that the images were reduced by."""
 
     @classmethod
-    def describe(cls, pid: int, directory: Path, *, control: int, host: Host) -> Self:
-        """The checkpoint in `directory`, of a process that still stands there, stopped."""
+    def describe(cls, pid: int, directory: Path, *, control: int, host: Host, base: Base | None = None) -> Self:
+        """The checkpoint in `directory`, of a process that still stands there, stopped; reduced by `base`, if given."""
         return cls(
             pid=pid,
             control=control,
@@ -108,6 +111,7 @@ class Manifest:
             host=host,
             mapped=tuple(_mapped(pid)),
             images=tuple(_images(directory)),
+            base=base.digest if base else None,
         )
 
     @property
@@ -137,6 +141,7 @@ class Manifest:
                 host=_host(found["host"]),
                 mapped=tuple(MappedFile(**entry) for entry in found["mapped"]),
                 images=tuple(ImageFile(**entry) for entry in found["images"]),
+                base=found["base"],
             )
         except (ValueError, KeyError, TypeError) as problem:
             raise Damaged(f"the manifest cannot be read: {problem}") from problem

@@ -1,7 +1,8 @@
 """One checkpoint as one sealed stream: the manifest, then each image file, compressed.
 
 Nothing of a stream is believed before its seal: sizes are checked against the limit, names against CRIU's, content
-against the manifest, and the end must be the end.
+against the manifest, and the end must be the end. In the clear is only which base it needs, for who collects bases
+without a key; the manifest says it again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -20,14 +21,21 @@ from uuid import UUID
 
 import zstandard
 
-from checkpoint import seal
+from checkpoint import base as bases
+from checkpoint import delta, pagemap, seal
+from checkpoint.base import Base
 from checkpoint.errors import Damaged, TooLarge
 from checkpoint.manifest import ImageFile, Manifest
+from checkpoint.pagemap import PAGE, Pagemap
 from checkpoint.seal import Keyring
 
 LIMIT: Final = 4 << 30
 
-_MAGIC: Final = b"CKPT\x00\x01\n"
+OpenBase = Callable[[str], Base]
+"""Finds the base of a digest."""
+
+_MAGIC: Final = b"CKPT\x00\x02\n"
+_NO_BASE: Final = UUID(int=0)
 _MANIFEST: Final = "manifest.json"
 _LARGEST_MANIFEST: Final = 16 << 20
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}\.img")
@@ -50,41 +58,86 @@ class Label:
         return json.dumps([str(self.checkpoint), str(self.run), self.sequence, self.lease, name, size]).encode()
 
 
-def pack(directory: Path, manifest: Manifest, sink: BinaryIO, *, label: Label, keyring: Keyring) -> None:
-    """Write the checkpoint in `directory` to `sink`."""
-    sink.write(_MAGIC)
+def pack(
+    directory: Path, manifest: Manifest, sink: BinaryIO, *, label: Label, keyring: Keyring, base: Base | None = None
+) -> None:
+    """Write the checkpoint in `directory`, reduced by `base` if its manifest says so, to `sink`."""
+    sink.write(_MAGIC + _base_id(manifest).bytes)
     raw = manifest.to_json()
-    _pack_file(sink, io.BytesIO(raw), _MANIFEST, len(raw), label=label, keyring=keyring)
+    pack_file(sink, io.BytesIO(raw), _MANIFEST, len(raw), label=label, keyring=keyring)
+    addresses = _addresses(directory) if base else {}
     for image in manifest.images:
         with (directory / image.name).open("rb") as file:
-            _pack_file(sink, file, image.name, image.size, label=label, keyring=keyring)
+            if base and image.name in addresses:
+                pieces = delta.compress(file, addresses[image.name], base)
+                _seal_file(sink, pieces, image.name, image.size, label=label, keyring=keyring)
+            else:
+                pack_file(sink, file, image.name, image.size, label=label, keyring=keyring)
+
+
+def read_base(source: BinaryIO) -> UUID | None:
+    """Which base a stream needs, as it says in the clear."""
+    head = source.read(len(_MAGIC) + 16)
+    if not head.startswith(_MAGIC) or len(head) != len(_MAGIC) + 16:
+        raise Damaged("this is no checkpoint, or one of another format")
+    id = UUID(bytes=head[len(_MAGIC) :])
+    return None if id == _NO_BASE else id
 
 
 def read_manifest(source: BinaryIO, *, label: Label, keyring: Keyring) -> Manifest:
     """The manifest at the head of a stream."""
-    if source.read(len(_MAGIC)) != _MAGIC:
-        raise Damaged("this is no checkpoint, or one of another format")
+    needed = read_base(source)
     name, size = _read_head(source)
     if name != _MANIFEST or size > _LARGEST_MANIFEST:
         raise Damaged("the checkpoint does not begin with its manifest")
-    return Manifest.from_json(b"".join(_unpack_file(source, name, size, label=label, keyring=keyring)))
+    manifest = Manifest.from_json(b"".join(_unpack_file(source, name, size, label=label, keyring=keyring)))
+    if _base_id(manifest) != (needed or _NO_BASE):
+        raise Damaged("the checkpoint names another base than its manifest")
+    return manifest
 
 
-def unpack(source: BinaryIO, directory: Path, *, label: Label, keyring: Keyring, limit: int = LIMIT) -> Manifest:
+def unpack(
+    source: BinaryIO,
+    directory: Path,
+    *,
+    label: Label,
+    keyring: Keyring,
+    limit: int = LIMIT,
+    open_base: OpenBase | None = None,
+) -> Manifest:
     """Write a stream's images to the empty, private `directory`. Until this returns they are not to be used."""
     manifest = read_manifest(source, label=label, keyring=keyring)
     _require_sound(manifest, limit)
+    base = open_base(manifest.base) if open_base and manifest.base else None
     folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         for image in manifest.images:
             if _read_head(source) != (image.name, image.size):
                 raise Damaged(f"{image.name} is not where the manifest has it")
-            _write_image(folder, image, _unpack_file(source, image.name, image.size, label=label, keyring=keyring))
+            pieces = _unsealed(source, image, directory, base, label=label, keyring=keyring)
+            _write_image(folder, image, pieces)
     finally:
         os.close(folder)
     if source.read(1):
         raise Damaged("the checkpoint goes on after its end")
     return manifest
+
+
+def pack_file(sink: BinaryIO, file: BinaryIO, name: str, size: int, *, label: Label, keyring: Keyring) -> None:
+    """Write one file: its name and size, then its content, compressed and sealed."""
+    _seal_file(sink, _compress(file, size), name, size, label=label, keyring=keyring)
+
+
+def unpack_file(source: BinaryIO, name: str, *, label: Label, keyring: Keyring, limit: int) -> Iterator[bytes]:
+    """The content of the one file that a stream holds."""
+    found, size = _read_head(source)
+    if found != name:
+        raise Damaged(f"{found} is where {name} should be")
+    if size > limit:
+        raise TooLarge(f"{name} has {size >> 20} MB, and {limit >> 20} MB is allowed")
+    yield from _unpack_file(source, name, size, label=label, keyring=keyring)
+    if source.read(1):
+        raise Damaged(f"{name} goes on after its end")
 
 
 def _require_sound(manifest: Manifest, limit: int) -> None:
@@ -95,10 +148,44 @@ def _require_sound(manifest: Manifest, limit: int) -> None:
         raise Damaged("the manifest has names that CRIU does not give")
 
 
-def _pack_file(sink: BinaryIO, file: BinaryIO, name: str, size: int, *, label: Label, keyring: Keyring) -> None:
+def _base_id(manifest: Manifest) -> UUID:
+    return bases.id_of(manifest.base) if manifest.base else _NO_BASE
+
+
+def _addresses(directory: Path) -> dict[str, list[int]]:
+    """Where the pages in each file of them belong."""
+    try:
+        maps = map(Pagemap.read, pagemap.of(directory))
+        return {found.file: found.present() for found in maps}
+    except ValueError as problem:
+        raise Damaged(f"a map of pages cannot be read: {problem}") from problem
+
+
+def _unsealed(
+    source: BinaryIO, image: ImageFile, directory: Path, base: Base | None, *, label: Label, keyring: Keyring
+) -> Iterator[bytes]:
+    """The content of an image file. The maps of pages come before the pages, and were verified."""
+    addresses = _addresses(directory).get(image.name) if base else None
+    if base is None or addresses is None:
+        return _unpack_file(source, image.name, image.size, label=label, keyring=keyring)
+    if len(addresses) * PAGE != image.size:
+        raise Damaged(f"{image.name} has not the pages that its map lists")
+    joined = _Joined(seal.unseal(source, keyring=keyring, bound=label.bind(image.name, image.size)))
+    return _whole(delta.decompress(joined, addresses, base, name=image.name), joined, image.name)
+
+
+def _whole(pieces: Iterator[bytes], source: BinaryIO, name: str) -> Iterator[bytes]:
+    yield from pieces
+    if source.read():
+        raise Damaged(f"{name} is longer than the manifest has it")
+
+
+def _seal_file(
+    sink: BinaryIO, pieces: Iterator[bytes], name: str, size: int, *, label: Label, keyring: Keyring
+) -> None:
     raw = name.encode()
     sink.write(_HEAD.pack(len(raw), size) + raw)
-    seal.seal(_compress(file, size), sink, keyring=keyring, bound=label.bind(name, size))
+    seal.seal(pieces, sink, keyring=keyring, bound=label.bind(name, size))
 
 
 def _unpack_file(source: BinaryIO, name: str, size: int, *, label: Label, keyring: Keyring) -> Iterator[bytes]:
@@ -150,11 +237,11 @@ class _Joined(io.BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or size < 0:
             return self._held + b"".join(self._pieces)
-        while not self._held:
+        while len(self._held) < size:
             piece = next(self._pieces, None)
             if piece is None:
-                return b""
-            self._held = piece
+                break
+            self._held += piece
         given, self._held = self._held[:size], self._held[size:]
         return given
 

@@ -1,4 +1,4 @@
-"""The store: a directory, often a shared one, of sealed checkpoints.
+"""The store: where sealed checkpoints are kept, on a disk or behind a network.
 
 A checkpoint is written once, whole or not at all, and never altered. Names are made of uuids alone, so that none can
 lead elsewhere.
@@ -13,12 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 from uuid import UUID, uuid4
 
 from checkpoint.errors import Exists, Missing, StoreFailed
 
-_SUFFIX: Final = ".checkpoint"
+SUFFIX: Final = ".checkpoint"
+
 _PART: Final = ".part"
 
 
@@ -31,8 +32,33 @@ class Stored:
     written: datetime
 
 
+class Store(Protocol):
+    """What a directory and an object store have in common. Both fail with StoreFailed, and leave nothing half there."""
+
+    def put(self, id: UUID, fill: Callable[[BinaryIO], None]) -> Stored:
+        """Store what `fill` writes. Exists if there is one of this id."""
+
+    def get(self, id: UUID) -> BinaryIO:
+        """The stored stream, opened. Missing if there is none."""
+
+    def look(self, id: UUID) -> Stored:
+        """What is there of this id. Missing if nothing is."""
+
+    def delete(self, id: UUID) -> bool:
+        """Delete it; False if it was not there."""
+
+    def list(self) -> Iterator[Stored]:
+        """All that is stored, in no order."""
+
+    def sweep(self, *, older_than: timedelta) -> int:
+        """Delete what writers that died left half written; how many."""
+
+    def beside(self, name: str) -> Store:
+        """Another store at the same place, under this name."""
+
+
 class DirectoryStore:
-    """Checkpoints as files of one directory."""
+    """Checkpoints as files of one directory, often a shared one."""
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
@@ -50,7 +76,7 @@ class DirectoryStore:
             os.link(part, self._path(id))  # rename would replace what is there
             part.unlink()
             self._sync()
-            return self._look(id)
+            return self.look(id)
         except FileExistsError as problem:
             raise Exists(f"checkpoint {id} is stored already, and is never written again") from problem
         except OSError as problem:
@@ -72,6 +98,16 @@ class DirectoryStore:
             raise StoreFailed(f"checkpoint {id} in {self._root} is no file")
         return os.fdopen(descriptor, "rb")
 
+    def look(self, id: UUID) -> Stored:
+        """What is there of this id. Missing if nothing is."""
+        try:
+            found = self._path(id).lstat()
+        except FileNotFoundError as problem:
+            raise Missing(f"checkpoint {id} is not in {self._root}") from problem
+        except OSError as problem:
+            raise StoreFailed(f"{self._root} cannot be read: {problem.strerror}") from problem
+        return Stored(id=id, size=found.st_size, written=datetime.fromtimestamp(found.st_mtime, UTC))
+
     def delete(self, id: UUID) -> bool:
         """Delete it; False if it was not there."""
         try:
@@ -84,9 +120,9 @@ class DirectoryStore:
 
     def list(self) -> Iterator[Stored]:
         """All that is stored, in no order."""
-        for name in self._names(_SUFFIX):
+        for name in self._names(SUFFIX):
             with suppress(ValueError, Missing):  # somebody else's file, or deleted meanwhile
-                yield self._look(UUID(name.removesuffix(_SUFFIX)))
+                yield self.look(UUID(name.removesuffix(SUFFIX)))
 
     def sweep(self, *, older_than: timedelta) -> int:
         """Delete what writers that died left half written; how many."""
@@ -99,21 +135,20 @@ class DirectoryStore:
                     swept += 1
         return swept
 
-    def _path(self, id: UUID) -> Path:
-        if not isinstance(id, UUID):
-            raise TypeError(f"a checkpoint's id is a UUID, not {type(id).__name__}")
-        return self._root / f"{id}{_SUFFIX}"
+    def beside(self, name: str) -> DirectoryStore:
+        """The store in the folder of this name."""
+        return DirectoryStore(self._root / name)
 
-    def _look(self, id: UUID) -> Stored:
-        try:
-            found = self._path(id).lstat()
-        except FileNotFoundError as problem:
-            raise Missing(f"checkpoint {id} is not in {self._root}") from problem
-        return Stored(id=id, size=found.st_size, written=datetime.fromtimestamp(found.st_mtime, UTC))
+    def _path(self, id: UUID) -> Path:
+        return self._root / name_of(id)
 
     def _names(self, ending: str) -> Iterator[str]:
-        with suppress(FileNotFoundError):
+        try:
             yield from (name for name in os.listdir(self._root) if name.endswith(ending))
+        except FileNotFoundError:
+            return
+        except OSError as problem:
+            raise StoreFailed(f"{self._root} cannot be read: {problem.strerror}") from problem
 
     def _sync(self) -> None:
         folder = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -121,3 +156,10 @@ class DirectoryStore:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def name_of(id: UUID) -> str:
+    """What a checkpoint is called in a store."""
+    if not isinstance(id, UUID):
+        raise TypeError(f"a checkpoint's id is a UUID, not {type(id).__name__}")
+    return f"{id}{SUFFIX}"

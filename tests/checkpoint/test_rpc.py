@@ -67,7 +67,16 @@ def test_the_log_tells_the_errors_and_leaves_out_the_harmless_one(tmp_path: Path
     assert criulog.tail(tmp_path / "none", answer="what it answered") == ("what it answered",)
 
 
-@pytest.mark.parametrize("raw", [b"", b"12345678", images._MAGIC, images._MAGIC + b"\xff\0\0\0", images._MAGIC + b"\1"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"12345678",
+        images.Magic.PSTREE.value,
+        images.Magic.PSTREE.value + b"\xff\0\0\0",
+        images.Magic.PSTREE.value + b"\1",
+    ],
+)
 def test_a_list_of_processes_that_is_none_is_told(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "pstree.img").write_bytes(raw)
     with pytest.raises(ValueError, match=r"pstree\.img|varint"):

@@ -1,0 +1,178 @@
+"""The base: the memory of a zygote, stored once, that images of the processes forked from it leave out.
+
+A fork keeps most pages as its zygote had them, at the same addresses. Those are not stored again: an image is reduced
+to the pages that differ, and CRIU finds the rest in the base, as it does in the parent of an incremental image. What
+differs differs in a few words of a page; `checkpoint.delta` makes use of that.
+
+A base is one file: the pages, a table of where they belong, and the table's length. It is named by the digest of all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import shutil
+import struct
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, BinaryIO, Final
+from uuid import UUID
+
+from checkpoint import pagemap
+from checkpoint.errors import Damaged
+from checkpoint.pagemap import PAGE, PARENT, PRESENT, Pagemap, Stretch
+
+SUFFIX: Final = ".base"
+
+_FOOT: Final = struct.Struct("<Q8s")
+_ROW: Final = struct.Struct("<QQ")
+_MAGIC: Final = b"CKPTBAS1"
+_AT_ONCE: Final = 256
+_PARENT: Final = "parent"
+"""CRIU's name for the directory of an incremental image's parent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """One base, opened; its file was verified."""
+
+    path: Path
+    digest: str
+    stretches: tuple[Stretch, ...]
+    pages: memoryview
+    places: dict[int, int]
+    """Where in `pages` the page of an address is."""
+
+    @classmethod
+    def make(cls, directory: Path, folder: Path) -> Base:
+        """Of the images of one process in `directory`, a file in `folder`."""
+        maps = pagemap.of(directory)
+        if len(maps) != 1:
+            raise ValueError(f"{directory} has {len(maps)} processes; a base is made of one")
+        found = Pagemap.read(maps[0])
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
+            try:
+                _write(file, directory / found.file, found)
+                file.flush()
+                digest = digest_of(Path(file.name))
+                path = folder / f"{digest}{SUFFIX}"
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+        return cls.open(path, digest)
+
+    @classmethod
+    def open(cls, path: Path, digest: str) -> Base:
+        """Damaged if the file is not the one with this digest, OSError if there is none."""
+        found = path.stat()
+        return _open(path, digest, found.st_dev, found.st_ino, found.st_size)
+
+    @property
+    def id(self) -> UUID:
+        """What a store knows it by."""
+        return id_of(self.digest)
+
+    def page(self, address: int) -> memoryview | None:
+        """The page at this address, if the base has one."""
+        place = self.places.get(address)
+        return None if place is None else self.pages[place : place + PAGE]
+
+    def reduce(self, directory: Path) -> None:
+        """Take out of the images in `directory` every page that is the same here."""
+        for path in pagemap.of(directory):
+            found = Pagemap.read(path)
+            pages = directory / found.file
+            part = pages.with_suffix(".part")
+            with pages.open("rb", buffering=0) as source, part.open("wb") as sink:
+                reduced = tuple(pagemap.joined(self._without_own(found.stretches, source, sink)))
+            part.replace(pages)
+            path.write_bytes(Pagemap(found.pages_id, reduced).encode())
+
+    def lend(self, directory: Path) -> None:
+        """Make this the parent of the reduced images in `directory`."""
+        parent = directory / _PARENT
+        parent.mkdir(mode=0o700)
+        own = Pagemap(1, self.stretches)
+        (parent / own.file).symlink_to(self.path.absolute())
+        for path in pagemap.of(directory):
+            (parent / path.name).write_bytes(own.encode())
+
+    def _without_own(
+        self, stretches: tuple[Stretch, ...], source: BinaryIO, sink: BinaryIO
+    ) -> Iterator[tuple[int, int]]:
+        """Each page's address and flags; what is not ours goes from `source` to `sink`."""
+        pages, places = self.pages, self.places
+        for address, chunk, flags in _chunks(stretches, source):
+            for at in range(0, len(chunk), PAGE):
+                place = places.get(address + at)
+                # startswith compares in place; == of memoryviews goes byte by byte, and slices of bytes copy
+                if place is not None and chunk.startswith(pages[place : place + PAGE], at):
+                    yield address + at, PARENT
+                else:
+                    sink.write(chunk[at : at + PAGE])
+                    yield address + at, flags
+
+
+def id_of(digest: str) -> UUID:
+    """The id of the base with this digest."""
+    return UUID(bytes=bytes.fromhex(digest)[:16])
+
+
+def digest_of(path: Path) -> str:
+    """What names a base."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(file: IO[bytes], pages: Path, found: Pagemap) -> None:
+    held = [stretch for stretch in found.stretches if stretch.flags & PRESENT]
+    if sum(stretch.pages for stretch in held) * PAGE != pages.stat().st_size:
+        raise ValueError(f"{pages.name} has not the pages that its map lists")
+    with pages.open("rb") as source:
+        shutil.copyfileobj(source, file, 1 << 20)
+    for stretch in held:
+        file.write(_ROW.pack(stretch.address, stretch.pages))
+    file.write(_FOOT.pack(len(held), _MAGIC))
+
+
+# A process forks no more than a few zygotes in its life, and comes back to the same base for each run.
+@lru_cache(maxsize=8)
+def _open(path: Path, digest: str, device: int, inode: int, size: int) -> Base:
+    if digest_of(path) != digest:
+        raise Damaged(f"the base in {path} is not the one of that name")
+    with path.open("rb") as file:
+        raw = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+    stretches = tuple(_table(raw))
+    return Base(path, digest, stretches, raw, dict(_places(stretches)))
+
+
+def _table(raw: memoryview) -> Iterator[Stretch]:
+    if len(raw) < _FOOT.size or bytes(raw[-8:]) != _MAGIC:
+        raise Damaged("the base has no table")
+    (rows, _) = _FOOT.unpack_from(raw, len(raw) - _FOOT.size)
+    start = len(raw) - _FOOT.size - rows * _ROW.size
+    for address, count in _ROW.iter_unpack(raw[start : len(raw) - _FOOT.size]):
+        yield Stretch(address, count, PRESENT)
+
+
+def _places(stretches: tuple[Stretch, ...]) -> Iterator[tuple[int, int]]:
+    addresses = (address for stretch in stretches for address in stretch.addresses())
+    return ((address, number * PAGE) for number, address in enumerate(addresses))
+
+
+def _chunks(stretches: tuple[Stretch, ...], source: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
+    """What the pages file holds, in pieces of one address and flags each."""
+    for stretch in stretches:
+        if not stretch.flags & PRESENT:
+            raise ValueError("the image is reduced already")
+        for first in range(0, stretch.pages, _AT_ONCE):
+            size = min(_AT_ONCE, stretch.pages - first) * PAGE
+            chunk = source.read(size)
+            if len(chunk) != size:
+                raise ValueError("the image has not the pages that its map lists")
+            yield stretch.address + first * PAGE, chunk, stretch.flags

@@ -1,0 +1,107 @@
+"""The bases: each stored once, sealed, and unpacked once per host, where whoever dumps or restores maps it.
+
+A base that is in neither place is Missing: the images that need it are of no use, and their runs are re-entered.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+from uuid import UUID
+
+from checkpoint import base as files
+from checkpoint import pack
+from checkpoint.base import Base
+from checkpoint.errors import Damaged, Exists, Missing, StoreFailed
+from checkpoint.pack import Label
+from checkpoint.seal import Keyring
+from checkpoint.store import Store
+
+_NAME: Final = "base"
+_UNUSED: Final = 24 * 3600.0
+"""An unpacked base that nobody used for so long makes room."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bases:
+    """Where bases are stored, the keys, and the local folder they are unpacked in."""
+
+    store: Store
+    keyring: Keyring
+    folder: Path
+
+    def make(self, directory: Path) -> Base:
+        """A base of the images of one process, here only. It is stored with the first checkpoint that needs it."""
+        self._make_folder()
+        return Base.make(directory, self.folder)
+
+    def open(self, digest: str) -> Base:
+        """The base, fetched if it is not here."""
+        path = self.folder / f"{digest}{files.SUFFIX}"
+        try:
+            found = Base.open(path, digest)
+        except (FileNotFoundError, Damaged):
+            return self._fetch(path, digest)
+        os.utime(path)
+        return found
+
+    def keep(self, base: Base) -> None:
+        """Have it in the store."""
+        try:
+            self.store.look(base.id)
+        except Missing:
+            with suppress(Exists):
+                self.store.put(base.id, lambda sink: self._pack(base, sink))
+
+    def _pack(self, base: Base, sink: BinaryIO) -> None:
+        size = base.path.stat().st_size
+        with base.path.open("rb") as file:
+            pack.pack_file(sink, file, _NAME, size, label=_label(base.id), keyring=self.keyring)
+
+    def _fetch(self, path: Path, digest: str) -> Base:
+        self._make_folder()
+        self._make_room()
+        try:
+            source = self.store.get(files.id_of(digest))
+        except Missing as problem:
+            raise Missing(f"base {digest[:12]}, without which the image is of no use, is not in the store") from problem
+        with source, self._part() as part:
+            label = _label(files.id_of(digest))
+            for piece in pack.unpack_file(source, _NAME, label=label, keyring=self.keyring, limit=pack.LIMIT):
+                part.write(piece)
+            part.flush()
+            os.replace(part.name, path)
+        return Base.open(path, digest)
+
+    @contextmanager
+    def _part(self) -> Iterator[BinaryIO]:
+        try:
+            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as file:
+                try:
+                    yield file  # type: ignore[misc]  # a wrapper around one
+                finally:
+                    with suppress(FileNotFoundError):
+                        os.unlink(file.name)
+        except OSError as problem:
+            raise StoreFailed(f"a base could not be unpacked in {self.folder}: {problem.strerror}") from problem
+
+    def _make_folder(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def _make_room(self) -> None:
+        limit = time.time() - _UNUSED
+        for path in self.folder.iterdir():
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < limit:
+                    path.unlink()
+
+
+def _label(id: UUID) -> Label:
+    """What the seal of a base is bound to: itself alone."""
+    return Label(checkpoint=id, run=UUID(int=0), sequence=0, lease=0)

@@ -1,0 +1,98 @@
+"""Where the pages of an image belong: CRIU's `pagemap-PID.img`, beside the `pages-N.img` that holds their content.
+
+Pages lie in the one in the order in which the other lists them. Pages marked as a parent's are looked up at the same
+address in the directory named `parent`; this is how CRIU itself chains incremental images.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from checkpoint import images, protobuf
+from checkpoint.images import Magic
+
+PAGE: Final = 4096
+PARENT: Final = 1
+"""The content is the parent's."""
+PRESENT: Final = 4
+"""The content is in the pages file."""
+
+_NAME: Final = re.compile(r"pagemap-\d+\.img")
+_PAGES_ID: Final = 1
+_ADDRESS, _OLD_COUNT, _FLAGS, _COUNT = 1, 2, 4, 5
+
+
+class Stretch(NamedTuple):
+    """Consecutive pages that are treated alike."""
+
+    address: int
+    pages: int
+    flags: int
+
+    def addresses(self) -> range:
+        return range(self.address, self.address + self.pages * PAGE, PAGE)
+
+
+@dataclass(frozen=True, slots=True)
+class Pagemap:
+    """One process's memory, in order of address."""
+
+    pages_id: int
+    stretches: tuple[Stretch, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> Pagemap:
+        """ValueError if it is none."""
+        head, *entries = images.read(path, Magic.PAGEMAP) or [b""]
+        pages_id = protobuf.integer(protobuf.decode(head), _PAGES_ID)
+        if not pages_id:
+            raise ValueError(f"{path.name} does not say where its pages are")
+        return cls(pages_id, tuple(map(_stretch, entries)))
+
+    def encode(self) -> bytes:
+        """As CRIU reads it."""
+        head = protobuf.encode([(_PAGES_ID, self.pages_id)])
+        return images.encode([head, *map(_entry, self.stretches)], Magic.PAGEMAP)
+
+    @property
+    def file(self) -> str:
+        """The name of the file with the content."""
+        return f"pages-{self.pages_id}.img"
+
+    def present(self) -> list[int]:
+        """The addresses of the pages in that file, in its order."""
+        return [address for part in self.stretches if part.flags & PRESENT for address in part.addresses()]
+
+
+def of(directory: Path) -> list[Path]:
+    """The pagemaps of all processes in a directory of images; shared memory has others."""
+    return sorted(path for path in directory.iterdir() if _NAME.fullmatch(path.name))
+
+
+def joined(pages: Iterable[tuple[int, int]]) -> Iterator[Stretch]:
+    """Addresses with their flags, in order, as the fewest stretches."""
+    address = count = flags = 0
+    for next_address, next_flags in pages:
+        if count and next_flags == flags and next_address == address + count * PAGE:
+            count += 1
+            continue
+        if count:
+            yield Stretch(address, count, flags)
+        address, count, flags = next_address, 1, next_flags
+    if count:
+        yield Stretch(address, count, flags)
+
+
+def _stretch(entry: bytes) -> Stretch:
+    fields = protobuf.decode(entry)
+    count = protobuf.integer(fields, _COUNT) or protobuf.integer(fields, _OLD_COUNT)
+    return Stretch(protobuf.integer(fields, _ADDRESS), count, protobuf.integer(fields, _FLAGS))
+
+
+def _entry(stretch: Stretch) -> bytes:
+    fields = [(_ADDRESS, stretch.address), (_OLD_COUNT, 0), (_FLAGS, stretch.flags), (_COUNT, stretch.pages)]
+    return protobuf.encode(fields)
