@@ -5,13 +5,14 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
+from django.db import OperationalError
 
 from tests.factories import fresh, make_event_wait, make_run, make_step, make_trigger, make_wait, make_worker
 from tests.inprocess import messages
 from triggerapp.clock import now
 from triggerapp.engine import events, queues, runs, triggers, verbs, waits
 from triggerapp.engine.runs import Claimed
-from triggerapp.errors import IllegalMove, NotFound
+from triggerapp.errors import BadInput, IllegalMove, NotFound
 from triggerapp.models import FINAL, LIVE, AuditEntry, Run, Status, Step, Wait, WaitStatus
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -166,6 +167,26 @@ def test_a_replay_leaves_the_canvas_that_the_first_run_belonged_to():
     alone = verbs._as_new(message, uuid4())
     assert alone.arguments() == message.arguments()
     assert (alone.headers["group"], alone.headers["parent_id"]) == (None, None)
+
+
+def test_a_replay_that_is_refused_leaves_no_audit_entry(settings):
+    run = make_run(Status.COMPLETED)
+    settings.TRIGGERAPP = {"MAX_PAYLOAD_BYTES": 1}
+    with pytest.raises(BadInput):
+        verbs.replay(run.id)
+    assert not AuditEntry.objects.exists()
+
+
+def test_a_replay_whose_audit_entry_cannot_be_written_is_not_triggered(monkeypatch):
+    def fail(*_, **__):
+        raise OperationalError("the database is gone")
+
+    run = make_run(Status.COMPLETED)
+    monkeypatch.setattr(AuditEntry.objects, "create", fail)
+    with pytest.raises(OperationalError):
+        verbs.replay(run.id)
+    assert Run.objects.get() == run
+    assert messages() == []
 
 
 def test_a_replay_has_no_idempotency_key_of_its_own():

@@ -163,8 +163,10 @@ def replay(run_id: UUID, *, actor: str = "", message: Message | None = None) -> 
         tags=run.tags,
         metadata=run.metadata,
     )
-    _audit(run.environment_id, actor, "run.replay", run_id, after={"run": str(fresh)})
-    return triggers.trigger(request)
+    with transaction.atomic():
+        triggered = triggers.trigger(request)
+        _audit(run.environment_id, actor, "run.replay", run_id, after={"run": str(fresh)})
+    return triggered
 
 
 def _as_new(message: Message, run_id: UUID) -> Message:
