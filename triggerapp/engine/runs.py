@@ -39,7 +39,6 @@ class Claimed:
     tags: list[str]
     metadata: Json
     replayed: bool
-    has_parent_wait: bool
     steps: list[sql.Row]
     waits: list[sql.Row]
     children: list[sql.Row]
@@ -94,7 +93,7 @@ WITH claimed AS ({
 )
 SELECT claimed.id AS run_id, task_id, lease, attempt, environment_id AS environment, error, max_attempts, max_duration,
   computed, root_id AS root, parent_id AS parent, tags, metadata, replay_of_id IS NOT NULL AS replayed,
-  parent_wait IS NOT NULL AS has_parent_wait, {{journal}} FROM claimed
+  {{journal}} FROM claimed
 """
 _NO_JOURNAL = "NULL AS steps, NULL AS waits, NULL AS children"
 _CLAIM_FIRST = sql.Hot(_CLAIM.format(journal=_NO_JOURNAL))

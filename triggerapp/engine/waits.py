@@ -91,7 +91,7 @@ def _open(
     run_id: UUID, opening: Opening, lease: int, *, signatures: list[int] | None = None, children: Sequence[UUID] = ()
 ) -> Suspended:
     wait = opening.wait
-    at, after = _split(opening.deadline)
+    at, after = triggers.moment(opening.deadline)
     wanted = None if opening.filter is None else json.dumps(opening.filter)
     ids = json.dumps([str(child) for child in children]) if children else None
     # fmt: off
@@ -104,10 +104,6 @@ def _open(
     if not sql.run(_OPEN, params):
         raise StaleRun(run_id, lease)
     return Suspended(wait=wait)
-
-
-def _split(deadline: Deadline) -> tuple[datetime | None, timedelta | None]:
-    return (deadline, None) if isinstance(deadline, datetime) else (None, deadline)
 
 
 def _is_soon(deadline: Deadline) -> bool:
@@ -158,7 +154,7 @@ def _enter_token(run_id: UUID, opening: Opening, lease: int) -> Resolution | Sus
             "UPDATE triggerapp_wait SET run_id = %s, key = COALESCE(NULLIF(key, ''), %s), "
             f"expires_at = LEAST(expires_at, {_DEADLINE}) "
             "WHERE id = %s AND (run_id IS NULL OR run_id = %s) RETURNING id, status, value",
-            [run_id, opening.key, *_split(opening.deadline), opening.token, run_id],
+            [run_id, opening.key, *triggers.moment(opening.deadline), opening.token, run_id],
         )
         if row is None:
             raise NotFound(f"token {opening.token} does not exist, or belongs to another run")
@@ -239,6 +235,21 @@ def resolve(wait: UUID, value: str | None, *, by: str = "", status: WaitStatus =
     return bool(won)
 
 
+_FORGET_SPENT_KEY = (
+    "UPDATE triggerapp_wait SET idempotency_digest = NULL "
+    "WHERE environment_id = %s AND idempotency_digest = %s AND idempotency_expires_at < now()"
+)
+_INSERT_TOKEN = (
+    "INSERT INTO triggerapp_wait (id, run_id, environment_id, key, kind, expires_at, tags, idempotency_digest, "
+    f"idempotency_expires_at) VALUES (%s, %s, %s, %s, 'token', {_DEADLINE}, %s::varchar[], %s, "
+    "now() + %s::interval) ON CONFLICT DO NOTHING RETURNING id"
+)
+_SAME_TOKEN = (
+    "SELECT id FROM triggerapp_wait "
+    "WHERE (run_id = %s AND key = %s) OR (environment_id = %s AND idempotency_digest = %s)"
+)
+
+
 def create_token(
     environment: int,
     *,
@@ -251,26 +262,13 @@ def create_token(
 ) -> tuple[UUID, bool]:
     """A token's wait, not waited on by anyone yet; the same key gives the same token: `(id, cached)`."""
     if idempotency_digest:
-        sql.run(
-            "UPDATE triggerapp_wait SET idempotency_digest = NULL WHERE environment_id = %s "
-            "AND idempotency_digest = %s AND idempotency_expires_at < now()",
-            [environment, idempotency_digest],
-        )
-    # fmt: off
-    row = sql.row(
-        "INSERT INTO triggerapp_wait (id, run_id, environment_id, key, kind, expires_at, tags, idempotency_digest, "
-        f"idempotency_expires_at) VALUES (%s, %s, %s, %s, 'token', {_DEADLINE}, %s::varchar[], %s, "
-        "now() + %s::interval) ON CONFLICT DO NOTHING RETURNING id",
-        [new_id(), run_id, environment, key, *_split(deadline), list(tags), idempotency_digest, idempotency_ttl],
-    )
-    # fmt: on
+        sql.run(_FORGET_SPENT_KEY, [environment, idempotency_digest])
+    at, after = triggers.moment(deadline)
+    values = [new_id(), run_id, environment, key, at, after, list(tags), idempotency_digest, idempotency_ttl]
+    row = sql.row(_INSERT_TOKEN, values)
     if row is not None:
         return row["id"], False
-    existing = sql.row(
-        "SELECT id FROM triggerapp_wait WHERE (run_id = %s AND key = %s) "
-        "OR (environment_id = %s AND idempotency_digest = %s)",
-        [run_id, key, environment, idempotency_digest],
-    )
+    existing = sql.row(_SAME_TOKEN, [run_id, key, environment, idempotency_digest])
     if existing is None:
         raise NotFound("the token with this key is gone; create it again")
     return existing["id"], True
