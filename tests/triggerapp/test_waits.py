@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from functools import partial
+from threading import Barrier
 from uuid import uuid4
 
 import pytest
+from django.db import OperationalError
 
 from tests.factories import (
     fresh,
@@ -24,6 +26,7 @@ from triggerapp.engine import events, queues, rescue, runs, tokens, triggers, ve
 from triggerapp.engine.waits import Opening, Resolution, Suspended
 from triggerapp.errors import BadInput, NotFound
 from triggerapp.models import Run, Status, Wait, WaitKind, WaitStatus
+from workers.patience import patiently
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -227,6 +230,35 @@ def test_two_parents_cannot_wait_for_one_child_and_nothing_of_the_second_is_kept
         children_of(second, 1, idempotency_key="once")
     assert fresh(second).status == Status.RUNNING
     assert not Wait.objects.filter(run=second).exists()
+
+
+def test_two_runs_that_come_to_wait_for_each_other_at_once_do_not_lock_each_other_out(monkeypatch):
+    pair = [make_run(Status.RUNNING, idempotency_key=key, idempotency_digest=triggers.digest(key)) for key in "ab"]
+    both_hold_their_own, turns = Barrier(2), iter((1, 2))
+    lock, refused = waits._environment, []
+
+    def lock_both(run_id, lease):
+        environment = lock(run_id, lease)
+        if next(turns, None):
+            both_hold_their_own.wait(5)
+        return environment
+
+    def wait_for(parent, key):
+        request = make_trigger(parent=parent.id, parent_key="runs#1[0]", idempotency_key=key)
+        opening = Opening(key="runs#1", kind=WaitKind.RUNS, children=[request])
+        return patiently(partial(noted, parent.id, opening))
+
+    def noted(run_id, opening):
+        try:
+            return waits.suspend(run_id, opening, lease=1)
+        except OperationalError as error:
+            refused.append(str(error))
+            raise
+
+    monkeypatch.setattr(waits, "_environment", lock_both)
+    at_once(partial(wait_for, pair[0], "b"), partial(wait_for, pair[1], "a"))
+    assert [fresh(run).status for run in pair] == [Status.WAITING] * 2
+    assert not any("deadlock" in each for each in refused)
 
 
 # --- tokens ---------------------------------------------------------------------------------------

@@ -185,8 +185,13 @@ _COUNT_ENDED = (
 
 
 def _tell_of(child: UUID, wait: UUID) -> bool:
-    """Have the child tell this wait when it ends; False if it has ended (an idempotency key found it)."""
-    row = sql.row("SELECT status, parent_wait FROM triggerapp_run WHERE id = %s FOR UPDATE", [child])
+    """Have the child tell this wait when it ends; False if it has ended (an idempotency key found it).
+
+    The parent is locked here, and no transaction waits for two runs (rule 3): a child that another holds ends this
+    one with an `OperationalError`, as a database that is away does, and all of it is tried again in a moment.
+    (Triggering may wait for whoever changes the run that has the key; that one waits for nobody's run.)
+    """
+    row = sql.row("SELECT status, parent_wait FROM triggerapp_run WHERE id = %s FOR UPDATE NOWAIT", [child])
     if row is None or row["status"] in FINAL:
         return False
     if row["parent_wait"] is not None:
