@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -33,7 +34,7 @@ from workers.errors import MaxDurationExceeded, Suspend
 from workers.patience import patiently
 from workers.retry import RetryPolicy
 from workers.rollbacks import Rollback, Rollbacks
-from workers.suspension import Suspension, WhileUndoing
+from workers.suspension import StopNow, Suspension, WhileUndoing
 
 Call = Callable[[], object]
 T = TypeVar("T")
@@ -89,7 +90,8 @@ class Attempt:
     def set_metadata(self, **values: object) -> None:
         """Add to the run's metadata, for people and programs that look on."""
         merged = json.loads(codec.dumps({**self.metadata, **values}, what="the metadata", limit=256 * 1024))
-        runs.set_metadata(self.run_id, merged, lease=self.lease)
+        with self.while_held("the metadata"):
+            runs.set_metadata(self.run_id, merged, lease=self.lease)
         self.metadata = merged
 
     @property
@@ -129,7 +131,7 @@ class Attempt:
             started = time.monotonic()
             try:
                 value, text = self._call(key, call)
-            except (Retry, Ignore, Reject, StaleRun):
+            except (Retry, Ignore, Reject):
                 raise
             except Exception as error:
                 pause = retry.delay(number) if retry is not None and retry.wants(error) else None
@@ -171,18 +173,24 @@ class Attempt:
         self.journal.begin_again(key, failed)
 
     def _write(self, key: str, write: Callable[[], None]) -> None:
-        try:
+        with self.while_held(key):
             patiently(write)
-        except StaleRun:  # code that catches it begins nothing new
-            self.left_at = key
-            raise
+
+    @contextmanager
+    def while_held(self, what: str) -> Iterator[None]:
+        """Leave the function if a write finds that the run is another's; code that catches even that begins nothing."""
+        try:
+            yield
+        except StaleRun as stale:
+            self.left_at = what
+            raise StopNow(str(stale)) from stale
 
     def _before_new(self, what: str) -> None:
         """Nothing new may begin in a run that was left, is rolling back, has used up its time, or must move."""
         if self._rolling_back:
             raise RollBackNow(what)
         if self.left_at is not None:
-            raise StaleRun(self.run_id, self.lease)
+            raise StopNow(f"{what} was not begun: the run was left at {self.left_at}")
         if self._ends_at and time.monotonic() > self._ends_at:
             raise MaxDurationExceeded(f"{what} was not begun: the run has computed for longer than its max_duration")
         self._suspension.check()
@@ -309,7 +317,8 @@ class Attempt:
                     raise StaleRun(self.run_id, self.lease)
                 return write()
 
-        return patiently(once)
+        with self.while_held("a write"):
+            return patiently(once)
 
 
 def name_of(fn: Callable[..., Any]) -> str:

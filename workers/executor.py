@@ -32,7 +32,7 @@ from workers.incoming import adopted, mark_of
 from workers.journal import failed_steps
 from workers.marks import TOLD_AGAIN
 from workers.patience import UNANSWERED, patiently
-from workers.suspension import ByReentry, Inline, ReleaseNow, SuspendNow
+from workers.suspension import ByReentry, Inline, ReleaseNow, StopNow, SuspendNow
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def _run(task: Any, request: Any, args: Any, kwargs: Any, claimed: Claimed, susp
     outcome = _attempt(attempt, lambda: task.call_body(*args, **kwargs), failing=claimed.error is not None)
     try:
         return _settle(task, request, claimed, attempt, outcome)
-    except StaleRun as stale:
+    except (StaleRun, StopNow) as stale:
         raise Ignore(str(stale)) from stale
 
 
@@ -135,7 +135,7 @@ def _attempt(attempt: Attempt, body: Callable[[], object], *, failing: bool) -> 
         return Left(signal=Suspended(left.description))
     except ReleaseNow:
         return Left(signal=Suspended("released: its worker is shutting down"), release=True)
-    except StaleRun as stale:
+    except StopNow as stale:
         return Left(signal=Ignore(str(stale)))
     except RollBackNow as again:
         return Failed(error=again)

@@ -16,7 +16,6 @@ from django.db import connections
 
 from triggerapp.engine import runs, sql, waits, wakes
 from triggerapp.engine.waits import Opening, Resolution, Suspended
-from triggerapp.errors import StaleRun
 from triggerapp.models import WaitKind, WaitStatus
 from workers import timers
 from workers.errors import Suspend, WaitInRollback, WaitInTransaction
@@ -39,6 +38,14 @@ class SuspendNow(Suspend):
 
 class ReleaseNow(Suspend):
     """Leaves the function between two steps: this worker is shutting down, another one goes on."""
+
+
+class StopNow(Suspend):
+    """Leaves the function of a run that is another worker's by now, or canceled: nothing it did would be written.
+
+    What the engine raises, `StaleRun`, is an ordinary error for its other callers; the user's code meets this one,
+    which no `except Exception` around a step or wait swallows.
+    """
 
 
 class Suspension(Protocol):
@@ -90,7 +97,8 @@ class Inline:
         if opening.kind == WaitKind.TIMER and not timers.real.get():
             waits.resolve(entered.wait, None, by="skip_timers")
         resolution = _poll(entered.wait)
-        runs.stay(attempt.run_id, lease=attempt.lease)
+        with attempt.while_held(opening.key):
+            runs.stay(attempt.run_id, lease=attempt.lease)
         return resolution
 
 
@@ -115,11 +123,8 @@ def enter(attempt: Attempt, opening: Opening, open_wait: UUID | None) -> Resolut
             return waits.suspend(attempt.run_id, opening, lease=attempt.lease)
         return waits.suspend_again(attempt.run_id, known, lease=attempt.lease)
 
-    try:
+    with attempt.while_held(opening.key):  # if it is not, that may be our own suspension, whose answer was lost
         return patiently(once)
-    except StaleRun:  # perhaps our own suspension, whose answer was lost; code that catches it begins nothing new
-        attempt.left_at = opening.key
-        raise
 
 
 def _poll(wait: UUID) -> Resolution:

@@ -84,6 +84,22 @@ def test_a_late_failure_rolls_nothing_back(worker):
     assert (undone, run.status) == ([], "EXECUTING")
 
 
+@pytest.mark.parametrize("write", list(WRITES.values())[:-1], ids=list(WRITES)[:-1])
+def test_no_except_exception_lets_code_go_on_in_a_run_that_is_lost(worker, write):
+    reached = []
+
+    @durable
+    def purchase():
+        canceled()
+        with contextlib.suppress(Exception):
+            write()
+        reached.append("went on")
+
+    run = purchase.trigger()
+    worker.work()
+    assert (run.status, reached) == ("CANCELED", [])
+
+
 def test_code_that_catches_the_news_begins_no_further_step(worker):
     reached = []
 
@@ -91,7 +107,7 @@ def test_code_that_catches_the_news_begins_no_further_step(worker):
     def purchase():
         canceled()
         for n in range(3):
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(BaseException):
                 step(reached.append, n)
         return "went on"
 
