@@ -8,19 +8,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from celery.app import app_or_default
+from django.conf import settings
 from django.core import checks
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+from django.urls import Resolver404, resolve
 from kombu.exceptions import OperationalError as BrokerDown
 from redis import Redis
 from redis.exceptions import RedisError
 
 from triggerapp import clock, conf
-from triggerapp.models import Worker
+from triggerapp.api.tokens import callback
+from triggerapp.engine import tokens
+from triggerapp.models import Wait, WaitKind, Worker
 
 SKEW = timedelta(seconds=5)
+NIL = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +48,7 @@ def examine() -> list[Finding]:
     database = list(_database())
     if database[0].level == "error":
         return [*database, *_broker(), *_settings()]
-    return [*database, *_migrations(), *_clock(), *_broker(), *_workers(), *_settings()]
+    return [*database, *_migrations(), *_clock(), *_broker(), *_workers(), *_tokens(), *_settings()]
 
 
 def _database() -> Iterator[Finding]:
@@ -149,6 +155,36 @@ def _workers() -> Iterator[Finding]:
             says="none has a heartbeat: runs are accepted, nothing runs them and no timer fires",
             remedy="start one: `celery -A yourproject worker`",
         )
+
+
+def _tokens() -> Iterator[Finding]:
+    """Where the URLs of tokens lead; nothing where no token was ever made."""
+    if not Wait.objects.filter(kind=WaitKind.TOKEN).exists():
+        return
+    base, mounted = conf.get().BASE_URL, _answers_callbacks()
+    if not mounted:
+        yield Finding(
+            level="warning",
+            about="tokens",
+            says=f"their URLs begin with {base}/api/, and this project's URLconf has nothing there",
+            remedy='add path("api/", include("triggerapp.api.urls")) to it, unless another project serves that address',
+        )
+    if base == conf.Conf().BASE_URL and not settings.DEBUG:
+        yield Finding(
+            level="warning",
+            about="tokens",
+            says=f"their URLs begin with {base}: nobody outside of this machine reaches them",
+            remedy='set TRIGGERAPP = {"BASE_URL": ...} to where the outside reaches this installation',
+        )
+    elif mounted:
+        yield Finding(level="ok", about="tokens", says=f"their URLs begin with {base}")
+
+
+def _answers_callbacks() -> bool:
+    try:
+        return resolve(tokens.path(NIL)).func is callback
+    except Resolver404:
+        return False
 
 
 def _settings() -> Iterator[Finding]:

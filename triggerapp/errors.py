@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from kombu.exceptions import EncodeError
+
 
 class TriggerError(Exception):
     """Base of everything the engine raises on purpose."""
@@ -40,10 +42,16 @@ class NotFound(TriggerError):
     code = "not_found"
 
 
-class BadInput(TriggerError):
+class BadInput(TriggerError, ValueError):
     """A value from outside that cannot be used; the message names it."""
 
     code = "bad_input"
+
+
+class Unserializable(BadInput, EncodeError):
+    """Something in a call that its serializer cannot encode; an `EncodeError` too, as Celery raises it."""
+
+    code = "unserializable"
 
 
 class PayloadTooLarge(BadInput):

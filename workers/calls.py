@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from numbers import Real
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from celery import current_task
 from celery.utils.time import maybe_iso8601
 
+from triggerapp.errors import BadInput
 from workers import context
 from workers.marks import TOLD_AGAIN
 
@@ -86,11 +88,39 @@ def delay_of(task: DurableTask[Any, Any], delay: Any, options: dict[str, Any]) -
     if delay is not None:
         return cast(timedelta, delay)
     if countdown is not None:
-        return timedelta(seconds=countdown) if countdown > 0 else None
+        return _from_now("countdown", countdown) or None
     if eta is None:
         return None
-    moment = cast(datetime, maybe_iso8601(eta))
+    moment = _moment("eta", eta)
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=task.app.timezone)
+
+
+def check_expires(expires: object) -> None:
+    """Refuse what Celery would stumble over without naming it."""
+    if isinstance(expires, Real):
+        _from_now("expires", expires)
+    elif expires is not None:
+        _moment("expires", expires)
+
+
+def _from_now(name: str, seconds: Any) -> timedelta:
+    """Seconds as Celery takes them; a time in the past is now."""
+    from triggerapp.engine import limits  # noqa: PLC0415  (needs Django)
+
+    try:
+        pause = max(timedelta(), timedelta(seconds=seconds))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadInput(f"{name}={seconds!r}: pass a number of seconds ({error})") from error
+    limits.check_deadline(name, pause)
+    return pause
+
+
+def _moment(name: str, value: Any) -> datetime:
+    try:
+        moment = maybe_iso8601(value)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{name}={value!r}: pass a datetime, or its text in ISO 8601 ({error})") from error
+    return cast(datetime, moment)
 
 
 def eta_of(delay: timedelta | datetime) -> str:
@@ -107,7 +137,10 @@ def expires_of(ttl: timedelta | datetime) -> float | datetime:
 
 def _ttl(message: Message) -> datetime | None:
     expires = message.headers.get("expires")
-    return None if expires is None else cast(datetime, maybe_iso8601(expires))
+    if expires is None:
+        return None
+    moment = _moment("expires", expires)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)  # as Celery's workers read it
 
 
 def _scoped(key: str | None, scope: str | None) -> str | None:
@@ -115,7 +148,7 @@ def _scoped(key: str | None, scope: str | None) -> str | None:
     if key is None:
         return None
     if scope not in (None, "run", "attempt", "global"):
-        raise ValueError(f"idempotency_scope is 'run', 'attempt' or 'global', not {scope!r}")
+        raise BadInput(f"idempotency_scope is 'run', 'attempt' or 'global', not {scope!r}")
     attempt = context.current_or_none("trigger") if context.inside() else None
     if attempt is None or scope == "global":
         return key

@@ -14,7 +14,7 @@ from celery.result import AsyncResult
 
 from workers import calls, context, journal
 from workers.handle import RunHandle, RunResult
-from workers.options import NAMES, TaskOptions
+from workers.options import NAMES, TaskOptions, check_known
 from workers.triggering import Arguments, Triggering
 
 if TYPE_CHECKING:
@@ -97,7 +97,12 @@ class DurableTask(Task, Generic[P, R]):  # type: ignore[type-arg]
         return self.with_options().batch_trigger_and_wait(batch)
 
     def with_options(self, **options: Any) -> Triggering[P, R]:
-        """The same verbs with options: ours (`delay`, `tags`, `idempotency_key`, …) and `apply_async`'s."""
+        """The same verbs with options: ours (`delay`, `tags`, `idempotency_key`, …) and `apply_async`'s.
+
+        Raises `TypeError` for an option that is neither. What only a router or a base class of yours knows goes to
+        `apply_async`, which passes everything on.
+        """
+        check_known(self, options)
         return Triggering(task=self, options=options)
 
     def apply_async(  # type: ignore[override]
@@ -161,6 +166,7 @@ class DurableTask(Task, Generic[P, R]):  # type: ignore[type-arg]
             limits.check_deadline(name, ours.get(name))
         run_id = calls.as_uuid(task_id) or new_id()
         delay = calls.delay_of(self, ours.pop("delay", None), options)
+        calls.check_expires(options.get("expires"))
         if ours.get("ttl") is not None:
             options["expires"] = calls.expires_of(ours["ttl"])
 

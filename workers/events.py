@@ -16,21 +16,26 @@ def send(name: str, payload: Json = None, *, id: str | None = None) -> str:
     """Send an event; its id. The same `id` twice is one event.
 
     Every wait on `name` whose filter matches is resolved, also one that is opened later (`lookback`).
-    Raises `TypeError` or `ValueError` naming the path to what JSON cannot carry.
+    Raises `BadInput` for a name or id that cannot be, `TypeError` or `ValueError` naming the path to what JSON cannot
+    carry.
     """
-    check_text("name", name)
-    if id is not None:
-        check_text("id", id)
+    check_name(name)
+    _check_text("id", id)
     attempt = context.current_or_none("events.send")
     if attempt is None:
         return _emit(name, payload, id)
     return str(attempt.step(_emit, (name, payload, id), {}, name=f"send:{name}"))
 
 
-def check_text(what: str, value: object) -> None:
-    """Refuse what cannot be an event's name or id."""
-    if not isinstance(value, str) or not 0 < len(value) <= 255 or "\0" in value:
-        raise ValueError(f"an event's {what} is a text of 1 to 255 characters without NUL, not {value!r:.80}")
+def check_name(name: object) -> None:
+    """Refuse what cannot be an event's name. Raises `BadInput`."""
+    _check_text("name", "" if name is None else name)
+
+
+def _check_text(what: str, value: object) -> None:
+    from triggerapp.engine import limits  # noqa: PLC0415  (needs Django, which importing us must not)
+
+    limits.check_text(f"an event's {what}", value)
 
 
 def _emit(name: str, payload: Json, id: str | None) -> str:

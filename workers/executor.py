@@ -20,7 +20,7 @@ from celery.exceptions import Ignore, Reject, Retry
 from kombu.exceptions import EncodeError
 
 from triggerapp import conf
-from triggerapp.engine import dispatch, runs
+from triggerapp.engine import dispatch, encoding, runs
 from triggerapp.engine.runs import Claimed, Dropped, Ended, Unknown
 from triggerapp.errors import PayloadTooLarge, StaleRun
 from triggerapp.models import Run, Status
@@ -176,7 +176,7 @@ def _settle(task: Any, request: Any, claimed: Claimed, attempt: Attempt, outcome
 def _ignored(attempt: Attempt, signal: Exception) -> object:
     """`raise Ignore` of the user's, or `self.replace`: the run is over, its result is somebody else's."""
     if runs.holds(attempt.run_id, attempt.lease):
-        _, _, nothing = dispatch.encode(None, "json")
+        _, _, nothing = encoding.encode(None, "json")
         runs.complete(
             attempt.run_id, lease=attempt.lease, result=nothing, result_type="application/json", delivered=True
         )
@@ -197,7 +197,7 @@ def _complete(task: Any, request: Any, claimed: Claimed, attempt: Attempt, value
 
 
 def _encode_result(task: Any, value: object) -> tuple[str, bytes]:
-    content_type, _, data = dispatch.encode(value, task.app.conf.result_serializer)
+    content_type, _, data = encoding.encode(value, task.app.conf.result_serializer)
     limit = conf.get().MAX_RESULT_BYTES
     if len(data) > limit:
         raise PayloadTooLarge(

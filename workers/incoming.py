@@ -12,7 +12,7 @@ from uuid import UUID
 
 from celery.utils.time import maybe_iso8601
 
-from triggerapp.engine import dispatch, triggers
+from triggerapp.engine import dispatch, encoding, triggers
 from triggerapp.engine.dispatch import Message
 from triggerapp.engine.triggers import Trigger
 from triggerapp.models import FINAL, Run
@@ -76,7 +76,8 @@ def capture(task: Any, request: Any) -> Message:
     content = request.__dict__.get(CONTENT) or {}  # kept: the database may not answer the first time
     serializer = task.app.conf.task_serializer if not content else dispatch.serializer_named(content["type"])
     embedded = {name: getattr(request, name) for name in _EMBEDDED}
-    content_type, encoding, body = dispatch.encode((request.args or [], request.kwargs or {}, embedded), serializer)
+    call = (request.args or [], request.kwargs or {}, embedded)
+    content_type, content_encoding, body = encoding.encode_call(task.name, call, serializer)
     delivery = request.delivery_info or {}
     return Message(
         headers={name: value for name, value in vars(request).items() if name not in _NOT_HEADERS and _plain(name)},
@@ -84,7 +85,7 @@ def capture(task: Any, request: Any) -> Message:
         exchange=delivery.get("exchange") or "",
         routing_key=delivery.get("routing_key") or "",
         content_type=content_type,
-        content_encoding=encoding,
+        content_encoding=content_encoding,
         compression=(request.headers or {}).get("compression"),
         body=body,
     )

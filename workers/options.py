@@ -6,10 +6,17 @@ nothing gets ours: 3 attempts, 1 s to 60 s, exponential with jitter.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypedDict
+from difflib import get_close_matches
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypedDict, cast
+
+from celery import Celery
+from celery.app.amqp import AMQP
+from kombu import Producer
 
 from workers.retry import RetryPolicy
 
@@ -35,6 +42,9 @@ class TriggerOptions(TypedDict, total=False):
 
 
 NAMES = frozenset(TriggerOptions.__annotations__)
+_NOT_OPTIONS = frozenset(
+    "self name args kwargs body producer publisher connection router result_cls task_type now".split()
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +54,30 @@ class TaskOptions:
     retry: RetryPolicy | None = None
     """None: what the task's Celery options say, or our default where they say nothing."""
     defaults: TriggerOptions = field(default_factory=TriggerOptions)
+
+
+def check_known(task: Task[Any, Any], options: Mapping[str, Any]) -> None:
+    """Raise `TypeError` for an option that neither we nor Celery know, with the nearest one."""
+    stamps = options.get("stamped_headers") or ()
+    known = NAMES | _celery_options(cast(Any, type(task)))
+    for name in options:
+        if name not in known and name not in stamps:
+            nearest = get_close_matches(name, known, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else "apply_async passes on what only a router knows"
+            raise TypeError(f"{task.name} has no option {name!r}; {hint}")
+
+
+@cache
+def _celery_options(cls: type) -> frozenset[str]:
+    """What `apply_async` takes on its way to the broker, also that of the task's base classes."""
+    calls = [base.__dict__["apply_async"] for base in cls.__mro__ if "apply_async" in base.__dict__]
+    found = {name for call in (*calls, Celery.send_task, AMQP.as_task_v2, Producer.publish) for name in _named(call)}
+    return frozenset(found - _NOT_OPTIONS) | {"queue", "exchange_type"}  # which Celery takes without a parameter
+
+
+def _named(call: Callable[..., Any]) -> list[str]:
+    parameters = inspect.signature(call).parameters.values()
+    return [each.name for each in parameters if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)]
 
 
 def policy(task: Task[Any, Any], retry: RetryPolicy | None, *, max_attempts: int | None) -> RetryPolicy | None:

@@ -107,7 +107,7 @@ def for_event(
     from triggerapp.models import WaitKind  # noqa: PLC0415
 
     attempt = context.current("wait.for_event")
-    events.check_text("name", name)
+    events.check_name(name)
     codec.dumps(filter or {}, what="the filter", limit=64 * 1024)
     filters.check(filter or {})
     _positive(timeout, "wait.for_event timeout")

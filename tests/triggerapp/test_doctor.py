@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from io import StringIO
+from typing import ClassVar
 from uuid import uuid4
 
 import pytest
@@ -12,7 +13,7 @@ from celery import current_app
 from django.core.management import CommandError, call_command
 
 from triggerapp import doctor
-from triggerapp.engine import workers
+from triggerapp.engine import tokens, workers
 from workers.celery import app
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("projects_app")]
@@ -58,3 +59,38 @@ def test_the_findings_are_json_for_machines():
     out = StringIO()
     call_command("doctor", "--json", stdout=out)
     assert {"level", "about", "says", "remedy"} == set(json.loads(out.getvalue())[0])
+
+
+# --- where tokens lead ----------------------------------------------------------------------------
+
+
+class Bare:
+    """A URLconf without our API."""
+
+    urlpatterns: ClassVar[list[object]] = []
+
+
+def about_tokens():
+    return [(each.level, each.says) for each in doctor.examine() if each.about == "tokens"]
+
+
+def test_where_no_token_was_made_nobody_is_bothered_about_urls():
+    assert about_tokens() == []
+
+
+def test_tokens_whose_urls_only_this_machine_reaches_are_warned_of(settings):
+    tokens.create(None)
+    settings.TRIGGERAPP = {}
+    ((level, says),) = about_tokens()
+    assert level == "warning"
+    assert "http://127.0.0.1:8000: nobody outside of this machine" in says
+
+
+def test_tokens_without_the_api_in_the_urlconf_are_warned_of(settings):
+    tokens.create(None)
+    settings.TRIGGERAPP = {"BASE_URL": "https://example.org"}
+    assert about_tokens() == [("ok", "their URLs begin with https://example.org")]
+    settings.ROOT_URLCONF = Bare
+    ((level, says),) = about_tokens()
+    assert level == "warning"
+    assert "begin with https://example.org/api/, and this project's URLconf has nothing there" in says

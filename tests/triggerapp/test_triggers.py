@@ -248,7 +248,11 @@ REFUSED = {
     "a NUL in a concurrency key": ({"concurrency_key": "a\0b"}, "NUL"),
     "a concurrency key too long": ({"concurrency_key": "k" * 256}, "concurrency_key.* 255 characters"),
     "a task id too long": ({"task_id": "i" * 256}, "task id.* 255 characters"),
-    "a delay out of range": ({"delay": timedelta(days=999_999_999)}, "PostgreSQL cannot store one of its options"),
+    "a delay out of range": ({"delay": timedelta(days=999_999_999)}, "delay=.* is longer than 100 years"),
+    "a time to live of a key out of range": (
+        {"idempotency_key": "k", "idempotency_ttl": timedelta(days=999_999_999)},
+        "PostgreSQL cannot store one of its options",
+    ),
     "a number as a delay": ({"delay": 10}, "delay=10: pass a timedelta or an aware datetime"),
     "a NUL in a task id": ({"task_id": "a\0b"}, "NUL"),
     "NaN in the metadata": ({"metadata": {"share": float("nan")}}, "metadata.*NaN"),

@@ -6,9 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
+import psycopg
 import pytest
 from celery import Celery, Task
+from django.db import connection
 
 import workers
 from tests.inprocess import app, durable, messages
@@ -20,11 +23,11 @@ from workers.errors import NotInRun
 ROOT = Path(__file__).parent.parent.parent
 
 
-def python(code: str, **env: str) -> str:
+def python(code: str, *, folder: Path = ROOT, **env: str) -> str:
     """What a fresh interpreter prints, without any settings."""
     bare = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO", "CELERY", "DATABASE"))}
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**bare, **env}, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env={**bare, **env}, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -58,6 +61,40 @@ def test_setup_leaves_a_project_its_own_settings():
     code = "import os, workers; workers.setup(); print(os.environ['DJANGO_SETTINGS_MODULE'])"
     env = {"DATABASE_URL": "postgres://nobody@127.0.0.1:1/shop", "CELERY_BROKER_URL": "memory://"}
     assert python(code, DJANGO_SETTINGS_MODULE="triggerapp.settings", **env) == "triggerapp.settings"
+
+
+def test_setup_without_a_database_says_how_to_get_one(tmp_path):
+    code = "import workers\ntry: workers.setup()\nexcept Exception as error: print(type(error).__name__, error)"
+    said = python(code, folder=tmp_path, PYTHONPATH=str(ROOT))
+    assert said.startswith("ImproperlyConfigured")
+    assert "DATABASE_URL" in said
+    assert "manage.py services start" in said
+
+
+@pytest.mark.usefixtures("database")
+def test_without_a_manage_py_the_database_is_migrated_by_djangos_own_module(tmp_path):
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE DATABASE without_manage_py")
+    try:
+        url = database_url("without_manage_py")
+        command = [sys.executable, "-m", "django", "migrate", "--settings", "triggerapp.settings"]
+        env = {"DATABASE_URL": url, "CELERY_BROKER_URL": "memory://", "PYTHONPATH": str(ROOT)}
+        bare = {name: value for name, value in os.environ.items() if not name.startswith("DJANGO")}
+        subprocess.run(command, check=True, cwd=tmp_path, env={**bare, **env}, capture_output=True)
+        with psycopg.connect(url) as migrated:
+            assert migrated.execute("SELECT count(*) FROM triggerapp_run").fetchone() == (0,)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP DATABASE without_manage_py")
+
+
+def database_url(name):
+    """Another database of the session's server."""
+    own = connection.settings_dict
+    login = f"{own['USER']}:{quote(own['PASSWORD'])}" if own["PASSWORD"] else own["USER"]
+    if own["HOST"].startswith("/"):
+        return f"postgres://{login}@{quote(own['HOST'], safe='')}/{name}"
+    return f"postgres://{login}@{own['HOST']}:{own['PORT']}/{name}"
 
 
 def test_everything_public_is_there_and_documented():

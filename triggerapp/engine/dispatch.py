@@ -25,6 +25,8 @@ from kombu.exceptions import OperationalError
 from kombu.utils import json as kombu_json
 from redis.exceptions import RedisError
 
+from triggerapp.engine import encoding, limits
+from triggerapp.errors import Unserializable
 from triggerapp.failpoints import point
 
 log = logging.getLogger(__name__)
@@ -61,8 +63,16 @@ class Message:
     body: bytes
 
     def envelope(self) -> str:
-        """Everything but the body, as JSON text."""
-        return str(kombu_json.dumps({name: getattr(self, name) for name in _ENVELOPE}))
+        """Everything but the body, as JSON text. Raises `BadInput` for headers that are none."""
+        shown = {name: limits.storable(self.headers[name]) for name in _SHOWN if self.headers.get(name)}
+        parts = {**{name: getattr(self, name) for name in _ENVELOPE}, "headers": {**self.headers, **shown}}
+        try:
+            text = str(kombu_json.dumps(parts))
+        except (TypeError, ValueError, RecursionError) as error:
+            found = encoding.culprit(list(parts.items()), "json", error)
+            raise Unserializable(f"the message of {self.headers.get('task')} must be JSON: {found}") from error
+        limits.check_json(f"the message of {self.headers.get('task')}", text)
+        return text
 
     @classmethod
     def load(cls, envelope: str, body: bytes) -> Message:
@@ -77,13 +87,9 @@ class Message:
         return args, kwargs
 
 
+_SHOWN = ("argsrepr", "kwargsrepr")
+"""For people: what arguments look like, whatever text is in them."""
 _ENVELOPE = ("headers", "properties", "exchange", "routing_key", "content_type", "content_encoding", "compression")
-
-
-def encode(body: object, serializer: str) -> tuple[str, str, bytes]:
-    """Content type, content encoding and bytes of `body`; kombu's `EncodeError` says what cannot be encoded."""
-    content_type, encoding, data = serialization.dumps(body, serializer)
-    return content_type, encoding, data.encode() if isinstance(data, str) else data
 
 
 class _Recorder:
@@ -124,14 +130,16 @@ class _Recorder:
             with self.app.producer_or_acquire() as producer, self._reraise_as_library_errors():
                 producer.publish(body, **options)
             return
-        content_type, encoding, data = encode(body, options.get("serializer") or self.serializer)
+        content_type, content_encoding, data = encoding.encode_call(
+            str(options["headers"].get("task")), body, options.get("serializer") or self.serializer
+        )
         self.message = Message(
             headers=options["headers"],
             properties={k: v for k, v in options.items() if k not in NOT_PROPERTIES and v is not None},
             exchange=getattr(options["exchange"], "name", options["exchange"]) or "",
             routing_key=options["routing_key"],
             content_type=content_type,
-            content_encoding=encoding,
+            content_encoding=content_encoding,
             compression=options.get("compression"),
             body=data,
         )
@@ -140,8 +148,8 @@ class _Recorder:
 def capture(app: Celery, send: Callable[..., T]) -> tuple[Message, T]:
     """The message that `send(producer=…)` would send, and what it returned; nothing is sent.
 
-    Routers, stamps and `before_task_publish` run as ever. Raises kombu's `EncodeError` for
-    arguments that the task's serializer cannot take.
+    Routers, stamps and `before_task_publish` run as ever. Raises `Unserializable` for arguments that the task's
+    serializer cannot take.
     """
     recorder = _Recorder(app)
     with _unsubscribed(app):

@@ -21,6 +21,7 @@ KEY_CHARACTERS = 2048
 TAG_CHARACTERS = 128
 METADATA_BYTES = 256 * 1024
 MOST_ATTEMPTS = 32_767
+LONGEST = timedelta(days=100 * 365)
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """A NUL character in JSON text, which PostgreSQL cannot store."""
 
@@ -35,6 +36,21 @@ def check_payload(task: str, body: bytes) -> None:
         )
 
 
+def check_json(what: str, text: str) -> None:
+    """Refuse JSON text, ASCII only, with characters that PostgreSQL's JSON cannot hold."""
+    if ("\\u0000" in text and NUL.search(text)) or ("\\ud" in text and not _is_storable(_plain(text))):
+        raise BadInput(f"{what} contains a NUL character or half a surrogate pair, which PostgreSQL cannot store")
+
+
+def storable(text: str) -> str:
+    """Text for people to read, with what PostgreSQL cannot store written as Python would."""
+    return text.replace("\0", "\\x00").encode(errors="backslashreplace").decode()
+
+
+def _plain(text: str) -> str:
+    return json.dumps(json.loads(text), ensure_ascii=False)
+
+
 def check_deadline(name: str, value: object) -> None:
     """A deadline is a time from now, or a moment of a known time zone."""
     if value is None:
@@ -45,6 +61,8 @@ def check_deadline(name: str, value: object) -> None:
         raise BadInput(f"{name}={value!r} has no time zone: pass an aware datetime, as timezone.now() is")
     if isinstance(value, timedelta) and value < timedelta():
         raise BadInput(f"{name}={value!r} is negative")
+    if isinstance(value, timedelta) and value > LONGEST:
+        raise BadInput(f"{name}={value!r} is longer than {LONGEST.days // 365} years")
 
 
 def check_more_than_nothing(name: str, value: object) -> None:

@@ -58,7 +58,12 @@ def secret(token: UUID) -> str:
 
 def url(token: UUID) -> str:
     """Where a POST completes the token."""
-    return f"{conf.get().BASE_URL.rstrip('/')}/api/v1/waitpoints/tokens/waitpoint_{token}/callback/{secret(token)}"
+    return conf.get().BASE_URL.rstrip("/") + path(token)
+
+
+def path(token: UUID) -> str:
+    """The same, without the host."""
+    return f"/api/v1/waitpoints/tokens/waitpoint_{token}/callback/{secret(token)}"
 
 
 def is_secret(token: UUID, candidate: str) -> bool:

@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Q
 
-from triggerapp.engine import dispatch, queues, rescue, sql, triggers, wakes
+from triggerapp.engine import dispatch, encoding, queues, rescue, sql, triggers, wakes
 from triggerapp.engine.dispatch import Message
 from triggerapp.errors import IllegalMove, NotFound
 from triggerapp.failpoints import point
@@ -173,7 +173,7 @@ def _as_new(message: Message, run_id: UUID) -> Message:
     """The same call under a new task id, outside of the canvas that the first one belonged to."""
     args, kwargs = message.arguments()
     serializer = dispatch.serializer_of(message)
-    content_type, encoding, body = dispatch.encode(
+    content_type, content_encoding, body = encoding.encode(
         (args, kwargs, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}), serializer
     )
     alone: dict[str, Json] = dict.fromkeys(("group", "group_index", "parent_id", "eta", "expires"))
@@ -185,7 +185,7 @@ def _as_new(message: Message, run_id: UUID) -> Message:
         exchange=message.exchange,
         routing_key=message.routing_key,
         content_type=content_type,
-        content_encoding=encoding,
+        content_encoding=content_encoding,
         compression=message.compression,
         body=body,
     )

@@ -5,6 +5,7 @@ If one of the processes ends, all end: half a system is harder to understand tha
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 import signal
@@ -16,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any, Final
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from triggerapp.management.commands.services import project
@@ -41,7 +43,7 @@ class Command(BaseCommand):
     requires_system_checks = []  # they want the database, which is started here
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--app", default="workers", help="the Celery app, as of `celery -A` (default: %(default)s)")
+        parser.add_argument("--app", help="the Celery app, as of `celery -A` (default: this project's own)")
         parser.add_argument("--port", type=int, default=8000, help="the web's port (default: %(default)s)")
         parser.add_argument("--flower-port", type=int, default=5555, help="Flower's port; 0 for none")
         parser.add_argument("--concurrency", type=int, default=2, help="the worker's processes (default: %(default)s)")
@@ -103,11 +105,19 @@ def _manage() -> list[str]:
 
 
 def _commands(options: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    celery = [sys.executable, "-m", "celery", "-A", options["app"]]
+    celery = [sys.executable, "-m", "celery", "-A", options["app"] or celery_app(str(settings.SETTINGS_MODULE))]
     yield "web", [*_manage(), "runserver", f"127.0.0.1:{options['port']}"]
     yield "worker", [*celery, "worker", "-E", "--loglevel", "INFO", "--concurrency", str(options["concurrency"])]
     if options["flower_port"]:
         yield "flower", [*celery, "flower", "--address=127.0.0.1", f"--port={options['flower_port']}"]
+
+
+def celery_app(settings_module: str) -> str:
+    """Where Celery's users keep their app: `celery.py` or `celery_app.py` beside or above the settings; else ours."""
+    parts = settings_module.split(".")[:-1]
+    packages = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
+    names = [f"{package}.{module}" for package in packages for module in ("celery", "celery_app")]
+    return next((name for name in [*names, "celery_app"] if importlib.util.find_spec(name) is not None), "workers")
 
 
 def _start(name: str, command: list[str], environment: dict[str, str]) -> Child:

@@ -1,0 +1,35 @@
+"""`manage.py dev` takes the Celery app of the project it runs in."""
+
+from __future__ import annotations
+
+import pytest
+
+from triggerapp.management.commands.dev import celery_app
+
+
+@pytest.mark.parametrize(
+    ("files", "settings", "found"),
+    [
+        (["shop_a/settings.py", "shop_a/celery.py"], "shop_a.settings", "shop_a.celery"),
+        (["shop_b/settings.py", "shop_b/celery_app.py"], "shop_b.settings", "shop_b.celery_app"),
+        (["shop_c/celery.py", "shop_c/settings/dev.py"], "shop_c.settings.dev", "shop_c.celery"),
+        (["shop_d/settings.py"], "shop_d.settings", "workers"),
+        (["flat_settings.py"], "flat_settings", "workers"),
+        ([], "triggerapp.settings", "workers"),
+    ],
+)
+def test_the_app_is_found_where_celerys_users_keep_it(tmp_path, monkeypatch, files, settings, found):
+    for name in files:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+        for package in path.relative_to(tmp_path).parents[:-1]:
+            (tmp_path / package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert celery_app(settings) == found
+
+
+def test_a_celery_app_beside_flat_settings_is_found_too(tmp_path, monkeypatch):
+    (tmp_path / "celery_app.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert celery_app("settings") == "celery_app"
