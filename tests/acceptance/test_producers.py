@@ -30,8 +30,6 @@ from triggerapp.models import Run
 )
 def test_a_message_keeps_its_serializer(on: Worker, serializer: str, value: Any, seen: list[str]):
     """Trap 4: a task that came in pickle would be sent again in JSON."""
-    if serializer == "msgpack":
-        pytest.importorskip("msgpack")
     result = kinds.apply_async((value,), serializer=serializer, compression="gzip")
     assert result.get(timeout=20) == seen
     run = Run.objects.get(task_id=result.id)

@@ -1,4 +1,7 @@
-"""Fixtures for the tests of `checkpoint`. Those marked `criu` are skipped, with the reason, where it cannot work."""
+"""Fixtures for the tests of `checkpoint`. Those marked `criu` are skipped, with the reason, where it cannot work.
+
+Where `TRIGGERAPP_REQUIRE_CRIU` is set, as in CI, they fail instead: a machine that should freeze processes does.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,10 @@ def _verdict() -> checkpoint.Verdict:
 
 @pytest.fixture(autouse=True)
 def _needs_criu(request: pytest.FixtureRequest) -> None:
-    if request.node.get_closest_marker("criu") and not _verdict().ok:
-        pytest.skip(f"no CRIU: {_verdict().reasons[0].message}")
+    if not request.node.get_closest_marker("criu") or _verdict().ok:
+        return
+    leave = pytest.fail if os.environ.get("TRIGGERAPP_REQUIRE_CRIU") else pytest.skip
+    leave(f"no CRIU: {_verdict().reasons[0].message}")
 
 
 @pytest.fixture
