@@ -72,11 +72,12 @@ class DurableTask(Task, Generic[P, R]):  # type: ignore[type-arg]
 
     @classmethod
     def on_bound(cls, app: Any) -> None:
-        """Have the app's workers start what durable runs need."""
+        """Have the app's workers start what durable runs need, and its maps call them as such."""
         super().on_bound(app)
-        from workers import bootsteps  # noqa: PLC0415  (bootsteps need the task class)
+        from workers import bootsteps, maps  # noqa: PLC0415  (both need the task class)
 
         bootsteps.install(app)
+        maps.install(app)
 
     # -- triggering ------------------------------------------------------------------------------
 

@@ -155,12 +155,12 @@ def _unwrap(exc: BaseException) -> BaseException:
     return exc.exc if isinstance(exc, ExceptionWithTraceback) else exc
 
 
-def combined_request(users: Any) -> Any:
+def combined_request(users: Any, ours: type[DurableRequest] = DurableRequest) -> Any:
     """Our request class; joined with the user's own if there is one."""
     if users == _DEFAULT_REQUEST:
-        return DurableRequest
+        return ours
     cls = symbol_by_name(users)
-    return cls if issubclass(cls, DurableRequest) else type(cls.__name__, (DurableRequest, cls), {})
+    return cls if issubclass(cls, ours) else type(cls.__name__, (ours, cls), {})
 
 
 def strategy(users: Any) -> Any:

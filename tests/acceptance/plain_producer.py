@@ -25,6 +25,7 @@ sent = {
     "chorded": chord([named("add", 1, 1), named("add", 2, 2)])(named("total")),
     "retried": app.send_task("tests.acceptance.tasks.retries_by_hand", (f"{tag}:retried",)),
     "replaced": app.send_task("tests.acceptance.tasks.becomes", (dict(named("add", 3, 3)),)),
+    "mapped": app.send_task("celery.starmap", kwargs={"task": dict(named("add")), "it": [[1, 1], [2, 2]]}),
     "killed": app.send_task("tests.acceptance.tasks.works", (f"{tag}:works", 0.1), soft_time_limit=5),
 }
 assert "workers" not in sys.modules and "triggerapp" not in sys.modules

@@ -19,6 +19,7 @@ from django.db import transaction
 from tests.acceptance import heard
 from tests.acceptance.ledger import is_open, note, once
 from workers import RetryPolicy, durable_task, step, wait
+from workers.errors import NotInRun
 
 heard.in_workers()
 
@@ -56,6 +57,21 @@ def boom(message: str = "boom") -> None:
 @shared_task
 def plain_add(x: int, y: int) -> int:
     return x + y
+
+
+@shared_task
+def plain_waits() -> str:
+    """A plain task that calls what only a run can do."""
+    try:
+        add(1, 1)
+    except NotInRun as error:
+        return str(error)
+    return "waited"
+
+
+@shared_task
+def plain_dies(_: Any = None) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @shared_task
@@ -282,11 +298,11 @@ def rated(tag: str) -> float:
 
 
 @durable_task(retry=ONCE)
-def works(tag: str, seconds: float, pause: float = 0.1) -> str:
-    """Computes for `seconds` before and after a wait."""
+def works(tag: str, seconds: float, pause: float = 0.1, again: float | None = None) -> str:
+    """Computes for `seconds` before and after a wait; afterwards for `again` if that is given."""
     step(_busy, tag, seconds, key="first")
     wait.sleep(pause)
-    step(_busy, tag, seconds, key="second")
+    step(_busy, tag, seconds if again is None else again, key="second")
     return "done"
 
 
@@ -435,6 +451,12 @@ def gated(tag: str) -> str:
     note(tag, "through")
     step(note, tag, "after")
     return tag
+
+
+@durable_task(acks_late=True, retry=ONCE)
+def gated_late(tag: str) -> str:
+    """The same, its message unacknowledged until it ends."""
+    return gated(tag)
 
 
 @durable_task(retry=ONCE)
