@@ -1,7 +1,8 @@
 """The run in progress: which attempt the code that calls `step` or `wait` belongs to.
 
 A context variable; a thread that user code starts does not inherit it. Where a pool process has
-exactly one run, such a thread belongs to it; where it has several, guessing would be wrong.
+exactly one run, such a thread belongs to it; where it has several, guessing would be wrong. A thread
+of the pool that is at work on another task, a plain one, belongs to no run.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
+
+from celery._state import get_current_task
 
 from workers.errors import NotInRun, RunContextLost
 
@@ -23,7 +26,7 @@ _active: list[Attempt] = []
 def current_or_none(what: str) -> Attempt | None:
     """The attempt that calls `what`; None outside of runs. Raises `RunContextLost` where it cannot be told."""
     found = _current.get()
-    if found is not None or not _active:
+    if found is not None or not _active or get_current_task() is not None:
         return found
     if len(_active) > 1:
         raise RunContextLost(what)
