@@ -26,7 +26,7 @@ import psycopg
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 20.0
+PATIENCE = 40.0
 SHARED = {"threads": {"ACCEPTANCE_CONF": json.dumps({"task_track_started": True})}}
 """What the shared workers have of their own: one of them notes STARTED, the other does not."""
 

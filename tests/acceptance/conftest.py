@@ -98,6 +98,12 @@ def prefork(cluster: Cluster) -> Worker:
     return _chosen(cluster, "prefork")
 
 
+@pytest.fixture
+def threads(cluster: Cluster) -> Worker:
+    """The shared threads worker."""
+    return _chosen(cluster, "threads")
+
+
 def _chosen(cluster: Cluster, pool: str) -> Worker:
     worker = cluster.shared(pool)
     acceptance.route_to(worker.queue)

@@ -9,7 +9,9 @@ from contextlib import AbstractContextManager
 
 import pytest
 from celery import chain, chord, group
+from celery.exceptions import TimeLimitExceeded
 
+from tests.acceptance import watch
 from tests.acceptance.cluster import ROOT, Cluster, Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
 from tests.acceptance.tasks import (
@@ -19,13 +21,19 @@ from tests.acceptance.tasks import (
     boom,
     echo,
     for_event,
+    gated,
     hooked,
     kinds,
     parent_of,
+    plain_waits,
     retries_by_hand,
+    stays,
     steps_on,
     total,
+    who,
+    works,
 )
+from triggerapp.models import Run
 from workers import events
 
 Start = Callable[..., AbstractContextManager[Worker]]
@@ -49,10 +57,10 @@ def test_the_list_in_short(worker: Start, pool: str):
         ]
         failed = boom.delay()
         for result, value in expected:
-            found = result.get(timeout=30)
+            found = result.get(timeout=40)
             assert value is None or found == value
         with pytest.raises(ValueError, match="boom"):
-            failed.get(timeout=20)
+            failed.get(timeout=40)
         assert notes(tags[3]) == ["before_start", "on_success", "after_return SUCCESS"]
         long = steps_on.delay(tag := fresh(), 100)
         wait_until(lambda: len(notes(tag)) >= 3)
@@ -60,15 +68,37 @@ def test_the_list_in_short(worker: Start, pool: str):
         open_gate(tag)
         events.send("go", {"tag": tags[0], "value": "meanwhile"})
         mine.restart()
-        assert waits.get(timeout=20) == "meanwhile"
-        assert long.get(timeout=30) == 100
+        assert waits.get(timeout=40) == "meanwhile"
+        assert long.get(timeout=40) == 100
         assert notes(tag) == list(range(100))
 
 
 def test_many_waits_at_once_on_gevent(worker: Start):
     with worker("gevent", options=("-c", "20")):
         results = [echo.delay(n, pause=0.2) for n in range(60)]
-        assert [result.get(timeout=30) for result in results] == list(range(60))
+        assert [result.get(timeout=40) for result in results] == list(range(60))
+
+
+def test_the_rest_of_the_list_on_gevent(worker: Start):
+    """Revoke, monitors, limits of time, maps, stamps of the request, and a plain task beside."""
+    with worker("gevent"):
+        revoked, limited = stays.delay(fresh()), works.apply_async((tag := fresh(), 0.0), {"again": 20}, time_limit=1)
+        wait_until(lambda: revoked.state == "WAITING" and watch.state_of(revoked.id) == "WAITING")
+        revoked.revoke()
+        assert revoked.state == "REVOKED"
+        with pytest.raises(TimeLimitExceeded):
+            limited.get(timeout=40)
+        wait_until(lambda: Run.objects.get(task_id=limited.id).status == "timed_out")
+        assert notes(tag) == ["begin", "end", "begin"]
+        assert echo.chunks([(1,), (2,), (3,)], 2).delay().get(timeout=40) == [[1, 2], [3]]
+        who.apply_async((seen := fresh(),), priority=4, expires=60).get(timeout=40)
+        before, _, after = notes(seen)
+        assert before == after
+        running = gated.delay(gate := fresh())
+        wait_until(lambda: notes(gate))
+        assert "outside" in plain_waits.delay().get(timeout=40)
+        open_gate(gate)
+        assert running.get(timeout=40) == gate
 
 
 def test_processes_that_are_replaced_after_each_task(worker: Start):

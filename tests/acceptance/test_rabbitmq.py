@@ -20,6 +20,7 @@ from tests.acceptance.tasks import (
     echo,
     for_event,
     gated,
+    gated_late,
     kinds,
     late,
     parent_of,
@@ -92,21 +93,21 @@ def test_the_list_in_short(mine: Worker):
         (who.apply_async((fresh(),), priority=3, headers={"custom": "kept"}, task_id=tag), tag),
     ]
     for result, value in expected:
-        found = result.get(timeout=30)
+        found = result.get(timeout=40)
         assert value is None or found == value
     with pytest.raises(ValueError, match="boom"):
-        boom.delay().get(timeout=20)
+        boom.delay().get(timeout=40)
     wait_until(lambda: status(waits) == "waiting")
     events.send("go", {"tag": tag, "value": "event"})
-    assert waits.get(timeout=20) == "event"
+    assert waits.get(timeout=40) == "event"
 
 
 def test_revoke_of_a_waiting_run(mine: Worker):
-    result = stays.delay(tag := fresh(), pause=0.5)
+    result = stays.delay(tag := fresh(), pause=1.5)
     wait_until(lambda: status(result) == "waiting")
     result.revoke()
     assert status(result) == "canceled" and result.state == "REVOKED"
-    assert add.delay(1, 1, pause=0.6).get(timeout=20) == 2
+    assert add.delay(1, 1, pause=1.6).get(timeout=40) == 2
     assert notes(tag) == ["before"]
 
 
@@ -115,14 +116,14 @@ def test_kill_9_of_a_worker(mine: Worker):
     asleep = late.delay(tag1 := fresh(), pause=1.0)
     running = gated.apply_async((tag2 := fresh(),), link=plain_note.s(f"{tag2}:link"))
     wait_until(lambda: status(asleep) == "waiting")
-    again = gated.apply_async((tag3 := fresh(),), acks_late=True)
+    again = gated_late.delay(tag3 := fresh())
     for result in (running, again):
         wait_until(lambda result=result: Step.objects.filter(run__task_id=result.id).exists())
     mine.kill9()
     open_gate(tag2)
     open_gate(tag3)
     mine.restart()
-    assert [running.get(timeout=30), again.get(timeout=30), asleep.get(timeout=30)] == [tag2, tag3, "late"]
+    assert [running.get(timeout=40), again.get(timeout=40), asleep.get(timeout=40)] == [tag2, tag3, "late"]
     assert notes(tag1) == ["before", "after"]
     assert notes(tag2) == notes(tag3) == ["before", "through", "after"]
     assert wait_until(lambda: notes(f"{tag2}:link")) == [tag2]
@@ -135,5 +136,5 @@ def test_a_warm_shutdown_gives_its_runs_away(mine: Worker):
     assert len(notes(tag)) < 80
     open_gate(tag)
     mine.restart()
-    assert result.get(timeout=30) == 100
+    assert result.get(timeout=40) == 100
     assert notes(tag) == list(range(100))

@@ -28,7 +28,7 @@ def waiting(result: Any) -> bool:
 
 def test_revoke_of_a_waiting_run(on: Worker):
     """Trap 7: at once, not at its next wake; told once, as event and as signal."""
-    result = stays.delay(tag := fresh(), pause=0.5)
+    result = stays.delay(tag := fresh(), pause=1.5)
     waiting(result)
     signals.task_revoked.connect(heard.revoked)
     result.revoke()
@@ -38,7 +38,7 @@ def test_revoke_of_a_waiting_run(on: Worker):
         result.get(timeout=5)
     wait_until(lambda: "task-revoked" in watch.types(result.id))
     assert heard.of(result.id).count("revoked") == 1
-    assert add.delay(1, 1, pause=0.5).get(timeout=20) == 2  # time for a wake that must not come
+    assert add.delay(1, 1, pause=1.6).get(timeout=40) == 2  # time for a wake that must not come
     assert notes(tag) == ["before"] and result.state == "REVOKED"
     assert watch.types(result.id).count("task-revoked") == 1 and watch.state_of(result.id) == "REVOKED"
 
@@ -80,7 +80,7 @@ def test_terminate_of_a_running_run(prefork: Worker):
     result.revoke(terminate=True)
     wait_until(lambda: "revoked" in heard.of(result.id))
     open_gate(tag)
-    assert add.delay(1, 1).get(timeout=20) == 2
+    assert add.delay(1, 1).get(timeout=40) == 2
     assert notes(tag) == ["before"] and status(result) == "canceled" and result.state == "REVOKED"
 
 
@@ -92,7 +92,7 @@ def test_terminate_by_a_plain_client_after_a_wake(prefork: Worker, cluster: Clus
     plain.control.terminate(result.id)
     wait_until(lambda: status(result) == "canceled")
     open_gate(tag)
-    assert add.delay(1, 1).get(timeout=20) == 2
+    assert add.delay(1, 1).get(timeout=40) == 2
     assert notes(tag) == ["before"]
 
 
@@ -104,7 +104,7 @@ def test_revoke_of_a_chords_waiting_header_fails_the_chord(on: Worker):
     waiting(first)
     first.revoke()
     with pytest.raises(Exception, match=r"canceled|revoked"):
-        result.get(timeout=20)
+        result.get(timeout=40)
     assert len(wait_until(lambda: notes(tag))) == 1
 
 
@@ -143,7 +143,7 @@ def test_revoke_without_a_worker_up(worker: Callable[..., Any]):
             revoked.revoke()
             assert status(revoked) == "canceled" and revoked.state == "REVOKED"
         mine.restart()
-        assert add.delay(1, 1, pause=1).get(timeout=20) == 2
+        assert add.delay(1, 1, pause=1).get(timeout=40) == 2
         assert notes(tag) == ["before"]
         assert [result.state, queued.state] == ["REVOKED", "REVOKED"]
         assert heard.of(queued.id) in ([], ["prerun", "postrun IGNORED"])
