@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 from django.db import OperationalError
 
 from tests.factories import fresh, make_event_wait, make_run, make_step, make_trigger, make_wait, make_worker
-from tests.inprocess import messages
+from tests.inprocess import forward, messages
 from triggerapp.clock import now
 from triggerapp.engine import events, queues, runs, triggers, verbs, waits
 from triggerapp.engine.runs import Claimed
@@ -133,6 +134,31 @@ def test_a_lease_of_before_the_retry_is_worth_nothing():
     run = failed_run()
     verbs.retry(run.id)
     assert fresh(run).lease > run.lease
+
+
+def test_a_retried_run_has_its_token_back_and_opens_its_other_waits_anew():
+    run = make_run(Status.RUNNING)
+    token = make_wait(run, "token", key="token#1", expires_at=now() + timedelta(hours=1))
+    make_event_wait(run, "paid")
+    make_wait(run)
+    runs.fail(run.id, lease=1, error={"message": "no", "steps": []})
+    forward(minutes=59)
+    verbs.retry(run.id)
+    assert [wait["key"] for wait in runs.claim(run.id, fresh(run).lease, make_worker()).waits] == ["token#1"]
+    assert Wait.objects.get() == token
+    assert (fresh(token).status, fresh(token).resolved_by, fresh(token).woken) == (WaitStatus.PENDING, "", False)
+    assert fresh(token).expires_at - now() > timedelta(minutes=50)
+    assert waits.resolve(token.pk, "1") is True
+
+
+def test_a_retried_run_still_counts_the_children_that_end_meanwhile():
+    parent = make_run(Status.RUNNING)
+    wait = make_wait(parent, "runs", remaining=1, key="runs#1")
+    child = make_run(Status.RUNNING, parent=parent, parent_key="runs#1[0]", parent_wait=wait.id)
+    runs.fail(parent.id, lease=1, error={"message": "no", "steps": []})
+    runs.complete(child.id, lease=1, result=b"1", result_type="application/json")
+    verbs.retry(parent.id)
+    assert fresh(wait).status == WaitStatus.RESOLVED
 
 
 def test_a_parent_that_still_waits_for_others_is_told_of_the_retried_child_again():

@@ -318,6 +318,39 @@ def test_a_tokens_url_says_nothing_that_the_table_says():
     assert tokens.secret(token) not in str(row)
 
 
+def crash(run: Run) -> None:
+    Run.objects.filter(pk=run.pk).update(crashes=9)
+    rescue.rescue_lost([run.id], run.worker)
+
+
+ENDS = {
+    Status.COMPLETED: lambda run: runs.complete(run.id, lease=1, result=b"1", result_type="application/json"),
+    Status.FAILED: lambda run: runs.fail(run.id, lease=1, error={"message": "no"}),
+    Status.TIMED_OUT: lambda run: rescue.time_out(run.id, run.worker, seconds=1),
+    Status.CRASHED: crash,
+    Status.CANCELED: lambda run: verbs.cancel(run.id),
+}
+
+
+@pytest.mark.parametrize(("status", "end"), ENDS.items(), ids=ENDS)
+def test_what_a_run_waited_for_is_closed_with_its_end(status: Status, end):
+    run, other = make_run(Status.RUNNING), make_run(Status.RUNNING)
+    mine = [make_wait(run, "token", key="token#1"), make_event_wait(run, "paid"), make_wait(run)]
+    theirs, done = make_wait(other, "token", key="token#1"), make_wait(run, "token", key="b", status="resolved")
+    end(run)
+    assert fresh(run).status == status
+    assert {fresh(wait).status for wait in mine} == {WaitStatus.CANCELED}
+    assert [fresh(wait).status for wait in (theirs, done)] == [WaitStatus.PENDING, WaitStatus.RESOLVED]
+    assert tokens.complete(mine[0].pk, "1") is False
+
+
+def test_a_run_that_tries_again_keeps_its_tokens():
+    run = make_run(Status.RUNNING)
+    token = make_wait(run, "token", key="token#1")
+    runs.retry_later(run.id, lease=1, error={}, delay=timedelta(0), failed_steps=[])
+    assert tokens.complete(token.pk, "1") is True
+
+
 def test_tokens_that_nobody_waits_for_are_no_work_for_the_tick():
     token = tokens.create(None)
     tokens.complete(token, "1")

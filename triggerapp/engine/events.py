@@ -59,7 +59,9 @@ _ACCEPT = sql.Hot(
 )
 _RESOLVE = sql.Hot(
     "UPDATE triggerapp_wait SET status = 'resolved', value = %s, event = %s, resolved_at = now() "
-    "WHERE id = ANY(%s) AND status = 'pending' RETURNING id"
+    # In the order of their ids, as a run's end takes them (`wakes.CLOSE_WAITS`): neither locks the other out.
+    "WHERE id IN (SELECT id FROM triggerapp_wait WHERE id = ANY(%s) AND status = 'pending' ORDER BY id FOR UPDATE) "
+    "RETURNING id"
 )
 
 
@@ -98,7 +100,7 @@ def _resolve_matching(environment: int, name: str, event: UUID, payload: Json) -
     if not matched:
         return []
     value = as_value({"id": event, "name": name, "payload": payload})
-    won = sql.rows(_RESOLVE, [value, event, sorted(matched)])
+    won = sql.rows(_RESOLVE, [value, event, matched])
     return [row["id"] for row in won]
 
 

@@ -78,7 +78,8 @@ def _crash(which: str, *, again: bool) -> sql.Hot:
         number = "moved.attempt"
     limit = "crashes + 1 < %s" if again else "crashes + 1 >= %s"
     where = f"id IN (SELECT id FROM dead) AND {limit}"
-    told = "" if again else f", told AS ({wakes.TELL_PARENT.format(ended='moved')})"
+    told = f", told AS ({wakes.TELL_PARENT.format(ended='moved')})"
+    unwaited = f", unwaited AS ({wakes.CLOSE_WAITS.format(ended='moved')})"
     wake = "NULL::uuid" if again else "(SELECT id FROM told WHERE told.id = moved.parent_wait AND status <> 'pending')"
     return sql.Hot(f"""
     WITH dead AS ({which}),
@@ -86,7 +87,7 @@ def _crash(which: str, *, again: bool) -> sql.Hot:
     closed AS (
       UPDATE triggerapp_attempt a SET finished_at = now(), outcome = 'crashed' FROM moved
       WHERE a.run_id = moved.id AND a.number = {number}
-    ){told}
+    ){"" if again else told + unwaited}
     SELECT {dispatch.COLUMNS}, {wake} AS wake FROM moved
     """)
 

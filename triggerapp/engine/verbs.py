@@ -49,9 +49,9 @@ def cancel(run_id: UUID, *, actor: str = "") -> bool:
 
 def _cancel_waits(run_id: UUID) -> None:
     sql.run(
-        "UPDATE triggerapp_wait SET status = %s, resolved_at = now(), woken = true "
-        "WHERE run_id = %s AND status = 'pending'",
-        [WaitStatus.CANCELED.value, run_id],
+        "UPDATE triggerapp_wait SET status = %s, resolved_by = %s, resolved_at = now(), woken = true WHERE id IN "
+        "(SELECT id FROM triggerapp_wait WHERE run_id = %s AND status = 'pending' ORDER BY id FOR UPDATE)",
+        [WaitStatus.CANCELED.value, wakes.BY_END, run_id],
     )
 
 
@@ -132,9 +132,24 @@ def retry(run_id: UUID, *, actor: str = "") -> None:
                 "UPDATE triggerapp_wait SET remaining = remaining + 1 WHERE id = %s AND status = 'pending'",
                 [run.parent_wait],
             )
+        _reopen_waits(run_id)
         sql.rows(_RETRY, [run_id])
         _audit(run.environment_id, actor, "run.retry", run_id, before={"status": run.status})
         transaction.on_commit(queues.admit)
+
+
+def _reopen_waits(run_id: UUID) -> None:
+    """What the run's end closed is open again: a token, whose URL is out there, as it was and for as long as it was.
+
+    Timers and events are forgotten, and opened by the code when it comes to them, under the lock that events need.
+    """
+    closed = "run_id = %s AND status = 'canceled' AND resolved_by = %s AND kind"
+    sql.run(f"DELETE FROM triggerapp_wait WHERE {closed} IN ('timer', 'event')", [run_id, wakes.BY_END])
+    sql.run(
+        "UPDATE triggerapp_wait SET status = 'pending', resolved_by = '', resolved_at = NULL, woken = false, "
+        f"opened_at = now(), expires_at = now() + (expires_at - opened_at) WHERE {closed} = 'token'",
+        [run_id, wakes.BY_END],
+    )
 
 
 def _locked(run_id: UUID) -> Run:

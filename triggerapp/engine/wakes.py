@@ -24,6 +24,21 @@ TELL_PARENT = """
 """SQL: a child's end, told to its parent's wait in the child's own transaction."""
 
 
+BY_END = "the end of its run"
+"""Who resolved a wait that was closed because its run ended."""
+
+CLOSE_WAITS = f"""
+  UPDATE triggerapp_wait SET status = 'canceled', resolved_by = '{BY_END}', resolved_at = now(), woken = true
+  WHERE id IN (SELECT w.id FROM triggerapp_wait w JOIN {{ended}} ON w.run_id = {{ended}}.id
+               WHERE w.status = 'pending' AND w.kind <> 'runs' ORDER BY w.id FOR UPDATE OF w)
+"""
+"""SQL: nobody waits any more; whoever completes such a token is told so (`token_closed`).
+
+In the order of their ids, as an event that resolves many takes them. Waits for children stay: nobody outside sees
+them, and the count of those that ended must be right if the run is retried.
+"""
+
+
 _EXPIRE_DUE = sql.Hot(
     "UPDATE triggerapp_wait SET status = CASE WHEN kind = 'timer' THEN 'resolved' ELSE 'timed_out' END, "
     "resolved_at = now() WHERE id IN (SELECT id FROM triggerapp_wait WHERE status = 'pending' "
@@ -96,8 +111,9 @@ def wake(found: Sequence[UUID] | None = None, *, limit: int = 500) -> int:
 def forget_unwaited() -> None:
     """Resolved tokens that nobody is suspended on need no waking."""
     sql.run(
-        "UPDATE triggerapp_wait w SET woken = true WHERE NOT w.woken AND w.status <> 'pending' AND NOT EXISTS "
-        "(SELECT 1 FROM triggerapp_run r WHERE r.waiting_on = w.id AND r.status = 'waiting')"
+        "UPDATE triggerapp_wait SET woken = true WHERE id IN (SELECT id FROM triggerapp_wait w "
+        "WHERE NOT w.woken AND w.status <> 'pending' AND NOT EXISTS "
+        "(SELECT 1 FROM triggerapp_run r WHERE r.waiting_on = w.id AND r.status = 'waiting') FOR UPDATE SKIP LOCKED)"
     )
 
 
