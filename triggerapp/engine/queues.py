@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from django.db import connection
 
-from triggerapp.engine import dispatch, sql
+from triggerapp.engine import dispatch, environments, sql
 from triggerapp.failpoints import point
 from triggerapp.models import Queue, Status
 from triggerapp.models.moves import move_sql
@@ -38,7 +38,7 @@ def set_paused(environment: int, name: str, *, paused: bool) -> None:
 
 
 _DUE = (
-    "id IN (SELECT id FROM triggerapp_run r WHERE status = 'pending' AND (due_at IS NULL OR due_at <= now()) AND "
+    "id IN (SELECT id FROM triggerapp_run r WHERE environment_id = %s AND status = 'pending' AND (due_at IS NULL OR due_at <= now()) AND "
     f"{ADMITS.format(run='r')} ORDER BY due_at NULLS FIRST LIMIT %s FOR UPDATE SKIP LOCKED)"
 )
 _ADMIT = sql.Hot(move_sql(Status.QUEUED, "due_at = NULL, sent_at = now(), sends = 1", _DUE, returning=dispatch.COLUMNS))
@@ -47,7 +47,7 @@ _ADMIT = sql.Hot(move_sql(Status.QUEUED, "due_at = NULL, sent_at = now(), sends 
 def admit(limit: int = 500) -> int:
     """Queue the pending runs that are due and that their queues have room for; how many."""
     point("tick.admit")
-    admitted = sql.rows(_ADMIT, [limit])
+    admitted = sql.rows(_ADMIT, [environments.current(), limit])
     if admitted:
         point("admit.after_commit")
     dispatch.after_commit(admitted)

@@ -1,6 +1,7 @@
 """Finding what was missed: dead workers, lost messages, undelivered ends, runs past their time.
 
-Each function is one tick: safe to run in every worker at once (SKIP LOCKED), and again.
+Each function is one tick: safe to run in every worker at once (SKIP LOCKED), and again. It serves the process's
+own environment only: another's messages belong on another's broker.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import cache
 from uuid import UUID
 
 from triggerapp import conf
-from triggerapp.engine import dispatch, runs, sql, wakes
+from triggerapp.engine import dispatch, environments, runs, sql, wakes
 from triggerapp.engine.dispatch import Message
 from triggerapp.errors import StaleRun
 from triggerapp.failpoints import point
@@ -22,7 +23,7 @@ from triggerapp.models.moves import move_sql
 log = logging.getLogger(__name__)
 
 _DEAD = (
-    "SELECT id FROM triggerapp_run r WHERE status = 'running' AND worker IN "
+    "SELECT id FROM triggerapp_run r WHERE status = 'running' AND environment_id = %s AND worker IN "
     "(SELECT id FROM triggerapp_worker WHERE expires_at < now()) ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"
 )
 _LOST = "SELECT id FROM triggerapp_run WHERE id = ANY(%s) AND worker = %s AND status = 'running' FOR UPDATE SKIP LOCKED"
@@ -43,7 +44,7 @@ _STRAY = (
 
 def rescue(limit: int = 500) -> int:
     """Take runs back from workers whose heartbeat stopped; how many."""
-    return _take_back(_DEAD, [limit])
+    return _take_back(_DEAD, [environments.current(), limit])
 
 
 def rescue_lost(run_ids: list[UUID], worker: UUID) -> int:
@@ -111,9 +112,9 @@ def resend(limit: int = 500) -> int:
     """Send the messages of runs that nobody claimed: each time after twice as long; how many."""
     after = conf.get().RESEND_AFTER
     waiting = sql.rows(
-        "SELECT id, message FROM triggerapp_run WHERE status = 'queued' AND sent_at < now() - "
+        "SELECT id, message FROM triggerapp_run WHERE environment_id = %s AND status = 'queued' AND sent_at < now() - "
         "%s * power(2, LEAST(sends, 7) - 1) ORDER BY sent_at LIMIT %s",
-        [after, limit],
+        [environments.current(), after, limit],
     )
     if not waiting:
         return 0
@@ -138,7 +139,8 @@ def _missing(routes: dict[UUID, str]) -> list[UUID]:
     """
     counts = sql.rows(
         "SELECT q.name, count(*) AS n FROM triggerapp_run r JOIN triggerapp_queue q ON q.id = r.queue_id "
-        "WHERE r.status = 'queued' GROUP BY q.name"
+        "WHERE r.environment_id = %s AND r.status = 'queued' GROUP BY q.name",
+        [environments.current()],
     )
     queued = {row["name"]: row["n"] for row in counts}
     short = {route: queued.get(route, 1) - (dispatch.depth(route) or 0) for route in set(routes.values())}
@@ -151,20 +153,21 @@ def _of(route: str, routes: dict[UUID, str]) -> list[UUID]:
 
 def redeliver(limit: int = 200) -> int:
     """Have ends told to Celery that no worker told: the worker died in between, or no worker had the run."""
+    environment = environments.current()
     for row in sql.rows(
-        "SELECT id, task_id, message, payload FROM triggerapp_run WHERE NOT delivered AND finished_at IS NOT NULL "
-        "AND status IN ('canceled', 'expired') ORDER BY finished_at LIMIT %s",
-        [limit],
+        "SELECT id, task_id, message, payload FROM triggerapp_run WHERE environment_id = %s AND NOT delivered "
+        "AND finished_at IS NOT NULL AND status IN ('canceled', 'expired') ORDER BY finished_at LIMIT %s",
+        [environment, limit],
     ):
         _announce_or_give_up(row)
     found = sql.rows(
         "UPDATE triggerapp_run SET sent_at = now(), sends = sends + 1 WHERE id IN (SELECT id FROM triggerapp_run r "
-        "WHERE NOT delivered AND finished_at < now() - %s "
+        "WHERE environment_id = %s AND NOT delivered AND finished_at < now() - %s "
         "AND (sent_at IS NULL OR sent_at < finished_at OR sent_at < now() - %s) "
         "AND status NOT IN ('canceled', 'expired') AND NOT is_eager "
         "ORDER BY finished_at LIMIT %s FOR UPDATE SKIP LOCKED) "
         f"RETURNING {dispatch.COLUMNS}",
-        [conf.get().LEASE, conf.get().LEASE * 3, limit],
+        [environment, conf.get().LEASE, conf.get().LEASE * 3, limit],
     )
     if found:
         point("redeliver.after_commit")
@@ -190,8 +193,8 @@ def announce_canceled(row: sql.Row) -> None:
 
 
 _OVERDUE = (
-    "id IN (SELECT id FROM triggerapp_run WHERE status IN ('pending', 'queued') AND expires_at <= now() "
-    "AND started_at IS NULL LIMIT %s FOR UPDATE SKIP LOCKED)"
+    "id IN (SELECT id FROM triggerapp_run WHERE environment_id = %s AND status IN ('pending', 'queued') "
+    "AND expires_at <= now() AND started_at IS NULL LIMIT %s FOR UPDATE SKIP LOCKED)"
 )
 _EXPIRE = sql.Hot(
     f"WITH moved AS ({move_sql(Status.EXPIRED, 'finished_at = now()', _OVERDUE, returning='*')}), "
@@ -203,17 +206,18 @@ _EXPIRE = sql.Hot(
 
 def expire(limit: int = 500) -> int:
     """End runs whose time to live passed before they started; how many."""
-    ended = sql.rows(_EXPIRE, [limit])
+    ended = sql.rows(_EXPIRE, [environments.current(), limit])
     wakes.wake_after_commit([row["wake"] for row in ended if row["wake"] is not None])
     return len(ended)
 
 
 def prune(limit: int = 1000) -> int:
     """Delete what is older than its retention: ended runs with their journals, events, workers; how many runs."""
-    settings = conf.get()
+    settings, environment = conf.get(), environments.current()
     old = sql.rows(
-        "SELECT id FROM triggerapp_run WHERE finished_at < now() - %s AND delivered LIMIT %s FOR UPDATE SKIP LOCKED",
-        [settings.RUN_RETENTION, limit],
+        "SELECT id FROM triggerapp_run WHERE environment_id = %s AND finished_at < now() - %s AND delivered "
+        "LIMIT %s FOR UPDATE SKIP LOCKED",
+        [environment, settings.RUN_RETENTION, limit],
     )
     ids = [row["id"] for row in old]
     for which in (
@@ -224,7 +228,13 @@ def prune(limit: int = 1000) -> int:
         "run WHERE id",
     ):
         sql.run(f"DELETE FROM triggerapp_{which} = ANY(%s)", [ids])
-    sql.run("DELETE FROM triggerapp_event WHERE created_at < now() - %s", [settings.EVENT_RETENTION])
+    sql.run(
+        "DELETE FROM triggerapp_event WHERE environment_id = %s AND created_at < now() - %s",
+        [environment, settings.EVENT_RETENTION],
+    )
     sql.run("DELETE FROM triggerapp_worker WHERE expires_at < now() - %s", [timedelta(days=1)])
-    sql.run("DELETE FROM triggerapp_wait WHERE run_id IS NULL AND resolved_at < now() - %s", [settings.RUN_RETENTION])
+    sql.run(
+        "DELETE FROM triggerapp_wait WHERE environment_id = %s AND run_id IS NULL AND resolved_at < now() - %s",
+        [environment, settings.RUN_RETENTION],
+    )
     return len(ids)

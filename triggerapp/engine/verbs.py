@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Q
 
-from triggerapp.engine import dispatch, encoding, queues, rescue, sql, triggers, wakes
+from triggerapp.engine import dispatch, encoding, environments, queues, rescue, sql, triggers, wakes
 from triggerapp.engine.dispatch import Message
 from triggerapp.errors import IllegalMove, NotFound
 from triggerapp.failpoints import point
@@ -61,6 +61,8 @@ def _after_cancel(ended: sql.Row) -> None:
         wakes.wake([ended["wake"]])
     for child in Run.objects.filter(parent_id=ended["id"], parent_key__isnull=False, status__in=LIVE).only("id"):
         cancel(child.id, actor=f"parent run {ended['id']}")
+    if ended["environment_id"] != environments.current():  # on another broker, where a tick of its own tells it
+        return
     try:
         rescue.announce_canceled(ended)
         if ended["was"] in (Status.WAITING, Status.PENDING):  # else the worker that has its message tells them
@@ -73,9 +75,9 @@ def cancel_orphans(limit: int = 100) -> int:
     """Cancel live children of canceled runs, whose canceler died before it came to them; how many."""
     orphans = sql.rows(
         "SELECT c.id FROM triggerapp_run p JOIN triggerapp_run c ON c.parent_id = p.id AND c.parent_key IS NOT NULL "
-        "WHERE p.status = 'canceled' AND p.finished_at > now() - interval '1 hour' "
+        "WHERE p.environment_id = %s AND p.status = 'canceled' AND p.finished_at > now() - interval '1 hour' "
         "AND c.status IN ('pending', 'queued', 'running', 'waiting') LIMIT %s",
-        [limit],
+        [environments.current(), limit],
     )
     return sum(cancel(row["id"], actor="parent run") for row in orphans)
 
@@ -161,9 +163,9 @@ def _locked(run_id: UUID) -> Run:
 
 def replay(run_id: UUID, *, actor: str = "", message: Message | None = None) -> triggers.Triggered:
     """Do it again: a new run of the same task with the same payload (or that of `message`)."""
-    run = Run.objects.select_related("queue").filter(pk=run_id).first()
-    if run is None:
-        raise NotFound(f"there is no run {run_id}")
+    run = Run.objects.select_related("queue").filter(pk=run_id, environment_id=environments.current()).first()
+    if run is None:  # a new run is sent to this environment's broker, and so belongs to no other
+        raise NotFound(f"there is no run {run_id} in this environment")
     fresh = new_id()
     request = triggers.Trigger(
         task=run.task,

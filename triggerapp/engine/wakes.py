@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from uuid import UUID
 
-from triggerapp.engine import dispatch, queues, sql
+from triggerapp.engine import dispatch, environments, queues, sql
 from triggerapp.failpoints import point
 from triggerapp.models import Status
 from triggerapp.models.moves import move_sql
@@ -41,7 +41,7 @@ them, and the count of those that ended must be right if the run is retried.
 
 _EXPIRE_DUE = sql.Hot(
     "UPDATE triggerapp_wait SET status = CASE WHEN kind = 'timer' THEN 'resolved' ELSE 'timed_out' END, "
-    "resolved_at = now() WHERE id IN (SELECT id FROM triggerapp_wait WHERE status = 'pending' "
+    "resolved_at = now() WHERE id IN (SELECT id FROM triggerapp_wait WHERE environment_id = %s AND status = 'pending' "
     "AND expires_at <= now() ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED) RETURNING id"
 )
 
@@ -49,7 +49,7 @@ _EXPIRE_DUE = sql.Hot(
 def expire_due(limit: int = 500) -> list[UUID]:
     """Resolve waits whose deadline has passed: timers with nothing, the others as timed out."""
     point("tick.expire")
-    due = sql.rows(_EXPIRE_DUE, [limit])
+    due = sql.rows(_EXPIRE_DUE, [environments.current(), limit])
     if due:
         point("expire.after_commit")
     return [row["id"] for row in due]
@@ -71,7 +71,8 @@ def wake_after_commit(found: Sequence[UUID]) -> None:
 
 _READY = """
   SELECT r.id, w.id AS wait FROM triggerapp_wait w JOIN triggerapp_run r ON r.waiting_on = w.id
-  WHERE w.status <> 'pending' AND NOT w.woken AND r.status = 'waiting' AND NOT r.is_eager AND {which}
+  WHERE w.environment_id = %s AND r.environment_id = w.environment_id AND w.status <> 'pending' AND NOT w.woken
+    AND r.status = 'waiting' AND NOT r.is_eager AND {which}
   LIMIT %s FOR UPDATE OF r SKIP LOCKED
 """
 _ADMITS = queues.ADMITS.format(run="triggerapp_run")
@@ -98,7 +99,8 @@ _TO_QUEUED, _TO_PENDING = (
 
 def wake(found: Sequence[UUID] | None = None, *, limit: int = 500) -> int:
     """Move waiting runs whose wait is resolved on to their queue, and send their messages; how many."""
-    which, params = ("TRUE", [limit]) if found is None else ("w.id = ANY(%s)", [list(found), limit])
+    which, params = ("TRUE", []) if found is None else ("w.id = ANY(%s)", [list(found)])
+    params = [environments.current(), *params, limit]
     point("wake.before_commit")
     woken = sql.rows(_TO_QUEUED[which], params)
     point("wake.after_commit")
@@ -112,19 +114,22 @@ def forget_unwaited() -> None:
     """Resolved tokens that nobody is suspended on need no waking."""
     sql.run(
         "UPDATE triggerapp_wait SET woken = true WHERE id IN (SELECT id FROM triggerapp_wait w "
-        "WHERE NOT w.woken AND w.status <> 'pending' AND NOT EXISTS "
-        "(SELECT 1 FROM triggerapp_run r WHERE r.waiting_on = w.id AND r.status = 'waiting') FOR UPDATE SKIP LOCKED)"
+        "WHERE w.environment_id = %s AND NOT w.woken AND w.status <> 'pending' AND NOT EXISTS "
+        "(SELECT 1 FROM triggerapp_run r WHERE r.waiting_on = w.id AND r.status = 'waiting') FOR UPDATE SKIP LOCKED)",
+        [environments.current()],
     )
 
 
+# A run that has been due for longer stays pending because of its queue, and is no reason to look again at once.
 _NEXT_DEADLINE = sql.Hot(
-    "SELECT extract(epoch FROM LEAST("
-    "(SELECT min(expires_at) FROM triggerapp_wait WHERE status = 'pending' AND expires_at IS NOT NULL), "
-    "(SELECT min(due_at) FROM triggerapp_run WHERE status = 'pending')) - now()) AS seconds"
+    "SELECT extract(epoch FROM LEAST((SELECT min(expires_at) FROM triggerapp_wait "
+    "WHERE environment_id = %s AND status = 'pending' AND expires_at IS NOT NULL), "
+    "(SELECT min(due_at) FROM triggerapp_run "
+    "WHERE environment_id = %s AND status = 'pending' AND due_at > now() - interval '1 second')) - now()) AS seconds"
 )
 
 
 def next_deadline() -> float | None:
     """Seconds until the next wait or delayed run is due; None if there is none."""
-    row = sql.row(_NEXT_DEADLINE)
+    row = sql.row(_NEXT_DEADLINE, [environments.current()] * 2)
     return None if row is None or row["seconds"] is None else float(row["seconds"])

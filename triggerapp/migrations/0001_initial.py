@@ -199,11 +199,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='run',
-            index=models.Index(condition=models.Q(('status', 'pending')), fields=['due_at'], name='run_pending'),
+            index=models.Index(condition=models.Q(('status', 'pending')), fields=['environment', 'due_at'], name='run_pending'),
         ),
         migrations.AddIndex(
             model_name='run',
-            index=models.Index(condition=models.Q(('status', 'queued')), fields=['sent_at'], name='run_queued'),
+            index=models.Index(condition=models.Q(('status', 'queued')), fields=['environment', 'sent_at'], name='run_queued'),
         ),
         migrations.AddIndex(
             model_name='run',
@@ -215,11 +215,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='run',
-            index=models.Index(condition=models.Q(('expires_at__isnull', False), ('started_at__isnull', True), ('status__in', ('pending', 'queued'))), fields=['expires_at'], name='run_expiring'),
+            index=models.Index(condition=models.Q(('expires_at__isnull', False), ('started_at__isnull', True), ('status__in', ('pending', 'queued'))), fields=['environment', 'expires_at'], name='run_expiring'),
         ),
         migrations.AddIndex(
             model_name='run',
-            index=models.Index(condition=models.Q(('delivered', False), ('finished_at__isnull', False)), fields=['finished_at'], name='run_undelivered'),
+            index=models.Index(condition=models.Q(('delivered', False), ('finished_at__isnull', False)), fields=['environment', 'finished_at'], name='run_undelivered'),
         ),
         migrations.AddIndex(
             model_name='run',
@@ -239,7 +239,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='run',
-            index=models.Index(condition=models.Q(('finished_at__isnull', False)), fields=['finished_at'], name='run_finished'),
+            index=models.Index(condition=models.Q(('finished_at__isnull', False)), fields=['environment', 'finished_at'], name='run_finished'),
         ),
         migrations.AddConstraint(
             model_name='run',
@@ -267,11 +267,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='wait',
-            index=models.Index(condition=models.Q(('expires_at__isnull', False), ('status', 'pending')), fields=['expires_at'], name='wait_due'),
+            index=models.Index(condition=models.Q(('expires_at__isnull', False), ('status', 'pending')), fields=['environment', 'expires_at'], name='wait_due'),
         ),
         migrations.AddIndex(
             model_name='wait',
-            index=models.Index(condition=models.Q(('woken', False), models.Q(('status', 'pending'), _negated=True)), fields=['id'], name='wait_unwoken'),
+            index=models.Index(condition=models.Q(('woken', False), models.Q(('status', 'pending'), _negated=True)), fields=['environment', 'id'], name='wait_unwoken'),
         ),
         migrations.AddIndex(
             model_name='wait',

@@ -126,9 +126,13 @@ class Wait(models.Model):
         )
         indexes = (
             models.Index(
-                fields=("expires_at",), name="wait_due", condition=Q(status="pending", expires_at__isnull=False)
+                fields=("environment", "expires_at"),
+                name="wait_due",
+                condition=Q(status="pending", expires_at__isnull=False),
             ),
-            models.Index(fields=("id",), name="wait_unwoken", condition=Q(woken=False) & ~Q(status="pending")),
+            models.Index(
+                fields=("environment", "id"), name="wait_unwoken", condition=Q(woken=False) & ~Q(status="pending")
+            ),
             # Without the pending list: a search would read it whole, however few waits match.
             GinIndex(
                 fields=("signatures",),

@@ -125,19 +125,22 @@ class Run(models.Model):
             ),
         )
         indexes = (
-            models.Index(fields=("due_at",), name="run_pending", condition=Q(status=Status.PENDING)),
-            models.Index(fields=("sent_at",), name="run_queued", condition=Q(status=Status.QUEUED)),
+            # A ticker looks at its own environment only, and those of another may lie there for long.
+            models.Index(fields=("environment", "due_at"), name="run_pending", condition=Q(status=Status.PENDING)),
+            models.Index(fields=("environment", "sent_at"), name="run_queued", condition=Q(status=Status.QUEUED)),
             models.Index(fields=("worker",), name="run_running", condition=Q(status=Status.RUNNING)),
             models.Index(fields=("waiting_on",), name="run_waiting", condition=Q(status=Status.WAITING)),
             models.Index(
-                fields=("expires_at",),
+                fields=("environment", "expires_at"),
                 name="run_expiring",
                 condition=Q(
                     status__in=(Status.PENDING, Status.QUEUED), expires_at__isnull=False, started_at__isnull=True
                 ),
             ),
             models.Index(
-                fields=("finished_at",), name="run_undelivered", condition=Q(delivered=False, finished_at__isnull=False)
+                fields=("environment", "finished_at"),
+                name="run_undelivered",
+                condition=Q(delivered=False, finished_at__isnull=False),
             ),
             models.Index(
                 fields=(
@@ -150,7 +153,9 @@ class Run(models.Model):
             models.Index(fields=("finished_at",), name="run_canceled", condition=Q(status=Status.CANCELED)),
             models.Index(fields=("root",), name="run_root", condition=Q(root__isnull=False)),
             models.Index(fields=("replay_of",), name="run_replay", condition=Q(replay_of__isnull=False)),
-            models.Index(fields=("finished_at",), name="run_finished", condition=Q(finished_at__isnull=False)),
+            models.Index(
+                fields=("environment", "finished_at"), name="run_finished", condition=Q(finished_at__isnull=False)
+            ),
         )
 
     def __str__(self) -> str:
