@@ -15,6 +15,7 @@ from celery.result import AsyncResult
 from workers import calls, context, journal
 from workers.handle import RunHandle, RunResult
 from workers.options import NAMES, TaskOptions, check_known
+from workers.tracer import Suspended, Tracer, lightened
 from workers.triggering import Arguments, Triggering
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class DurableTask(Task, Generic[P, R]):  # type: ignore[type-arg]
     """A Celery task whose calls are durable runs."""
 
     durable: TaskOptions = TaskOptions()
+    _tracer: Tracer | None = None
 
     if TYPE_CHECKING:
 
@@ -44,7 +46,19 @@ class DurableTask(Task, Generic[P, R]):  # type: ignore[type-arg]
             return cast(R, self._call_within_run(args, kwargs))
         from workers import executor  # noqa: PLC0415  (needs Django, which importing us must not)
 
-        return cast(R, executor.execute(self, request, args, kwargs))
+        try:
+            return cast(R, executor.execute(self, request, args, kwargs))
+        except Suspended as left:
+            raise left.with_traceback(None)  # noqa: B904  (the same one, without the frames it came through)
+
+    @property
+    def __trace__(self) -> Tracer | None:
+        """Celery's tracer of this task; a process of a worker's sets it."""
+        return self._tracer
+
+    @__trace__.setter
+    def __trace__(self, tracer: Tracer | None) -> None:
+        self._tracer = tracer and lightened(tracer)
 
     def _call_within_run(self, args: Any, kwargs: Any) -> Any:
         """A call within an eager run is part of it; the keys of its steps are its own."""

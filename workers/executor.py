@@ -33,6 +33,7 @@ from workers.journal import failed_steps
 from workers.marks import TOLD_AGAIN
 from workers.patience import UNANSWERED, patiently
 from workers.suspension import ByReentry, Inline, ReleaseNow, StopNow, SuspendNow
+from workers.tracer import Suspended
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +42,6 @@ _NOT_STORED: tuple[type[Exception], ...] = (EncodeError, *dispatch.UNREACHABLE)
 
 _FINAL = (MaxDurationExceeded, SuspensionSwallowed, PayloadTooLarge, JournalMismatch, WaitTimeout, WaitCanceled)
 """What another attempt would only meet again."""
-
-
-class Suspended(Ignore):
-    """The run has left this worker; for Celery, the task is neither done nor failed."""
-
-    def __init__(self, description: str = "") -> None:
-        super().__init__(description)
-        self.description = description
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,8 +23,8 @@ from tests.acceptance.tasks import add, counted, kinds, loud, plain_kinds
 from triggerapp.models import Run
 from workers import durable_task
 from workers.durable import DurableTask
-from workers.executor import Suspended
 from workers.request import DurableRequest
+from workers.tracer import Suspended
 
 Start = Callable[..., AbstractContextManager[Worker]]
 
