@@ -60,7 +60,7 @@ class Worker:
 
     def __init__(self) -> None:
         identity.renew()
-        self.ticker = Ticker(identity.worker(), hostname="here", parent=os.getpid())
+        self.ticker = Ticker(identity.worker(), hostname="here", parent=os.getpid(), announce=bool)
         self._tell, link.tell = link.tell, self._told
         self.beat()
 

@@ -1,4 +1,4 @@
-"""The pipe from a worker's main process to its ticker: one JSON object a line.
+"""The pipe from a worker's main process to its ticker: the app's name, then one JSON object a line.
 
 The ticker talks to the database, so that the main process need not. A line that is lost (the ticker
 died) is found by a later tick.
@@ -45,7 +45,7 @@ def start(app: str, *, hostname: str, wait: bool) -> subprocess.Popen[str]:
     """Start a ticker for this worker; with `wait`, until it has beaten once or given up."""
     global _pipe
     process = subprocess.Popen(
-        [sys.executable, "-m", "workers.ticker", str(identity.worker()), app, hostname, str(os.getpid())],
+        [sys.executable, "-m", "workers.ticker", str(identity.worker()), hostname, str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -56,9 +56,19 @@ def start(app: str, *, hostname: str, wait: bool) -> subprocess.Popen[str]:
     fcntl.fcntl(process.stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     with _lock:
         _pipe = process.stdin
+    greet(process.stdin, app)
     if wait:
         process.stdout.readline()
     return process
+
+
+def greet(pipe: IO[str], app: str) -> None:
+    """Name the app to a ticker, in its first line."""
+    try:
+        pipe.write(f"{app}\n")
+        pipe.flush()
+    except OSError as error:
+        log.warning("the ticker ended as soon as it began (%s)", error)
 
 
 def stop(process: subprocess.Popen[str]) -> None:

@@ -15,11 +15,15 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from io import FileIO
 from typing import Any
 from uuid import UUID
 
 import django
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
+
+from workers.patience import UNANSWERED
 
 log = logging.getLogger("triggerapp.ticker")
 
@@ -32,25 +36,26 @@ _GATHER = 0.2
 class Ticker:
     """Ticks until its worker ends."""
 
-    def __init__(self, worker: UUID, *, hostname: str, parent: int) -> None:
+    def __init__(self, worker: UUID, *, hostname: str, parent: int, announce: Callable[[bytes], object]) -> None:
         from triggerapp import conf  # noqa: PLC0415  (Django is set up only now)
         from workers.reports import Reports  # noqa: PLC0415
 
         self.worker = worker
         self.hostname = hostname
+        self.announce = announce
         self.parent = parent
         self.settings = conf.get()
         self.reports = Reports(worker)
         self.buffer = b""
         self.ended = False
         self._due: dict[str, float] = {}
+        self._lenient_until = 0.0
 
     def run(self) -> None:
         """Tick until the worker is gone, then give its runs away."""
         signal.signal(signal.SIGTERM, lambda *_: setattr(self, "ended", True))
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        sys.stdout.write("ready\n" if self._safely(self._beat) else "no database\n")
-        sys.stdout.flush()
+        self.announce(b"ready\n" if self._safely(self._beat) else b"no database\n")
         os.set_blocking(sys.stdin.fileno(), False)
         while not self.ended and os.getppid() == self.parent:
             self._read()
@@ -63,7 +68,7 @@ class Ticker:
         """A database that is away for a while ends no ticker; a bug in one tick ends no other."""
         try:
             return action()
-        except (OperationalError, InterfaceError) as error:
+        except UNANSWERED as error:
             log.warning("the database did not answer: %s", error)
             connection.close()
             time.sleep(0.5)
@@ -92,24 +97,37 @@ class Ticker:
             wakes.wake,
             wakes.forget_unwaited,
             rescue.expire,
-            rescue.rescue,
+            self._rescue,
             rescue.resend,
             rescue.redeliver,
             verbs.cancel_orphans,
         ):
-            self._safely(action)
+            try:
+                action()
+            except UNANSWERED:
+                raise  # the next tick begins with a beat: nothing is rescued after an outage by one that has not beaten
+            except Exception:
+                log.exception("a tick failed")
+
+    def _rescue(self) -> None:
+        from triggerapp.engine import rescue  # noqa: PLC0415
+
+        if time.monotonic() >= self._lenient_until:
+            rescue.rescue(sparing=self.worker)
 
     def _every(self, name: str, seconds: float, action: Callable[[], object]) -> None:
         now = time.monotonic()
         if now >= self._due.get(name, 0.0):
-            self._due[name] = now + seconds
             action()
+            self._due[name] = now + seconds  # only now: what failed is due at once
 
     def _beat(self) -> bool:
+        """Beat; a beat that comes late gives all other workers a lease's time to beat too before they are dead."""
         from triggerapp.engine import workers  # noqa: PLC0415
 
-        if not _is_stopped(self.parent):
-            workers.beat(self.worker, hostname=self.hostname, pid=self.parent)
+        in_time = _is_stopped(self.parent) or workers.beat(self.worker, hostname=self.hostname, pid=self.parent)
+        if not in_time:
+            self._lenient_until = time.monotonic() + self.settings.LEASE.total_seconds()
         return True
 
     def _leave(self) -> None:
@@ -174,14 +192,35 @@ def _is_stopped(pid: int) -> bool:
         return False
 
 
-def main(worker: str, app: str, hostname: str, parent: str) -> None:
-    """The process: `python -m workers.ticker WORKER APP HOSTNAME PID`."""
+def main(worker: str, hostname: str, parent: str) -> None:
+    """The process: `python -m workers.ticker WORKER HOSTNAME PID`, with the app as its first line of input.
+
+    An app may be given as a pickle with its passwords, which are not for the list of processes.
+    """
+    announce = _take_stdout()
     logging.basicConfig(format="[%(asctime)s: %(levelname)s/ticker] %(message)s", level=logging.INFO)
     django.setup()
     from workers.bootsteps import load_app  # noqa: PLC0415  (the app may need Django)
 
+    app = FileIO(0, closefd=False).readline().decode().strip()  # unbuffered: what follows is for `_read`
     load_app(app).set_default()
-    Ticker(UUID(worker), hostname=hostname, parent=int(parent)).run()
+    Ticker(UUID(worker), hostname=hostname, parent=int(parent), announce=announce).run()
+
+
+def _take_stdout() -> Callable[[bytes], object]:
+    """The worker reads one word there and no more: what the project's code prints goes to standard error.
+
+    Else the pipe would fill some day, and the ticker stand still for ever.
+    """
+    pipe = os.dup(1)
+    os.dup2(2, 1)
+
+    def announce(word: bytes) -> None:
+        with suppress(OSError):  # nobody waits for it any more
+            os.write(pipe, word)
+        os.close(pipe)
+
+    return announce
 
 
 if __name__ == "__main__":

@@ -97,18 +97,18 @@ class _ForkedTicker:
         stdin, stdout, parent = os.pipe(), os.pipe(), os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
-            self._tick(path, identity.worker(), hostname, parent, stdin=stdin[0], stdout=stdout[1])
+            self._tick(identity.worker(), hostname, parent, stdin=stdin[0], stdout=stdout[1])
         os.close(stdin[0])
         os.close(stdout[1])
         self.stdin = os.fdopen(stdin[1], "w")
         self.stdout = os.fdopen(stdout[0])
         link._pipe = self.stdin
+        link.greet(self.stdin, path)
         if wait:
             self.stdout.readline()
 
-    def _tick(self, path: str, worker: UUID, hostname: str, parent: int, *, stdin: int, stdout: int) -> None:
-        from workers.bootsteps import load_app
-        from workers.ticker import Ticker
+    def _tick(self, worker: UUID, hostname: str, parent: int, *, stdin: int, stdout: int) -> None:
+        from workers import ticker
 
         try:
             os.setsid()
@@ -118,8 +118,7 @@ class _ForkedTicker:
             sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
             os.environ["TRIGGERAPP_TICKER"] = "1"
             failpoints.load(os.environ["TRIGGERAPP_FAIL"])
-            load_app(path).set_default()
-            Ticker(worker, hostname=hostname, parent=parent).run()
+            ticker.main(str(worker), hostname, str(parent))
         finally:
             os._exit(0)
 

@@ -47,6 +47,7 @@ def test_runs_go_on_after_the_database_was_killed_and_restarted(lane: Lane) -> N
     report = lane.play("outages:carry_on", stop="kill database", start="start database", down=4.0)
     assert_all_ended(report)
     assert not report["died"]
+    assert report["crashes"] == 0, report["log"]  # nothing died but the database
 
 
 def test_a_run_triggered_while_the_broker_is_down_is_accepted_and_sent_later(lane: Lane) -> None:

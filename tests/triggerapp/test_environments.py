@@ -1,4 +1,4 @@
-"""Two environments in one database: each has its own broker and its own tickers, and neither touches the other's runs."""
+"""Two environments in one database: each has its own broker and tickers, and neither touches the other's runs."""
 
 from __future__ import annotations
 

@@ -38,8 +38,9 @@ def set_paused(environment: int, name: str, *, paused: bool) -> None:
 
 
 _DUE = (
-    "id IN (SELECT id FROM triggerapp_run r WHERE environment_id = %s AND status = 'pending' AND (due_at IS NULL OR due_at <= now()) AND "
-    f"{ADMITS.format(run='r')} ORDER BY due_at NULLS FIRST LIMIT %s FOR UPDATE SKIP LOCKED)"
+    "id IN (SELECT id FROM triggerapp_run r WHERE environment_id = %s AND status = 'pending' AND "
+    f"(due_at IS NULL OR due_at <= now()) AND {ADMITS.format(run='r')} "
+    "ORDER BY due_at NULLS FIRST LIMIT %s FOR UPDATE SKIP LOCKED)"
 )
 _ADMIT = sql.Hot(move_sql(Status.QUEUED, "due_at = NULL, sent_at = now(), sends = 1", _DUE, returning=dispatch.COLUMNS))
 

@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 _DEAD = (
     "SELECT id FROM triggerapp_run r WHERE status = 'running' AND environment_id = %s AND worker IN "
-    "(SELECT id FROM triggerapp_worker WHERE expires_at < now()) ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"
+    "(SELECT id FROM triggerapp_worker WHERE expires_at < now() AND id <> %s) "
+    "ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"
 )
 _LOST = "SELECT id FROM triggerapp_run WHERE id = ANY(%s) AND worker = %s AND status = 'running' FOR UPDATE SKIP LOCKED"
 _CRASH_ERROR = json.dumps(
@@ -42,9 +43,12 @@ _STRAY = (
 )
 
 
-def rescue(limit: int = 500) -> int:
-    """Take runs back from workers whose heartbeat stopped; how many."""
-    return _take_back(_DEAD, [environments.current(), limit])
+_NOBODY = UUID(int=0)
+
+
+def rescue(limit: int = 500, *, sparing: UUID = _NOBODY) -> int:
+    """Take runs back from workers whose heartbeat stopped, but not from `sparing`, which asks; how many."""
+    return _take_back(_DEAD, [environments.current(), sparing, limit])
 
 
 def rescue_lost(run_ids: list[UUID], worker: UUID) -> int:

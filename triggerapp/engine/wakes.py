@@ -99,8 +99,8 @@ _TO_QUEUED, _TO_PENDING = (
 
 def wake(found: Sequence[UUID] | None = None, *, limit: int = 500) -> int:
     """Move waiting runs whose wait is resolved on to their queue, and send their messages; how many."""
-    which, params = ("TRUE", []) if found is None else ("w.id = ANY(%s)", [list(found)])
-    params = [environments.current(), *params, limit]
+    which = "TRUE" if found is None else "w.id = ANY(%s)"
+    params = [environments.current(), *([] if found is None else [list(found)]), limit]
     point("wake.before_commit")
     woken = sql.rows(_TO_QUEUED[which], params)
     point("wake.after_commit")

@@ -11,13 +11,23 @@ from triggerapp import conf
 from triggerapp.engine import sql
 
 
-def beat(worker: UUID, *, hostname: str, pid: int) -> None:
-    """The worker is alive: its runs are safe for another lease."""
-    sql.run(
-        "INSERT INTO triggerapp_worker (id, hostname, pid, expires_at) VALUES (%s, %s, %s, now() + %s) "
-        "ON CONFLICT (id) DO UPDATE SET expires_at = EXCLUDED.expires_at",
-        [worker, hostname, pid, conf.get().LEASE],
-    )
+def beat(worker: UUID, *, hostname: str, pid: int) -> bool:
+    """The worker is alive: its runs are safe for another lease. Whether the beat came in time.
+
+    One that comes so late that a lease may have run out meanwhile, or the first one to a database that has just been
+    started, says that others may not have been able to beat either.
+    """
+    settings = conf.get()
+    row = sql.row(_BEAT, [worker, worker, hostname, pid, settings.LEASE, settings.HEARTBEAT, settings.LEASE])
+    return bool(row and row["in_time"])
+
+
+_BEAT = """
+WITH before AS (SELECT expires_at FROM triggerapp_worker WHERE id = %s)
+INSERT INTO triggerapp_worker (id, hostname, pid, expires_at) VALUES (%s, %s, %s, now() + %s)
+ON CONFLICT (id) DO UPDATE SET expires_at = EXCLUDED.expires_at
+RETURNING COALESCE((SELECT expires_at > now() + %s FROM before), pg_postmaster_start_time() < now() - %s) AS in_time
+"""
 
 
 def leave(worker: UUID) -> None:

@@ -1,0 +1,157 @@
+"""The ticker: what it reads and says as a process, and whom it declares dead after an outage."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+from celery import Celery
+from django.db import OperationalError, connection
+
+from tests.factories import fresh, make_run, make_worker
+from tests.faults.database import named
+from tests.inprocess import forward
+from triggerapp.engine import rescue, wakes, workers
+from triggerapp.models import Run, Status, Worker
+from workers import identity, link, ticker
+from workers.bootsteps import app_path
+
+pytestmark = pytest.mark.usefixtures("database")
+
+Start = Callable[[str], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Starts tickers as a worker does, on the tests' database."""
+    started = []
+    identity.renew()
+    monkeypatch.setenv("DATABASE_URL", named(os.environ["DATABASE_URL"], str(connection.settings_dict["NAME"])))
+
+    def start(app: str) -> subprocess.Popen[str]:
+        started.append(link.start(app, hostname="here", wait=False))
+        return started[-1]
+
+    yield start
+    for process in started:
+        link.stop(process)
+
+
+def beats() -> bool:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if Worker.objects.filter(pk=identity.worker()).exists():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+# --- the process ----------------------------------------------------------------------------------
+
+
+def test_what_a_project_prints_stops_no_ticker_and_is_not_taken_for_its_word(start: Start):
+    process = start("tests.workers.noisy:app")
+    assert beats()
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+
+
+def test_the_passwords_of_a_pickled_app_are_in_no_list_of_processes(start: Start):
+    path = app_path(Celery("secretive", broker="redis://user:hunter2@nowhere"))
+    assert path.startswith("pickle:")
+    process = start(path)
+    assert beats()
+    assert path.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+
+
+# --- after an outage ------------------------------------------------------------------------------
+
+
+def held_by(worker_id: object) -> Run:
+    return make_run(Status.RUNNING, worker=worker_id)
+
+
+def test_a_beat_says_whether_it_came_in_time():
+    me = make_worker()
+    for seconds, in_time in ((6, True), (8, False), (6, True), (600, False)):
+        forward(seconds=seconds)
+        assert workers.beat(me, hostname="here", pid=1) is in_time
+
+
+def test_a_ticker_that_could_not_beat_gives_the_others_time_to_beat_too(worker, monkeypatch):
+    others = held_by(make_worker())
+    forward(seconds=60)
+    worker.tick()
+    assert fresh(others).status == Status.RUNNING
+    later = time.monotonic() + 11
+    monkeypatch.setattr(ticker, "time", SimpleNamespace(monotonic=lambda: later, sleep=time.sleep))
+    worker.beat()
+    worker.ticker._catch_up()
+    assert fresh(others).crashes == 1
+
+
+def test_a_tickers_own_runs_are_not_rescued_from_it(worker):
+    mine = held_by(identity.worker())
+    forward(seconds=60)
+    worker.ticker._catch_up()
+    assert fresh(mine).status == Status.RUNNING
+    assert rescue.rescue() == 1
+
+
+def test_a_beat_that_failed_is_made_up_before_anything_else(worker, monkeypatch):
+    others, beat = held_by(make_worker(alive=False)), workers.beat
+    forward(seconds=1)
+
+    def away(*_, **__):
+        raise OperationalError("the database is away")
+
+    monkeypatch.setattr(workers, "beat", away)
+    worker.ticker._due.clear()
+    for _ in range(2):
+        with pytest.raises(OperationalError):
+            worker.ticker.tick()
+    assert fresh(others).status == Status.RUNNING
+    monkeypatch.setattr(workers, "beat", beat)
+    worker.ticker.tick()
+    assert fresh(others).status == Status.QUEUED
+
+
+def test_a_database_that_goes_away_in_the_middle_of_a_tick_ends_it(worker, monkeypatch):
+    others = held_by(make_worker(alive=False))
+    forward(seconds=1)
+
+    def away():
+        raise OperationalError("the database is away")
+
+    monkeypatch.setattr(wakes, "forget_unwaited", away)
+    with pytest.raises(OperationalError):
+        worker.ticker._catch_up()
+    assert fresh(others).status == Status.RUNNING
+
+
+def test_a_bug_in_one_part_of_a_tick_ends_no_other(worker, monkeypatch):
+    others = held_by(make_worker(alive=False))
+    forward(seconds=1)
+    monkeypatch.setattr(wakes, "forget_unwaited", lambda: 1 / 0)
+    worker.ticker._catch_up()
+    assert fresh(others).status == Status.QUEUED
+
+
+def test_a_new_worker_on_a_database_that_has_just_been_started_is_late():
+    def beat() -> bool:
+        return workers.beat(uuid4(), hostname="here", pid=1)
+
+    statement = workers._BEAT
+    assert "pg_postmaster_start_time()" in statement
+    try:
+        workers._BEAT = statement.replace("pg_postmaster_start_time()", "now() - interval '9 seconds'")
+        assert beat() is False
+        workers._BEAT = statement.replace("pg_postmaster_start_time()", "now() - interval '11 seconds'")
+        assert beat() is True
+    finally:
+        workers._BEAT = statement
