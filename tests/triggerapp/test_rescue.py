@@ -117,7 +117,7 @@ def test_a_long_backlog_is_not_a_loss():
         make_run(Status.QUEUED)
         with app.producer_or_acquire() as producer:
             producer.publish("", routing_key=QUEUE, declare=[Queue(QUEUE)])
-    forward(hours=1)
+    forward(seconds=50)
     assert rescue.resend() == 0
     messages()
     assert rescue.resend() == 2
@@ -131,6 +131,43 @@ def test_of_a_backlog_only_as_many_are_sent_again_as_the_queue_lacks_the_oldest_
     forward(hours=1)
     assert rescue.resend() == 1
     assert [fresh(run).sends for run in backlog] == [2, 1, 1]
+
+
+def lay_in_queue(count: int) -> None:
+    """Messages of plain tasks, which share the queue."""
+    with app.producer_or_acquire() as producer:
+        for _ in range(count):
+            producer.publish("", routing_key=QUEUE, declare=[Queue(QUEUE)])
+
+
+def test_a_run_that_later_ones_have_overtaken_is_sent_again_whatever_else_lies_in_its_queue():
+    lost = make_run(Status.QUEUED)
+    forward(seconds=6)
+    lay_in_queue(10)
+    assert rescue.resend() == 0
+    make_run(Status.RUNNING)
+    assert rescue.resend() == 1
+    assert fresh(lost).sends == 2
+
+
+def test_a_backlog_in_order_has_overtaken_nobody():
+    make_run(Status.RUNNING)
+    forward(seconds=6)
+    make_run(Status.QUEUED)
+    forward(seconds=6)
+    lay_in_queue(10)
+    assert rescue.resend() == 0
+
+
+def test_of_a_loss_that_plain_messages_hide_one_is_sent_as_a_probe_and_the_rest_when_it_comes_through():
+    lost = [make_run(Status.QUEUED) for _ in range(3)]
+    lay_in_queue(10)
+    forward(minutes=2)
+    assert [rescue.resend(), rescue.resend()] == [1, 0]
+    probe, *rest = sorted(lost, key=lambda run: -fresh(run).sends)
+    assert runs.claim(probe.id, 0, make_worker()).lease == 1
+    assert rescue.resend() == 2
+    assert {fresh(run).sends for run in rest} == {2}
 
 
 def test_a_run_that_was_taken_is_not_sent_again():

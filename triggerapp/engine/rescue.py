@@ -28,6 +28,8 @@ _DEAD = (
     "ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"
 )
 _LOST = "SELECT id FROM triggerapp_run WHERE id = ANY(%s) AND worker = %s AND status = 'running' FOR UPDATE SKIP LOCKED"
+_PROBE_AFTER = 12
+"""So many times `RESEND_AFTER` a run lies in a queue that seems long enough before it is sent to see."""
 _CRASH_ERROR = json.dumps(
     {
         "type": "triggerapp.errors:WorkerLost",
@@ -116,13 +118,13 @@ def resend(limit: int = 500) -> int:
     """Send the messages of runs that nobody claimed: each time after twice as long; how many."""
     after = conf.get().RESEND_AFTER
     waiting = sql.rows(
-        "SELECT id, message FROM triggerapp_run WHERE environment_id = %s AND status = 'queued' AND sent_at < now() - "
-        "%s * power(2, LEAST(sends, 7) - 1) ORDER BY sent_at LIMIT %s",
+        "SELECT id, message, sends, sent_at, now() - sent_at AS waited FROM triggerapp_run WHERE environment_id = %s "
+        "AND status = 'queued' AND sent_at < now() - %s * power(2, LEAST(sends, 7) - 1) ORDER BY sent_at LIMIT %s",
         [environments.current(), after, limit],
     )
     if not waiting:
         return 0
-    missing = _missing({row["id"]: json.loads(row["message"])["routing_key"] for row in waiting})
+    missing = _missing(waiting)
     point("resend.before_commit")
     found = sql.rows(
         "UPDATE triggerapp_run SET sent_at = now(), sends = sends + 1 WHERE id IN (SELECT id FROM triggerapp_run "
@@ -135,24 +137,53 @@ def resend(limit: int = 500) -> int:
     return len(found)
 
 
-def _missing(routes: dict[UUID, str]) -> list[UUID]:
-    """As many of a broker queue's runs, the oldest first, as it is too short by: a long backlog is not a loss.
+_QUEUED = """
+SELECT q.name, count(*) AS n, bool_or(r.sends > 1) AS probed FROM triggerapp_run r
+JOIN triggerapp_queue q ON q.id = r.queue_id WHERE r.environment_id = %s AND r.status = 'queued' GROUP BY q.name
+"""
+_TAKEN = """
+SELECT q.name, r.message::jsonb #>> '{properties,priority}' AS priority, max(r.sent_at) AS sent_at
+FROM triggerapp_run r JOIN triggerapp_queue q ON q.id = r.queue_id
+WHERE r.environment_id = %s AND r.status = 'running' AND r.sends > 0 GROUP BY 1, 2
+"""
 
-    Messages that a worker has taken and not begun look missing too. They are the oldest, and few; what is
-    lost further back is found when its turn comes.
+
+def _missing(waiting: list[sql.Row]) -> list[UUID]:
+    """Whose messages are lost: a long backlog is not a loss.
+
+    A broker queue says how many messages lie in it, but not whose, and plain tasks may share it. So a run is missing
+
+    * if the queue is too short to hold all its runs: as many as it lacks, the oldest first;
+    * if a run that was sent later is at work: queues keep their order, among messages of one priority.
+
+    Plain messages can hide a loss from the first rule, and from the second where nothing is sent any more. Then the
+    oldest run is sent as a probe, one for each queue: when it comes through, it has overtaken what is lost. The harm
+    is bounded by that: late by the length of the backlog; and a doubled message finds its run claimed. Messages that a
+    worker has taken and not begun look missing too; they are few.
     """
-    counts = sql.rows(
-        "SELECT q.name, count(*) AS n FROM triggerapp_run r JOIN triggerapp_queue q ON q.id = r.queue_id "
-        "WHERE r.environment_id = %s AND r.status = 'queued' GROUP BY q.name",
-        [environments.current()],
-    )
-    queued = {row["name"]: row["n"] for row in counts}
-    short = {route: queued.get(route, 1) - (dispatch.depth(route) or 0) for route in set(routes.values())}
-    return [run for route, lacks in short.items() for run in _of(route, routes)[: max(0, lacks)]]
+    environment = environments.current()
+    queued = {row["name"]: row for row in sql.rows(_QUEUED, [environment])}
+    taken = {(row["name"], row["priority"]): row["sent_at"] for row in sql.rows(_TAKEN, [environment])}
+    by_route: dict[str, list[sql.Row]] = {}
+    for row in waiting:
+        message = json.loads(row["message"])
+        route, priority = message["routing_key"], message["properties"].get("priority")
+        last = taken.get((route, None if priority is None else str(priority)))
+        by_route.setdefault(route, []).append({**row, "overtaken": last is not None and row["sent_at"] < last})
+    return [run for route, rows in by_route.items() for run in _missing_of(route, rows, queued.get(route))]
 
 
-def _of(route: str, routes: dict[UUID, str]) -> list[UUID]:
-    return [run for run, its_route in routes.items() if its_route == route]
+def _missing_of(route: str, waiting: list[sql.Row], queued: sql.Row | None) -> list[UUID]:
+    lacks = (queued["n"] if queued else 1) - (dispatch.depth(route) or 0)
+    missing = [row["id"] for n, row in enumerate(waiting) if n < lacks or row["overtaken"]]
+    return missing or _probe(waiting, is_out=bool(queued and queued["probed"]))
+
+
+def _probe(waiting: list[sql.Row], *, is_out: bool) -> list[UUID]:
+    """The one run to send although its message may well lie there; while one is out, that one, when its time comes."""
+    if is_out:
+        return [row["id"] for row in waiting if row["sends"] > 1][:1]
+    return [row["id"] for row in waiting[:1] if row["waited"] > _PROBE_AFTER * conf.get().RESEND_AFTER]
 
 
 def redeliver(limit: int = 200) -> int:

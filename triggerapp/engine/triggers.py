@@ -157,7 +157,7 @@ def _values(environment: int, request: Trigger) -> Iterable[object]:
     return (
         request.run_id, request.task_id or str(request.run_id), request.nesting, environment, queue, request.task,
         status, queue, status, request.message.envelope(), request.message.body,
-        due_at, delay, expires_at, ttl, sent, int(sent), request.max_duration, request.max_attempts,
+        due_at, delay, expires_at, ttl, sent, int(sent and request.send), request.max_duration, request.max_attempts,
         request.parent, request.parent_key, request.parent_wait, request.root, request.replay_of,
         key, key and digest(key), (request.idempotency_ttl or conf.get().IDEMPOTENCY_TTL) if key else None,
         request.concurrency_key, request.priority, list(request.tags), json.dumps(request.metadata or {}),
