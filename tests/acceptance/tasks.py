@@ -11,13 +11,11 @@ from typing import Any
 from celery import shared_task
 from celery.app.task import Task
 from celery.contrib.abortable import AbortableTask
-from celery.exceptions import Ignore, Reject
 from celery.worker.request import Request
 from celery.worker.strategy import default as default_strategy
-from django.db import transaction
 
 from tests.acceptance import heard
-from tests.acceptance.ledger import is_open, note, once
+from tests.acceptance.ledger import is_open, note
 from workers import RetryPolicy, durable_task, step, wait
 from workers.errors import NotInRun
 
@@ -332,49 +330,6 @@ def kinds(self: Task, value: Any) -> list[str]:
     return [type(value).__name__, str(len(value))]
 
 
-@durable_task(acks_late=True, retry=ONCE)
-def rejects_once(tag: str) -> str:
-    """Has the broker deliver its message again, once."""
-    wait.sleep(0.1)
-    note(tag, "entered")
-    if once(tag):
-        raise Reject("not now", requeue=True)
-    return "accepted"
-
-
-@durable_task(acks_late=True, retry=ONCE)
-def rejects(tag: str) -> str:
-    wait.sleep(0.1)
-    note(tag, "entered")
-    raise Reject("never", requeue=False)
-
-
-@durable_task(retry=ONCE)
-def ignores(tag: str) -> None:
-    wait.sleep(0.1)
-    note(tag, "entered")
-    raise Ignore
-
-
-@durable_task(retry=ONCE)
-def swallows(tag: str) -> str:
-    try:
-        wait.sleep(0.1)
-    except BaseException:
-        note(tag, "caught")
-    return "as if nothing had been"
-
-
-@durable_task(retry=ONCE)
-def waits_in_transaction(tag: str) -> str:
-    with transaction.atomic():
-        try:
-            wait.sleep(0.1)
-        except Exception as error:
-            return type(error).__name__
-    return "waited"
-
-
 class LoudRequest(Request):
     """A user's request class, in the worker's main process."""
 
@@ -413,110 +368,10 @@ def abortable(self: AbortableTask, tag: str) -> bool:
     return bool(self.is_aborted())
 
 
-# -- killed --------------------------------------------------------------------------------------
-
-
-def _die_once(tag: str) -> None:
-    if once(tag):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-@durable_task(retry=ONCE)
-def killed(tag: str) -> str:
-    """Its process is killed once, after the wait."""
-    step(note, tag, "first")
-    wait.sleep(0.1)
-    note(tag, "entered")
-    _die_once(tag)
-    step(note, tag, "second")
-    return "survived"
-
-
-@durable_task(acks_late=True, reject_on_worker_lost=True, retry=ONCE)
-def killed_late(tag: str) -> str:
-    step(note, tag, "first")
-    wait.sleep(0.1)
-    note(tag, "entered")
-    _die_once(tag)
-    step(note, tag, "second")
-    return "survived"
-
-
-@durable_task(retry=ONCE)
-def gated(tag: str) -> str:
-    """Holds its worker until the gate is opened."""
-    step(note, tag, "before")
-    while not is_open(tag):
-        time.sleep(0.02)
-    note(tag, "through")
-    step(note, tag, "after")
-    return tag
-
-
-@durable_task(acks_late=True, retry=ONCE)
-def gated_late(tag: str) -> str:
-    """The same, its message unacknowledged until it ends."""
-    return gated(tag)
-
-
-@durable_task(retry=ONCE)
-def gated_after_wait(tag: str) -> str:
-    wait.for_event("go", filter={"tag": [tag]}, timeout=timedelta(minutes=1))
-    note(tag, "resumed")
-    while not is_open(tag):
-        time.sleep(0.02)
-    return tag
-
-
 @durable_task(send_events=False, retry=ONCE)
 def durable_without_events() -> str:
     wait.sleep(0.1)
     return "quiet"
-
-
-# -- calls within calls --------------------------------------------------------------------------
-
-
-@durable_task(bind=True, retry=ONCE)
-def calls_directly(self: Task, x: int) -> Any:
-    """A direct call, and `.apply()`, of a durable task in a durable run: the same journal, the same run."""
-    inner = add(x, 1)
-    applied = add.apply((x, 2)).get(disable_sync_subtasks=False)
-    return [inner, applied, self.request.id]
-
-
-@durable_task(retry=ONCE)
-def recurses(times: int) -> int:
-    """Calls itself directly; each call waits."""
-    wait.sleep(0.05)
-    return times + (recurses(times - 1) if times else 0)
-
-
-@durable_task(bind=True, retry=ONCE)
-def spawns(self: Task, tag: str) -> Any:
-    """Children before and after a wait, not waited for."""
-    first = add.delay(1, 1)
-    wait.sleep(0.1)
-    second = plain_add.delay(2, 2)
-    note(tag, [first.id, second.id])
-    return [first.id, second.id]
-
-
-@durable_task(retry=ONCE)
-def parent_of(tag: str, pause: float = 60) -> Any:
-    """A child that waits long, waited for."""
-    return stays.trigger_and_wait(f"{tag}:child", pause).unwrap()
-
-
-@durable_task(retry=ONCE)
-def joins() -> str:
-    """`get()` inside a task stays refused."""
-    wait.sleep(0.05)
-    try:
-        plain_add.delay(1, 1).get(timeout=1)
-    except RuntimeError as error:
-        return str(error)
-    return "not refused"
 
 
 @durable_task(bind=True, retry=ONCE)

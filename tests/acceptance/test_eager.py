@@ -13,15 +13,14 @@ from celery import chain, chord, group
 
 from tests.acceptance.app import app
 from tests.acceptance.ledger import fresh, notes
+from tests.acceptance.nested import calls_directly, parent_of
 from tests.acceptance.tasks import (
     add,
     auto_retried,
     boom,
-    calls_directly,
     for_event,
     hooked,
     noted,
-    parent_of,
     plain_errback,
     retries_by_hand,
     total,

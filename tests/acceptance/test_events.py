@@ -5,7 +5,8 @@ from __future__ import annotations
 from tests.acceptance import watch
 from tests.acceptance.cluster import Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
-from tests.acceptance.tasks import add, boom, durable_without_events, for_event, gated_after_wait, retries_by_hand
+from tests.acceptance.tasks import add, boom, durable_without_events, for_event, retries_by_hand
+from tests.acceptance.trouble import gated_after_wait
 from workers import events
 
 SEGMENT = ["task-received", "task-started"]

@@ -10,7 +10,9 @@ import pytest
 from tests.acceptance import heard
 from tests.acceptance.cluster import Worker, wait_until
 from tests.acceptance.ledger import fresh, notes
-from tests.acceptance.tasks import add, boom, hooked, ignores, policy_retried, spawns
+from tests.acceptance.nested import spawns
+from tests.acceptance.tasks import add, boom, hooked, policy_retried
+from tests.acceptance.trouble import ignores
 
 pytestmark = pytest.mark.usefixtures("on")
 

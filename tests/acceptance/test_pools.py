@@ -14,6 +14,7 @@ from celery.exceptions import TimeLimitExceeded
 from tests.acceptance import watch
 from tests.acceptance.cluster import ROOT, Cluster, Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
+from tests.acceptance.nested import parent_of
 from tests.acceptance.tasks import (
     add,
     auto_retried,
@@ -21,10 +22,8 @@ from tests.acceptance.tasks import (
     boom,
     echo,
     for_event,
-    gated,
     hooked,
     kinds,
-    parent_of,
     plain_waits,
     retries_by_hand,
     stays,
@@ -33,6 +32,7 @@ from tests.acceptance.tasks import (
     who,
     works,
 )
+from tests.acceptance.trouble import gated
 from triggerapp.models import Run
 from workers import events
 

@@ -13,17 +13,15 @@ from tests.acceptance import app as acceptance
 from tests.acceptance import rabbit
 from tests.acceptance.cluster import Cluster, Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
+from tests.acceptance.nested import parent_of
 from tests.acceptance.tasks import (
     add,
     becomes,
     boom,
     echo,
     for_event,
-    gated,
-    gated_late,
     kinds,
     late,
-    parent_of,
     plain_add,
     plain_note,
     retries_by_hand,
@@ -32,6 +30,7 @@ from tests.acceptance.tasks import (
     total,
     who,
 )
+from tests.acceptance.trouble import gated, gated_late
 from triggerapp.models import Run, Step
 from workers import events
 

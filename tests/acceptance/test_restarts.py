@@ -19,9 +19,6 @@ from tests.acceptance.tasks import (
     becomes,
     echo,
     for_event,
-    gated,
-    killed,
-    killed_late,
     late,
     noted,
     plain_dies,
@@ -29,6 +26,7 @@ from tests.acceptance.tasks import (
     stays,
     steps_on,
 )
+from tests.acceptance.trouble import gated, killed, killed_late
 from triggerapp.models import Run, Step
 from workers import events
 

@@ -12,7 +12,8 @@ from celery.result import AsyncResult
 from tests.acceptance.app import app
 from tests.acceptance.cluster import Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
-from tests.acceptance.tasks import abortable, add, boom, for_event, gated, progresses, stays
+from tests.acceptance.tasks import abortable, add, boom, for_event, progresses, stays
+from tests.acceptance.trouble import gated
 from triggerapp.models import Run
 from workers import events
 

@@ -14,7 +14,9 @@ from tests.acceptance import app as acceptance
 from tests.acceptance import heard, watch
 from tests.acceptance.cluster import Cluster, Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
-from tests.acceptance.tasks import add, echo, gated, parent_of, plain_errback, stays, total
+from tests.acceptance.nested import parent_of
+from tests.acceptance.tasks import add, echo, plain_errback, stays, total
+from tests.acceptance.trouble import gated
 from triggerapp.models import Run
 
 

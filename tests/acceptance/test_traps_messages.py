@@ -45,17 +45,8 @@ from tests.acceptance import heard
 from tests.acceptance.app import app
 from tests.acceptance.cluster import Cluster, Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
-from tests.acceptance.tasks import (
-    add,
-    gated,
-    rejects,
-    rejects_once,
-    retries_by_hand,
-    stays,
-    swallows,
-    waits_in_transaction,
-    who,
-)
+from tests.acceptance.tasks import add, retries_by_hand, stays, who
+from tests.acceptance.trouble import gated, rejects, rejects_once, swallows, waits_in_transaction
 from triggerapp.engine import dispatch, sql
 from triggerapp.models import Run
 from workers.marks import CONTENT, HEADER

@@ -2,115 +2,46 @@
 
 from __future__ import annotations
 
-import enum
 import json
 import math
 import subprocess
 import sys
 import uuid
-from collections import OrderedDict, namedtuple
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, PrivateAttr, RootModel, SecretStr
 
+from tests.values import (
+    BERLIN,
+    WHAT,
+    Base,
+    Cart,
+    Color,
+    Derived,
+    Doubled,
+    Holder,
+    Item,
+    Level,
+    Login,
+    Numbers,
+    Order,
+    Point,
+    Right,
+    Strict,
+    User,
+    Word,
+    assert_same,
+    nested,
+    order,
+    there_and_back,
+    values,
+)
 from workers import codec
 from workers.errors import ValueTooLarge, ValueUnreadable
-
-WHAT = "the result of step charge#1"
-BERLIN = ZoneInfo("Europe/Berlin")
-
-
-class Color(enum.Enum):
-    RED = "r"
-
-
-class Level(enum.IntEnum):
-    HIGH = 3
-
-
-class Word(enum.StrEnum):
-    YES = "yes"
-
-
-class Right(enum.Flag):
-    READ = 1
-    WRITE = 2
-
-
-@dataclass
-class Item:
-    sku: str
-    price: Decimal = Decimal(1)
-    tags: set[str] = field(default_factory=set)
-
-
-@dataclass(frozen=True, slots=True)
-class Cart:
-    items: tuple[Item, ...]
-    at: datetime
-
-
-@dataclass
-class Doubled:
-    size: int
-
-    def __post_init__(self) -> None:
-        self.size *= 2
-
-
-class Order(BaseModel):
-    id: uuid.UUID
-    at: datetime
-    total: Decimal = Field(alias="Total", validation_alias="grandTotal")
-    lines: list[dict[str, int]] = []
-    link: HttpUrl | None = None
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(strict=True)
-    on: date
-    pair: tuple[int, int]
-
-
-class Base(BaseModel):
-    n: int
-
-
-class Derived(Base):
-    extra: str
-
-
-class Holder(BaseModel):
-    base: Base
-    _seen: int = PrivateAttr(default=0)
-
-
-class Login(BaseModel):
-    password: SecretStr
-
-
-class Numbers(RootModel[list[int]]):
-    pass
-
-
-Point = namedtuple("Point", "x y")
-
-
-def there_and_back(value: object) -> object:
-    return codec.loads(codec.dumps(value, what=WHAT, limit=10**7))
-
-
-def assert_same(back: object, value: object) -> None:
-    assert back == value
-    assert type(back) is type(value)
-    assert order(back) == order(value)
-
 
 # --- there and back -----------------------------------------------------------------------------
 
@@ -176,42 +107,11 @@ def test_a_value_comes_back_equal_and_of_the_same_type(value):
     assert_same(there_and_back(value), value)
 
 
-scalars = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.floats(allow_nan=False, allow_infinity=False),
-    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
-    st.binary(),
-    st.decimals(allow_nan=False, allow_infinity=False),
-    st.uuids(),
-    st.datetimes(timezones=st.sampled_from([None, UTC, BERLIN])),
-    st.timedeltas(),
-    st.sampled_from([Color.RED, Level.HIGH, Word.YES]),
-)
-keys = st.one_of(st.just("$type"), st.just("value"), st.text(st.characters(codec="ascii", min_codepoint=1)), scalars)
-values = st.recursive(
-    scalars,
-    lambda inner: st.one_of(
-        st.lists(inner), st.lists(inner).map(tuple), st.dictionaries(keys, inner), st.frozensets(scalars)
-    ),
-)
-
-
 @given(values)
 def test_any_value_comes_back_with_types_and_order(value):
     back = there_and_back(value)
     assert back == value
     assert order(back) == order(value)
-
-
-def order(value: object) -> object:
-    """The types and the order of keys of a value, which `==` does not look at."""
-    if isinstance(value, dict):
-        return [(key, order(key), order(item)) for key, item in value.items()]
-    if isinstance(value, list | tuple):
-        return type(value), [order(item) for item in value]
-    return type(value)
 
 
 def test_a_restored_zone_is_the_zone_and_not_its_offset_of_that_day():
@@ -241,10 +141,6 @@ def test_the_same_set_is_the_same_text_in_every_process():
 
 
 # --- refusals -----------------------------------------------------------------------------------
-
-
-class User:
-    pass
 
 
 @pytest.mark.parametrize(
@@ -295,13 +191,6 @@ def test_what_is_nested_too_deeply_is_refused_before_any_stack_ends():
     with pytest.raises(ValueError, match="nested deeper than 100 levels"):
         codec.dumps(nested(50_000), what=WHAT, limit=10**6)
     assert there_and_back(nested(100)) == nested(100)
-
-
-def nested(depth: int) -> list[object]:
-    value: list[object] = []
-    for _ in range(depth):
-        value = [value]
-    return value
 
 
 def test_an_oversized_value_is_refused_with_size_limit_and_advice():
@@ -366,57 +255,3 @@ def test_importing_the_codec_needs_no_django_settings_and_no_pydantic():
     code = "import sys, workers.codec; print({'django.conf', 'pydantic'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert done.stdout.strip() == "set()"
-
-
-# --- digest -------------------------------------------------------------------------------------
-
-
-def test_the_order_of_keys_does_not_change_the_digest():
-    assert codec.digest((), {"a": 1, "b": {"c": 2, "d": 3}}) == codec.digest((), {"b": {"d": 3, "c": 2}, "a": 1})
-    assert codec.digest(({1: "a", "b": 2},), {}) == codec.digest(({"b": 2, 1: "a"},), {})
-
-
-def test_a_list_and_a_tuple_have_one_digest():
-    assert codec.digest(((1, 2),), {}) == codec.digest([[1, 2]], {})
-
-
-@pytest.mark.parametrize(
-    ("left", "right"),
-    [
-        (1, 2),
-        (1, "1"),
-        (1, True),
-        (datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 3, tzinfo=UTC)),
-        (Item("a"), Item("b")),
-        ({1, 2}, {1, 3}),
-        (10**5000, 10**5000 + 1),
-        (User(), Login(password="p")),
-        ({(1, 2): 1}, {(1, 3): 1}),
-        ({Color.RED: Item("a")}, {Color.RED: Item("b")}),
-    ],
-    ids=lambda value: f"{type(value).__name__}",
-)
-def test_different_arguments_have_different_digests(left, right):
-    assert codec.digest((left,), {}) != codec.digest((right,), {})
-
-
-def test_what_cannot_be_written_counts_by_its_type_alone():
-    assert codec.digest((User(),), {}) == codec.digest((User(),), {})
-    assert codec.digest(([User(), 1],), {}) != codec.digest(([User(), 2],), {})
-
-
-class Evil(dict):
-    def items(self):
-        raise RuntimeError("no")
-
-
-def test_a_digest_never_raises():
-    loop: list[object] = []
-    loop += [loop, loop]
-    for value in (Evil(a=1), loop, nested(50_000), "\ud800\0", math.nan, {User(): {User}}, {Evil: Evil(b=2), 1: 2}):
-        assert len(codec.digest((value,), {"x": value})) == 64
-
-
-@given(values)
-def test_any_value_has_a_digest_that_survives_the_way_there_and_back(value):
-    assert codec.digest((value,), {}) == codec.digest((there_and_back(value),), {})
