@@ -35,6 +35,7 @@ OpenBase = Callable[[str], Base]
 """Finds the base of a digest."""
 
 _MAGIC: Final = b"CKPT\x00\x02\n"
+_PAGES: Final = "pages-"
 _NO_BASE: Final = UUID(int=0)
 _MANIFEST: Final = "manifest.json"
 _LARGEST_MANIFEST: Final = 16 << 20
@@ -165,7 +166,7 @@ def _unsealed(
     source: BinaryIO, image: ImageFile, directory: Path, base: Base | None, *, label: Label, keyring: Keyring
 ) -> Iterator[bytes]:
     """The content of an image file. The maps of pages come before the pages, and were verified."""
-    addresses = _addresses(directory).get(image.name) if base else None
+    addresses = _addresses(directory).get(image.name) if base and image.name.startswith(_PAGES) else None
     if base is None or addresses is None:
         return _unpack_file(source, image.name, image.size, label=label, keyring=keyring)
     if len(addresses) * PAGE != image.size:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -51,7 +52,7 @@ class Pagemap:
         pages_id = protobuf.integer(protobuf.decode(head), _PAGES_ID)
         if not pages_id:
             raise ValueError(f"{path.name} does not say where its pages are")
-        return cls(pages_id, tuple(map(_stretch, entries)))
+        return cls(pages_id, tuple([_usual(entry) or _stretch(entry) for entry in entries]))
 
     def encode(self) -> bytes:
         """As CRIU reads it."""
@@ -89,10 +90,40 @@ def joined(pages: Iterable[tuple[int, int]]) -> Iterator[Stretch]:
 
 def _stretch(entry: bytes) -> Stretch:
     fields = protobuf.decode(entry)
-    count = protobuf.integer(fields, _COUNT) or protobuf.integer(fields, _OLD_COUNT)
-    return Stretch(protobuf.integer(fields, _ADDRESS), count, protobuf.integer(fields, _FLAGS))
+    pages = protobuf.integer(fields, _COUNT) or protobuf.integer(fields, _OLD_COUNT)
+    return Stretch(protobuf.integer(fields, _ADDRESS), pages, protobuf.integer(fields, _FLAGS))
+
+
+# There are thousands of entries in the map of a reduced image, and byte by byte in Python each takes ten times as long
+# as with a look at what they have in common: addresses end with twelve zero bits, and begin like their neighbours'.
+
+
+def _usual(entry: bytes) -> Stretch | None:
+    """The entry, if it has the form that CRIU and we give it."""
+    found = _USUAL.fullmatch(entry)
+    if found is None:
+        return None
+    low, middle, high, flags, pages = found.groups()
+    address = (low[0] & 0x60) << 7 | (middle[0] & 0x7F) << 14 | _number(high) << 21
+    return Stretch(address, _number(pages), flags[0])
 
 
 def _entry(stretch: Stretch) -> bytes:
-    fields = [(_ADDRESS, stretch.address), (_OLD_COUNT, 0), (_FLAGS, stretch.flags), (_COUNT, stretch.pages)]
-    return protobuf.encode(fields)
+    address, pages, flags = stretch
+    low, middle = 0x80 | address >> 7 & 0x60, 0x80 | address >> 14 & 0x7F
+    return b"\x08\x80%c%c%b\x10\x00\x20%c\x28%b" % (low, middle, _varint(address >> 21), flags, _varint(pages))
+
+
+_USUAL: Final = re.compile(
+    rb"\x08\x80([\x80\xa0\xc0\xe0])([\x80-\xff])([\x80-\xff]*[\0-\x7f])\x10\0\x20([\0-\x7f])\x28([\x80-\xff]*[\0-\x7f])"
+)
+
+
+@lru_cache(maxsize=4096)
+def _number(varint: bytes) -> int:
+    return protobuf.read_varint(varint, 0)[0]
+
+
+@lru_cache(maxsize=4096)
+def _varint(number: int) -> bytes:
+    return protobuf.varint(number)

@@ -22,7 +22,7 @@ def decode(message: bytes) -> Mapping[int, list[int | bytes]]:
     fields: dict[int, list[int | bytes]] = {}
     at = 0
     while at < len(message):
-        tag, at = _read_varint(message, at)
+        tag, at = read_varint(message, at)
         value, at = _read_value(message, at, kind=tag & 7)
         fields.setdefault(tag >> 3, []).append(value)
     return fields
@@ -46,12 +46,13 @@ def content(fields: Mapping[int, list[int | bytes]], number: int) -> bytes:
 
 def _field(number: int, value: Value) -> bytes:
     if isinstance(value, int):
-        return _varint(number << 3 | _VARINT) + _varint(int(value))
+        return varint(number << 3 | _VARINT) + varint(int(value))
     raw = value.encode() if isinstance(value, str) else value
-    return _varint(number << 3 | _BYTES) + _varint(len(raw)) + raw
+    return varint(number << 3 | _BYTES) + varint(len(raw)) + raw
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """An integer, seven bits a byte."""
     value &= (1 << 64) - 1  # a negative int32 travels as ten bytes
     out = bytearray()
     while value >> 7:
@@ -61,7 +62,8 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _read_varint(message: bytes, at: int) -> tuple[int, int]:
+def read_varint(message: bytes, at: int) -> tuple[int, int]:
+    """The integer at this place, and where the next field begins."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(message):
@@ -76,11 +78,11 @@ def _read_varint(message: bytes, at: int) -> tuple[int, int]:
 
 def _read_value(message: bytes, at: int, *, kind: int) -> tuple[int | bytes, int]:
     if kind == _VARINT:
-        return _read_varint(message, at)
+        return read_varint(message, at)
     if kind in (_FIXED64, _FIXED32):
         size = 8 if kind == _FIXED64 else 4
     elif kind == _BYTES:
-        size, at = _read_varint(message, at)
+        size, at = read_varint(message, at)
     else:
         raise ValueError(f"wire type {kind}")
     if at + size > len(message):
