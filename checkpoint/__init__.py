@@ -24,9 +24,10 @@ from checkpoint.errors import (
 from checkpoint.manifest import Host, Manifest
 from checkpoint.pack import Label
 from checkpoint.refusals import require_dumpable
-from checkpoint.sandbox import Orphaned, Sandbox, Wake, park, start
+from checkpoint.sandbox import Orphaned, Sandbox, Wake, park, start, thaw
 from checkpoint.seal import Keyring
 from checkpoint.store import DirectoryStore, Store, Stored
+from checkpoint.zygote import Unborn, Zygote, listen, serve
 
 __all__ = [
     "Archive",
@@ -56,14 +57,19 @@ __all__ = [
     "StoreFailed",
     "Stored",
     "TooLarge",
+    "Unborn",
     "UnknownKey",
     "Unsupported",
     "Verdict",
     "Wake",
+    "Zygote",
     "check",
     "collect",
     "driver",
+    "listen",
     "park",
     "require_dumpable",
+    "serve",
     "start",
+    "thaw",
 ]

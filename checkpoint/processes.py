@@ -28,6 +28,7 @@ class Task:
     started: int
     parent: int
     state: str
+    session: int = 0
 
     def alive(self) -> bool:
         """Whether it still runs or can run; a zombie does not."""
@@ -53,7 +54,7 @@ def look(pid: int) -> Task | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = stat[stat.rindex(b")") + 2 :].split()  # the name before it may hold anything
-    return Task(pid, int(fields[19]), int(fields[1]), fields[0].decode())
+    return Task(pid, int(fields[19]), int(fields[1]), fields[0].decode(), int(fields[3]))
 
 
 def everyone() -> Iterator[Task]:
@@ -75,6 +76,14 @@ def family(pids: Iterable[int]) -> list[Task]:
             found[pid] = task
             waiting += _children(pid)
     return list(found.values())
+
+
+def household(leader: Task) -> list[Task]:
+    """The leader of a session, all that is left of the session, and their descendants; the leader may be gone."""
+    now = look(leader.pid)
+    if now is not None and now.started != leader.started:
+        return []  # a pid is free again only once its session is empty
+    return family([leader.pid, *(task.pid for task in everyone() if task.session == leader.pid)])
 
 
 def end(find: Callable[[], list[Task]], *, patience: timedelta = timedelta(seconds=5)) -> list[Task]:

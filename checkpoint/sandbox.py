@@ -5,13 +5,15 @@ Nothing else is inherited: a descriptor shared with somebody outside is what mak
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import secrets
 import signal
+import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,14 +21,19 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from checkpoint import pids, processes
+from checkpoint.criu import PATIENCE as RESTORE_PATIENCE
+from checkpoint.criu import Criu
 from checkpoint.errors import RestoreFailed
 from checkpoint.line import Hung, Line, Message, Word
 from checkpoint.reseed import reseed
 
 PATIENCE: Final = timedelta(seconds=10)
+FORGET: Final = b'{"do": "forget"}'
+"""What is said over a leash when nothing needs to end with it any more."""
 
-_LINE: Final = 3
+LINE: Final = 3
 _NONCE: Final = 16
+_PR_SET_PDEATHSIG: Final = 1
 
 
 class Orphaned(BaseException):
@@ -49,6 +56,15 @@ class Sandbox:
     line: Line
     inode: int
     """What CRIU knows the process's own end of the line by: `unix[inode]` at dump, `socket:[inode]` at restore."""
+    output: int = -1
+    """The end of the pipe at which to read what it prints, if it prints to one."""
+    leash: socket.socket | None = None
+    """While this is open somebody sees to it that the process ends with its supervisor."""
+
+    @property
+    def pipe(self) -> int:
+        """What CRIU knows the process's own end of the pipe by: `pipe:[inode]` at restore."""
+        return os.fstat(self.output).st_ino if self.output >= 0 else 0
 
     def await_park(self, *, timeout: timedelta) -> bytes:
         """Wait until it stands still; what it has to say."""
@@ -73,20 +89,60 @@ class Sandbox:
     def end(self) -> None:
         """Kill it and its children, and wait for it."""
         processes.end(lambda: processes.family([self.pid]))
+        self._close()
+
+    def release(self) -> None:
+        """Let go of it: it ends by itself as soon as it looks at its line. What it has started may stay."""
+        if self.leash is not None:
+            with suppress(OSError):
+                self.leash.send(FORGET)
+        self._close()
+
+    def _close(self) -> None:
         self.line.close()
+        if self.output >= 0:
+            os.close(self.output)
+        if self.leash is not None:
+            self.leash.close()
 
 
-def start(main: Callable[[Line], None], *, output: Path) -> Sandbox:
-    """Fork a run process that runs `main` and exits; what it prints is appended to `output`."""
+def start(main: Callable[[Line], None], *, output: Path | int, keep: Iterable[int] = ()) -> Sandbox:
+    """Fork a run process that runs `main` and exits; what it prints goes to `output`, a file or a descriptor.
+
+    Of the descriptors of this process it has those in `keep`. It is killed when the thread that started it ends.
+    """
     ours, theirs = Line.pair()
     inode = theirs.inode()
     sys.stdout.flush()
     sys.stderr.flush()
+    parent = os.getpid()
     pid = pids.fork()
     if pid == 0:
-        _live(main, theirs, output)
+        _live(main, theirs, output, keep=keep, parent=parent)
     theirs.close()
     return Sandbox(pid, ours, inode)
+
+
+def thaw(
+    criu: Criu, directory: Path, *, control: int, pipe: int = 0, timeout: timedelta = RESTORE_PATIENCE
+) -> Sandbox:
+    """Restore the run process in `directory` as a child of this one; it stands still until it is woken.
+
+    `control` and `pipe` are the inodes that its ends of line and output had.
+    """
+    ours, theirs = Line.pair()
+    output, printed = os.pipe()
+    try:
+        inherit = {f"socket:[{control}]": theirs.fileno()} | ({f"pipe:[{pipe}]": printed} if pipe else {})
+        pid = criu.restore(directory, inherit=inherit, timeout=timeout)
+        return Sandbox(pid, ours, theirs.inode(), output)
+    except BaseException:
+        ours.close()
+        os.close(output)
+        raise
+    finally:
+        theirs.close()
+        os.close(printed)
 
 
 def park(line: Line, payload: bytes = b"") -> Wake:
@@ -103,11 +159,14 @@ def park(line: Line, payload: bytes = b"") -> Wake:
     return Wake(message.payload[_NONCE:], restored)
 
 
-def _live(main: Callable[[Line], None], theirs: Line, output: Path) -> NoReturn:
+def _live(
+    main: Callable[[Line], None], theirs: Line, output: Path | int, *, keep: Iterable[int], parent: int
+) -> NoReturn:
     """The life of a run process: it never returns into the code of the process it was forked from."""
     status = 1
     try:
-        line = _settle(theirs, output)
+        _die_with(parent)
+        line = _settle(theirs, output, keep)
         main(line)
         status = 0
     except Orphaned:
@@ -123,27 +182,46 @@ def _live(main: Callable[[Line], None], theirs: Line, output: Path) -> NoReturn:
         os._exit(status)
 
 
-def _settle(theirs: Line, output: Path) -> Line:
+def _die_with(parent: int) -> None:
+    """An image keeps this too: a restored process dies with the supervisor whose child it is."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _settle(theirs: Line, output: Path | int, keep: Iterable[int]) -> Line:
     os.setsid()
     _reset_signals()
-    _move_descriptors(theirs.fileno(), output)
+    _move_descriptors(theirs.fileno(), output, keep)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115  for the life of the process
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     reseed()  # two forks of one parent would draw the same numbers
-    return Line.on(_LINE)
+    return Line.on(LINE)
 
 
-def _move_descriptors(line: int, output: Path) -> None:
-    """0 is empty, 1 and 2 append to the file, 3 is the line, and there is no other."""
-    high = fcntl.fcntl(line, fcntl.F_DUPFD_CLOEXEC, _LINE + 1)  # out of the way of 0 to 2
+def _move_descriptors(line: int, output: Path | int, keep: Iterable[int]) -> None:
+    """0 is empty, 1 and 2 are the output, 3 is the line, and of the others there are those to keep."""
+    kept = sorted(number for number in keep if number > LINE)
+    room = max([LINE, *kept]) + 1  # out of the way of all of them
+    high = fcntl.fcntl(line, fcntl.F_DUPFD_CLOEXEC, room)
+    written = fcntl.fcntl(_opened(output), fcntl.F_DUPFD_CLOEXEC, room)
     nothing = os.open(os.devnull, os.O_RDONLY)
-    written = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     os.dup2(nothing, 0)
     os.dup2(written, 1)
     os.dup2(written, 2)
-    os.dup2(high, _LINE, inheritable=False)
-    os.closerange(_LINE + 1, os.sysconf("SC_OPEN_MAX"))
+    os.dup2(high, LINE, inheritable=False)
+    lowest = LINE + 1
+    for number in kept:
+        os.closerange(lowest, number)
+        lowest = number + 1
+    os.closerange(lowest, os.sysconf("SC_OPEN_MAX"))
+
+
+def _opened(output: Path | int) -> int:
+    if isinstance(output, int):
+        return output
+    return os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _reset_signals() -> None:
