@@ -150,6 +150,8 @@ def park(line: Line, payload: bytes = b"") -> Wake:
     try:
         line.send(Message(Word.PARKED, payload))
         message = line.receive()
+        while message.word not in (Word.GO_ON, Word.RESTORED):  # sent before it was known that we stand still
+            message = line.receive()
         restored = message.word is Word.RESTORED
         if restored:
             reseed()

@@ -30,6 +30,9 @@ from checkpoint.sandbox import Sandbox
 PATIENCE: Final = timedelta(seconds=20)
 """How long a process may take to be forked; the zygote may still be importing when it is asked for its first."""
 
+Main = Callable[[Line], None]
+"""The life of a run process."""
+
 _LARGEST: Final = 4096
 _BACKLOG: Final = 128
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -90,7 +93,7 @@ def reserve() -> None:
         os.close(nothing)
 
 
-def serve(listener: socket.socket, main: Callable[[Line], None], *, keeper: int) -> None:
+def serve(listener: socket.socket, main: Main, *, keeper: int) -> None:
     """Fork processes that run `main`, until there is nothing but the end to read from `keeper`; none is left then."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody needs to wait for what it forked
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -108,7 +111,7 @@ def opened() -> Iterator[tuple[int, bool]]:
 
 
 class _Server:
-    def __init__(self, listener: socket.socket, main: Callable[[Line], None], *, keep: list[int]) -> None:
+    def __init__(self, listener: socket.socket, main: Main, *, keep: list[int]) -> None:
         self._listener = listener
         self._main = main
         self._keep = keep

@@ -5,7 +5,9 @@ Everything has a default. A wrong key or value stops Django at the first look, w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import cache
@@ -67,10 +69,29 @@ class Conf:
     MAX_TAGS: int = 10
     """How many tags a run has at most."""
 
+    CHECKPOINT: str = "off"
+    """Whether the process of a waiting run is kept as an image: "auto" where that works, "on", or "off"."""
+
+    CHECKPOINT_MIN_WAIT: timedelta = timedelta(milliseconds=250)
+    """Timers shorter than this keep their process: dumping and restoring it would take longer."""
+
+    CHECKPOINT_STORE: str = "~/.local/state/triggerapp/checkpoints"
+    """The folder that images are stored in; shared, if they are to be restored on other hosts too."""
+
+    CHECKPOINT_KEYS: Mapping[str, str] = field(default_factory=dict)
+    """Names of keys to 32 bytes in base64. The first one seals, all open; without any, the key is of SECRET_KEY."""
+
+    CHECKPOINT_MAX_BYTES: int = 2 << 30
+    """The size of a process image at most; the run of a larger one is re-entered."""
+
+    CHECKPOINT_RETENTION: timedelta = timedelta(days=30)
+    """How long images are kept; the run of an older one is re-entered."""
+
     def __post_init__(self) -> None:
-        for field in fields(self):
-            _check_value(field.name, getattr(self, field.name), kind=type(field.default))
+        for each in fields(self):
+            _check_value(each.name, getattr(self, each.name), kind=type(each.default))
         _check_durations(self)
+        _check_checkpoints(self)
         if not self.BASE_URL.startswith(("http://", "https://")):
             raise _wrong("BASE_URL", self.BASE_URL, want="a URL that begins with http:// or https://")
         if self.EVENT_RETENTION < self.EVENT_LOOKBACK:
@@ -87,7 +108,7 @@ def _read() -> Conf:
     given: dict[str, Any] = getattr(settings, SETTING, {})
     if not isinstance(given, dict):
         raise ImproperlyConfigured(f"{SETTING} must be a dict, not {given!r}")
-    known = [field.name for field in fields(Conf)]
+    known = [each.name for each in fields(Conf)]
     for key in given:
         if key not in known:
             raise ImproperlyConfigured(f"{SETTING} has no key {key!r}{_hint(str(key), known)}")
@@ -108,14 +129,35 @@ def _check_value(name: str, value: object, *, kind: type) -> None:
         raise _wrong(name, value, want="a string")
 
 
+_POSITIVE = (
+    "LEASE HEARTBEAT TICK RESEND_AFTER EVENT_RETENTION RUN_RETENTION IDEMPOTENCY_TTL CHECKPOINT_RETENTION".split()
+)
+
+
 def _check_durations(conf: Conf) -> None:
-    for name in ("LEASE", "HEARTBEAT", "TICK", "RESEND_AFTER", "EVENT_RETENTION", "RUN_RETENTION", "IDEMPOTENCY_TTL"):
+    for name in _POSITIVE:
         if getattr(conf, name) <= timedelta(0):
             raise _wrong(name, getattr(conf, name), want="longer than 0")
     if conf.EVENT_LOOKBACK < timedelta(0):
         raise _wrong("EVENT_LOOKBACK", conf.EVENT_LOOKBACK, want="0 or longer")
     if conf.HEARTBEAT * 2 > conf.LEASE:
         raise _wrong("HEARTBEAT", conf.HEARTBEAT, want="at most half of LEASE, so that one late beat loses no run")
+
+
+def _check_checkpoints(conf: Conf) -> None:
+    if conf.CHECKPOINT not in ("auto", "on", "off"):
+        raise _wrong("CHECKPOINT", conf.CHECKPOINT, want="'auto', 'on' or 'off'")
+    if conf.CHECKPOINT_MIN_WAIT < timedelta(0):
+        raise _wrong("CHECKPOINT_MIN_WAIT", conf.CHECKPOINT_MIN_WAIT, want="0 or longer")
+    if not isinstance(conf.CHECKPOINT_KEYS, Mapping) or not all(map(_is_key, conf.CHECKPOINT_KEYS.values())):
+        raise _wrong("CHECKPOINT_KEYS", "…", want="a dict of names to 32 bytes in base64")
+
+
+def _is_key(text: object) -> bool:
+    try:
+        return len(b64decode(str(text), validate=True)) == 32
+    except ValueError:
+        return False
 
 
 def _wrong(name: str, value: object, *, want: str) -> ImproperlyConfigured:

@@ -2,9 +2,9 @@
 
 Off unless the environment variable `TRIGGERAPP_FAIL` sets them: `name:kill9@3` kills this
 process with SIGKILL the third time it reaches `name`, `name:kill9worker` kills the whole worker it
-belongs to (main process, pool and ticker), `name:stop` stops it (SIGSTOP), `name:raise@p=0.05`
-raises at random. A name may say in which process: `pool/name`, `ticker/name` or `main/name`; `*` is
-any point. Several are joined by `;`, `seed=7` fixes the dice. `count=FILE` appends process and name
+belongs to (main process, pool, run processes and ticker), `name:stop` stops it (SIGSTOP),
+`name:raise@p=0.05` raises at random. A name may say in which process: `pool/name`, `run/name`,
+`ticker/name` or `main/name`; `*` is any point. Several are joined by `;`, `seed=7` fixes the dice. `count=FILE` appends process and name
 of each point reached, so that a sweep knows what there is to fail at. With `once=FILE` at most one
 point fires over all processes: the first creates the file.
 """
@@ -19,6 +19,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+
+_ZYGOTE_OF = "TRIGGERAPP_ZYGOTE_OF"
+"""In the environment of a zygote and what it forks: the worker that they are of."""
 
 
 class FailpointError(RuntimeError):
@@ -62,7 +66,7 @@ def load(text: str) -> None:
 
 
 def _parse(text: str) -> _Plan:
-    plan = _Plan(worker=os.getppid() if _is_ticker() else os.getpid())
+    plan = _Plan(worker=os.getppid() if _is_ticker() else int(os.environ.get(_ZYGOTE_OF, os.getpid())))
     for part in filter(None, (piece.strip() for piece in text.split(";"))):
         if part.startswith("seed="):
             plan.dice.seed(int(part[5:]))
@@ -102,6 +106,8 @@ def _is_ticker() -> bool:
 def _process(plan: _Plan) -> str:
     if _is_ticker():
         return "ticker"
+    if _ZYGOTE_OF in os.environ:
+        return "run"
     return "main" if os.getpid() == plan.worker else "pool"
 
 

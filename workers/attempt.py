@@ -78,14 +78,20 @@ class Attempt:
         self._retries = retries
         self._rolling_back = claimed.error is not None
         self.rollbacks = Rollbacks()
-        self._ends_at = (
-            claimed.max_duration and time.monotonic() + (claimed.max_duration - claimed.computed).total_seconds()
-        )
+        self._ends_at = _end_of(claimed)
 
     @property
     def id(self) -> str:
         """The run's id."""
         return str(self.run_id)
+
+    def take_over(self, claimed: Claimed) -> None:
+        """Go on under a new lease in a process that was restored: what others have recorded since counts."""
+        self.lease = claimed.lease
+        self.number = claimed.attempt
+        self.metadata = claimed.metadata
+        self._ends_at = _end_of(claimed)
+        self.journal.learn(steps=claimed.steps, waits=claimed.waits, children=claimed.children)
 
     def set_metadata(self, **values: object) -> None:
         """Add to the run's metadata, for people and programs that look on."""
@@ -319,6 +325,12 @@ class Attempt:
 
         with self.while_held("a write"):
             return patiently(once)
+
+
+def _end_of(claimed: Claimed) -> float | None:
+    if not claimed.max_duration:
+        return None
+    return time.monotonic() + (claimed.max_duration - claimed.computed).total_seconds()
 
 
 def name_of(fn: Callable[..., Any]) -> str:

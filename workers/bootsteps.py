@@ -1,4 +1,4 @@
-"""What a Celery worker starts besides its pool: the ticker.
+"""What a Celery worker starts besides its pool: the ticker, and the zygote of its run processes.
 
 Started before the pool is forked and stopped after its last task, so that the worker's leases are
 alive as long as anything of it runs.
@@ -31,7 +31,7 @@ def install(app: Celery) -> None:
     if getattr(app, _INSTALLED, False):
         return
     setattr(app, _INSTALLED, True)
-    app.steps["worker"].add(Ticker)
+    app.steps["worker"].update((Ticker, Zygote))
     # Threads of web processes have no current app; theirs must be one with a broker.
     if getattr(_state, "default_app", None) is None:
         app.set_default()
@@ -89,6 +89,45 @@ class Ticker(bootsteps.StartStopStep):
         self.stop(worker)
 
 
+class Zygote(bootsteps.StartStopStep):
+    """Runs `workers.zygote` beside the pool where processes can be dumped, and starts it again if it dies."""
+
+    requires = (Ticker,)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self.keeper: Any = None
+        self.timer: Any = None
+
+    def include_if(self, worker: Any) -> bool:
+        """Only where it is wanted, and with the pool that it works with."""
+        if not getattr(worker.app, _INSTALLED, False) or "prefork" not in worker.pool_cls.__module__:
+            return False
+        from triggerapp import conf  # noqa: PLC0415  (needs Django)
+
+        return conf.get().CHECKPOINT != "off"
+
+    def start(self, worker: Any) -> None:
+        """Try whether a process can be dumped here; if so, have one to fork others from."""
+        from workers.keeper import Keeper  # noqa: PLC0415  (loads CRIU's driver)
+
+        self.keeper = Keeper.make(app_path(worker.app), hostname=worker.hostname)
+        if self.keeper is not None:
+            self.timer = worker.timer.call_repeatedly(1.0, self.keeper.look_after, priority=10)
+
+    def stop(self, worker: Any) -> None:
+        """End it, and with it what is left of its processes."""
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.keeper is not None:
+            keeper, self.keeper = self.keeper, None
+            keeper.stop()
+
+    def terminate(self, worker: Any) -> None:
+        """The same in a cold shutdown."""
+        self.stop(worker)
+
+
 def _freeze() -> None:
     """Spare what is loaded by now from garbage collection, in the pool processes too.
 
@@ -133,7 +172,7 @@ def _start_before_pool() -> None:
 
     required = tuple(Pool.requires or ())
     if Ticker not in required:
-        Pool.requires = (*required, Ticker)
+        Pool.requires = (*required, Ticker, Zygote)
 
 
 signals.celeryd_init.connect(lambda **_: _start_before_pool(), weak=False)

@@ -49,19 +49,20 @@ class _Keeper:
 
     def before(self, sender: Any = None, **fields: Any) -> None:
         if isinstance(sender, DurableTask):
-            _close_unusable()
+            close_unusable()
         else:
             self.fixup.on_task_prerun(sender, **fields)
 
     def after(self, sender: Any = None, **fields: Any) -> None:
         if isinstance(sender, DurableTask):
-            _close_unusable()
+            close_unusable()
             self.fixup.close_cache()
         else:
             self.fixup.on_task_postrun(sender, **fields)
 
 
-def _close_unusable() -> None:
+def close_unusable() -> None:
+    """Django's rule for requests: close what is broken or too old."""
     for connection in connections.all(initialized_only=True):
         if connection.connection is None:
             continue

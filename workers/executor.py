@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any, cast
@@ -31,8 +30,9 @@ from workers.handle import decode_result, result_of
 from workers.incoming import adopted, mark_of
 from workers.journal import failed_steps
 from workers.marks import TOLD_AGAIN
+from workers.outcomes import Completed, Failed, Left, Outcome
 from workers.patience import UNANSWERED, patiently
-from workers.suspension import ByReentry, Inline, ReleaseNow, StopNow, SuspendNow
+from workers.suspension import ByReentry, Inline, ReleaseNow, StopNow, SuspendNow, Suspension
 from workers.tracer import Suspended
 
 log = logging.getLogger(__name__)
@@ -44,36 +44,14 @@ _FINAL = (MaxDurationExceeded, SuspensionSwallowed, PayloadTooLarge, JournalMism
 """What another attempt would only meet again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completed:
-    value: object
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
-    error: BaseException
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
-    """The function was left on purpose; Celery is told `signal`."""
-
-    signal: Exception
-    release: bool = False
-
-
-Outcome = Completed | Failed | Left
-
-
 def execute(task: Any, request: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
     """Run the message's run; returns its value, or raises what the tracer should see."""
     if request.is_eager:
-        return _run(task, request, args, kwargs, _claim_eager(task, request), Inline())
+        return run(task, request, args, kwargs, _claim_eager(task, request), Inline())
     match _claim(task, request, mark_of(request)):
         case Claimed() as found:
-            suspension = ByReentry(leaving=identity.is_leaving, announce=_announcer(task, request))
             _resumed(task, request, found)
-            return _run(task, request, args, kwargs, found, suspension)
+            return _run_claimed(task, request, args, kwargs, found)
         case Ended() as found:
             setattr(request, TOLD_AGAIN, True)
             return _deliver(found)
@@ -107,7 +85,21 @@ def _claim_eager(task: Any, request: Any) -> Claimed:
     return found
 
 
-def _run(task: Any, request: Any, args: Any, kwargs: Any, claimed: Claimed, suspension: Any) -> object:
+def _run_claimed(task: Any, request: Any, args: Any, kwargs: Any, claimed: Claimed) -> object:
+    """In a process of its own, where this worker has such and the task may be dumped; else here."""
+    if identity.home() is not None and task.durable.checkpoint:
+        from workers import supervisor  # noqa: PLC0415  (nobody else is to load CRIU's driver)
+
+        try:
+            return supervisor.run(task, request, args, kwargs, claimed)
+        except supervisor.Unborn as problem:
+            log.warning("run %s stays in the pool process: %s", claimed.run_id, problem)
+    suspension = ByReentry(leaving=identity.is_leaving, announce=announcer(task, request))
+    return run(task, request, args, kwargs, claimed, suspension)
+
+
+def run(task: Any, request: Any, args: Any, kwargs: Any, claimed: Claimed, suspension: Suspension) -> object:
+    """Run an attempt in this process and settle it; returns or raises what the tracer should see."""
     attempt = Attempt(
         claimed, task=task.name, suspension=suspension, retries=request.retries or 0, is_eager=request.is_eager
     )
@@ -281,7 +273,9 @@ def _deliver(ended: Ended) -> object:
 # -- what Celery's result backend says meanwhile ---------------------------------------------------
 
 
-def _announcer(task: Any, request: Any) -> Callable[[str], None]:
+def announcer(task: Any, request: Any) -> Callable[[str], None]:
+    """Tells Celery's result backend what the run waits for, or that it goes on."""
+
     def announce(description: str) -> None:
         if description:
             _store_state(task, request, "WAITING", {"waiting": description})

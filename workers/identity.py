@@ -7,6 +7,7 @@ worker is leaving is a shared byte, so that every pool process sees it.
 from __future__ import annotations
 
 import mmap
+from pathlib import Path
 from uuid import UUID, uuid4
 
 NOBODY = UUID(int=0)
@@ -17,6 +18,7 @@ class _Identity:
     def __init__(self) -> None:
         self.worker = uuid4()
         self.leaving = mmap.mmap(-1, 1)
+        self.home: Path | None = None
 
 
 _mine = _Identity()
@@ -42,3 +44,13 @@ def leave() -> None:
 def is_leaving() -> bool:
     """Whether this worker is shutting down."""
     return _mine.leaving[0] == 1
+
+
+def settle(home: Path | None) -> None:
+    """Have a folder of this worker's own, with its zygote's address; its pool starts run processes from there."""
+    _mine.home = home
+
+
+def home() -> Path | None:
+    """The worker's own folder; None if it starts no run processes."""
+    return _mine.home

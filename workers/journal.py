@@ -51,14 +51,22 @@ class Journal:
     """What a run has done, and the names of what it is about to do."""
 
     def __init__(self, *, steps: Sequence[Row], waits: Sequence[Row], children: Sequence[Row]) -> None:
+        self.steps: dict[str, Recorded] = {}
+        self.undone: set[str] = set()
+        self.waits: dict[str, Row] = {}
+        self.children: dict[str, tuple[UUID, str]] = {}
+        self._seen: Counter[str] = Counter()
+        self._lock = Lock()
+        self.learn(steps=steps, waits=waits, children=children)
+
+    def learn(self, *, steps: Sequence[Row], waits: Sequence[Row], children: Sequence[Row]) -> None:
+        """Know what is recorded, in the place of what was known before."""
         self.steps = {
             row["key"]: Recorded(digest=row["digest"], value=row["value"], error=row["error"]) for row in steps
         }
         self.undone = {row["key"] for row in steps if row["undone"]}
         self.waits = {row["key"]: row for row in waits}
         self.children = {row["key"]: (UUID(row["id"]), str(row["task_id"])) for row in children}
-        self._seen: Counter[str] = Counter()
-        self._lock = Lock()
 
     def begin_again(self, key: str, failed: Sequence[str]) -> None:
         """Name what the next try of `key` calls as the last try did, and forget the `failed` steps."""

@@ -54,6 +54,8 @@ class TaskOptions:
     retry: RetryPolicy | None = None
     """None: what the task's Celery options say, or our default where they say nothing."""
     defaults: TriggerOptions = field(default_factory=TriggerOptions)
+    checkpoint: bool = True
+    """Whether its process may be kept as an image while it waits, in workers that do so."""
 
 
 def check_known(task: Task[Any, Any], options: Mapping[str, Any]) -> None:

@@ -72,7 +72,7 @@ class ByReentry:
 
     def wait(self, attempt: Attempt, opening: Opening, *, open_wait: UUID | None) -> Resolution:
         """Open the wait, and leave unless it is resolved already."""
-        _refuse_in_transaction(opening.key)
+        refuse_in_transaction(opening.key)
         # Before the commit: after it, the woken run may be faster than this word about its waiting.
         self._announce(describe(opening))
         entered = enter(attempt, opening, open_wait)
@@ -139,7 +139,8 @@ def _poll(wait: UUID) -> Resolution:
     return Resolution(status=row["status"], value=row["value"], event=row["event"], wait=wait)
 
 
-def _refuse_in_transaction(key: str) -> None:
+def refuse_in_transaction(key: str) -> None:
+    """Raise `WaitInTransaction` inside of `atomic()`: what it has done would be lost, or done twice."""
     if any(connection.in_atomic_block for connection in connections.all(initialized_only=True)):
         raise WaitInTransaction(f"the wait {key}")
 

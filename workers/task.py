@@ -39,6 +39,7 @@ def durable_task(
     retry: RetryPolicy | None = ...,
     max_duration: timedelta | None = ...,
     ttl: Deadline | None = ...,
+    checkpoint: bool = ...,
     **options: Any,
 ) -> Callable[[Callable[Concatenate[Any, P], R]], DurableTask[P, R]]: ...
 
@@ -49,6 +50,7 @@ def durable_task(
     retry: RetryPolicy | None = ...,
     max_duration: timedelta | None = ...,
     ttl: Deadline | None = ...,
+    checkpoint: bool = ...,
     **options: Any,
 ) -> Callable[[Callable[P, R]], DurableTask[P, R]]: ...
 
@@ -60,15 +62,17 @@ def durable_task(
     retry: RetryPolicy | None = None,
     max_duration: timedelta | None = None,
     ttl: Deadline | None = None,
+    checkpoint: bool = True,
     **options: Any,
 ) -> Any:
     """Make a task durable: over a function (as `@shared_task`), or on top of an existing task.
 
     `retry` says how often a failed run is tried; `max_duration` bounds the time it computes in one
-    attempt, waits excluded; `ttl` is how long it may wait to be started. All other options are
-    Celery's and pass through; on top of an existing task they belong to that task's own decorator.
+    attempt, waits excluded; `ttl` is how long it may wait to be started; `checkpoint=False` keeps no
+    image of its process while it waits. All other options are Celery's and pass through; on top of
+    an existing task they belong to that task's own decorator.
     """
-    own = TaskOptions(retry=retry, defaults=_defaults(max_duration, ttl))
+    own = TaskOptions(retry=retry, defaults=_defaults(max_duration, ttl), checkpoint=checkpoint)
 
     def decorate(target: Any) -> Any:
         if isinstance(target, Proxy | Task):

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from datetime import timedelta
+from threading import Lock
 from typing import Any
 
 from celery import shared_task
@@ -388,3 +389,23 @@ def progresses(self: Task, tag: str) -> str:
 @shared_task
 def plain_kinds(value: Any) -> list[str]:
     return [type(value).__name__, str(len(value))]
+
+
+# -- kept in memory ------------------------------------------------------------------------------
+
+
+@durable_task(retry=ONCE)
+def holds(tag: str) -> Any:
+    """A generator in its middle, a closure and a lock, none of which could be pickled, over a wait."""
+    note(tag, "entered")
+    numbers = (number for number in range(5))
+    found = [next(numbers), next(numbers)]
+    lock = Lock()
+    lock.acquire()
+
+    def inner() -> str:
+        return "closure" if found[:2] == [0, 1] else "lost"
+
+    found.append(next(numbers))
+    value = wait.for_event("go", filter={"tag": [tag]}, timeout=timedelta(minutes=1)).payload["value"]
+    return [*found, *numbers, value, inner(), lock.locked()]

@@ -260,6 +260,7 @@ def prune(limit: int = 1000) -> int:
         "step WHERE superseded AND run_id",
         "wait WHERE run_id",
         "attempt WHERE run_id",
+        "checkpoint WHERE run_id",
         "run WHERE id",
     ):
         sql.run(f"DELETE FROM triggerapp_{which} = ANY(%s)", [ids])

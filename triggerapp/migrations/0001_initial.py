@@ -285,4 +285,28 @@ class Migration(migrations.Migration):
             model_name='wait',
             constraint=models.UniqueConstraint(condition=models.Q(('idempotency_digest__isnull', False)), fields=('environment', 'idempotency_digest'), name='wait_idempotent'),
         ),
+        migrations.CreateModel(
+            name='Checkpoint',
+            fields=[
+                ('id', models.UUIDField(primary_key=True, serialize=False)),
+                ('wait', models.UUIDField(null=True)),
+                ('sequence', models.PositiveIntegerField()),
+                ('lease', models.PositiveIntegerField()),
+                ('attempt', models.PositiveSmallIntegerField()),
+                ('crashes', models.PositiveSmallIntegerField()),
+                ('restores', models.PositiveSmallIntegerField(db_default=0, default=0)),
+                ('host', models.CharField(max_length=255)),
+                ('pid', models.PositiveIntegerField()),
+                ('pipe', models.BigIntegerField()),
+                ('size', models.BigIntegerField()),
+                ('image_size', models.BigIntegerField()),
+                ('took', models.DurationField()),
+                ('made_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ('run', models.OneToOneField(db_constraint=False, on_delete=django.db.models.deletion.DO_NOTHING, related_name='checkpoint', to='triggerapp.run')),
+            ],
+        ),
+        migrations.AddIndex(
+            model_name='checkpoint',
+            index=models.Index(fields=['made_at'], name='checkpoint_by_age'),
+        ),
     ]

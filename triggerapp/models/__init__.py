@@ -1,5 +1,6 @@
 """The tables. The ORM is the storage interface; PostgreSQL is the only database."""
 
+from triggerapp.models.checkpoints import Checkpoint
 from triggerapp.models.control import AuditEntry, Environment, Queue, Worker
 from triggerapp.models.events import Event, FilterShape
 from triggerapp.models.journal import Step, Wait, WaitKind, WaitStatus
@@ -11,6 +12,7 @@ __all__ = [
     "LIVE",
     "Attempt",
     "AuditEntry",
+    "Checkpoint",
     "Environment",
     "Event",
     "FilterShape",

@@ -1,0 +1,45 @@
+"""Checkpoints: which image a suspended run can be restored from.
+
+The image itself is in the image store, under the row's id. A run has one at most: the newest.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models.functions import Now
+
+from triggerapp.models.runs import Run
+
+
+class Checkpoint(models.Model):
+    """The process image of a run, as it stood at a wait."""
+
+    id = models.UUIDField(primary_key=True)
+    """Its name in the store; with run, sequence and lease what its seal is bound to."""
+    run = models.OneToOneField(Run, models.DO_NOTHING, related_name="checkpoint", db_constraint=False)
+    wait = models.UUIDField(null=True)
+    """What the process stands at; None if it was stopped in the middle of its work."""
+    sequence = models.PositiveIntegerField()
+    lease = models.PositiveIntegerField()
+    attempt = models.PositiveSmallIntegerField()
+    crashes = models.PositiveSmallIntegerField()
+    """The run's at that time: an attempt that ended otherwise than by a crash makes the image useless."""
+    restores = models.PositiveSmallIntegerField(default=0, db_default=0)
+    """How often it was taken to be restored."""
+    host = models.CharField(max_length=255)
+    pid = models.PositiveIntegerField()
+    pipe = models.BigIntegerField()
+    """The inode of the pipe that the process printed to."""
+    size = models.BigIntegerField()
+    """Bytes in the store."""
+    image_size = models.BigIntegerField()
+    """Bytes of CRIU's images."""
+    took = models.DurationField()
+    """From standing still to being stored."""
+    made_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        indexes = (models.Index(fields=("made_at",), name="checkpoint_by_age"),)
+
+    def __str__(self) -> str:
+        return f"{self.run_id} #{self.sequence}"

@@ -1,0 +1,136 @@
+"""The worker's main process as keeper of its zygote: whether there can be one, its folder, its life."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from socket import socket
+from typing import IO, Self
+
+import checkpoint
+from checkpoint import Verdict
+from triggerapp import conf
+from workers import identity
+
+log = logging.getLogger(__name__)
+
+_TOO_SOON = 10.0
+"""Seconds of a life that is no life: an app that cannot be imported is not imported for ever."""
+_TRIES = 3
+
+
+class Keeper:
+    """A zygote, started again when it dies."""
+
+    def __init__(self, app: str, home: Path, lock: IO[bytes], *, hostname: str) -> None:
+        self._app = app
+        self._home = home
+        self._lock = lock
+        self._hostname = hostname
+        self._short_lives = 0
+        self._listener: socket | None = checkpoint.listen(home / "zygote")
+        self._start()
+
+    @classmethod
+    def make(cls, app: str, *, hostname: str) -> Self | None:
+        """For this worker; None, and the log says why, where no process can be dumped."""
+        verdict = checkpoint.check()
+        _report(verdict)
+        if not verdict.ok:
+            return None
+        home, lock = _settle()
+        identity.settle(home)
+        return cls(app, home, lock, hostname=hostname)
+
+    def look_after(self) -> None:
+        """Start it again if it died; if it does so at once each time, runs stay in the pool processes."""
+        if self._listener is None or self._process.poll() is None:
+            return
+        is_short = time.monotonic() - self._started < _TOO_SOON
+        self._short_lives = self._short_lives + 1 if is_short else 0
+        if self._short_lives >= _TRIES:
+            log.error("the zygote ended %s times at once: no process is dumped any more", _TRIES)
+            self._give_up()
+            return
+        log.warning("the zygote ended with status %s; starting another", self._process.returncode)
+        self._start()
+
+    def stop(self) -> None:
+        """End it and all that was forked from it; nothing of this worker's stays."""
+        self._give_up()
+        self._end()
+        shutil.rmtree(self._home, ignore_errors=True)
+        self._lock.close()
+
+    def _start(self) -> None:
+        assert self._listener is not None
+        self._started = time.monotonic()
+        descriptor = self._listener.fileno()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "workers.zygote", self._app, self._hostname, str(descriptor)],
+            stdin=subprocess.PIPE,
+            pass_fds=[descriptor],
+            start_new_session=True,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                "TRIGGERAPP_ZYGOTE_OF": str(os.getpid()),
+            },
+        )
+
+    def _give_up(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+            (self._home / "zygote").unlink(missing_ok=True)
+
+    def _end(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _report(verdict: Verdict) -> None:
+    """In "auto" it is no fault of this host that it cannot."""
+    if verdict.ok:
+        log.info("waiting runs are kept as images: CRIU %s, %s", verdict.version, verdict.mode)
+        return
+    level = logging.ERROR if conf.get().CHECKPOINT == "on" else logging.INFO
+    log.log(level, "waiting runs are entered again from their journal: %s", verdict)
+
+
+def _settle() -> tuple[Path, IO[bytes]]:
+    """A folder that only this user can enter; what workers that were killed have left is removed."""
+    root = Path(tempfile.gettempdir()) / f"triggerapp-{os.geteuid()}"
+    root.mkdir(mode=0o700, exist_ok=True)
+    if root.stat().st_uid != os.geteuid() or root.stat().st_mode & 0o077:
+        root = Path(tempfile.mkdtemp(prefix="triggerapp-"))
+    with (root / "lock").open("wb") as everyones:
+        fcntl.flock(everyones, fcntl.LOCK_EX)  # one that is being made is not abandoned
+        for folder in _abandoned(root):
+            shutil.rmtree(folder, ignore_errors=True)
+        home = Path(tempfile.mkdtemp(prefix="worker-", dir=root))
+        lock = (home / "lock").open("wb")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return home, lock
+
+
+def _abandoned(root: Path) -> Iterator[Path]:
+    """Folders whose worker, and all that it forked, are gone: nobody holds their lock."""
+    for path in root.glob("worker-*/lock"):
+        with suppress(OSError), path.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield path.parent
