@@ -123,9 +123,7 @@ def start(main: Callable[[Line], None], *, output: Path | int, keep: Iterable[in
     return Sandbox(pid, ours, inode)
 
 
-def thaw(
-    criu: Criu, directory: Path, *, control: int, pipe: int = 0, timeout: timedelta = RESTORE_PATIENCE
-) -> Sandbox:
+def thaw(criu: Criu, directory: Path, *, control: int, pipe: int = 0, timeout: timedelta = RESTORE_PATIENCE) -> Sandbox:
     """Restore the run process in `directory` as a child of this one; it stands still until it is woken.
 
     `control` and `pipe` are the inodes that its ends of line and output had.

@@ -4,9 +4,9 @@ Off unless the environment variable `TRIGGERAPP_FAIL` sets them: `name:kill9@3` 
 process with SIGKILL the third time it reaches `name`, `name:kill9worker` kills the whole worker it
 belongs to (main process, pool, run processes and ticker), `name:stop` stops it (SIGSTOP),
 `name:raise@p=0.05` raises at random. A name may say in which process: `pool/name`, `run/name`,
-`ticker/name` or `main/name`; `*` is any point. Several are joined by `;`, `seed=7` fixes the dice. `count=FILE` appends process and name
-of each point reached, so that a sweep knows what there is to fail at. With `once=FILE` at most one
-point fires over all processes: the first creates the file.
+`ticker/name` or `main/name`; `*` is any point. Several are joined by `;`, `seed=7` fixes the dice.
+`count=FILE` appends process and name of each point reached, so that a sweep knows what there is to
+fail at. With `once=FILE` at most one point fires over all processes: the first creates the file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-
 
 _ZYGOTE_OF = "TRIGGERAPP_ZYGOTE_OF"
 """In the environment of a zygote and what it forks: the worker that they are of."""

@@ -88,11 +88,12 @@ def _claim_eager(task: Any, request: Any) -> Claimed:
 def _run_claimed(task: Any, request: Any, args: Any, kwargs: Any, claimed: Claimed) -> object:
     """In a process of its own, where this worker has such and the task may be dumped; else here."""
     if identity.home() is not None and task.durable.checkpoint:
-        from workers import supervisor  # noqa: PLC0415  (nobody else is to load CRIU's driver)
+        from checkpoint import Unborn  # noqa: PLC0415  (nobody else is to load CRIU's driver)
+        from workers import supervisor  # noqa: PLC0415
 
         try:
             return supervisor.run(task, request, args, kwargs, claimed)
-        except supervisor.Unborn as problem:
+        except Unborn as problem:
             log.warning("run %s stays in the pool process: %s", claimed.run_id, problem)
     suspension = ByReentry(leaving=identity.is_leaving, announce=announcer(task, request))
     return run(task, request, args, kwargs, claimed, suspension)

@@ -44,9 +44,7 @@ def here() -> Images:
     host = Host.here(criu=criu.binary.version, mode=criu.mode.value)
     home = identity.home()
     assert home is not None, "only processes of a worker that makes images come here"
-    archive = Archive(
-        store=store(), keyring=keyring(), scratch=home / "images", limit=conf.get().CHECKPOINT_MAX_BYTES
-    )
+    archive = Archive(store=store(), keyring=keyring(), scratch=home / "images", limit=conf.get().CHECKPOINT_MAX_BYTES)
     return Images(archive, criu, host)
 
 
@@ -64,8 +62,8 @@ def keyring() -> Keyring:
     return Keyring(current=next(iter(keys)), keys=keys)
 
 
-def _derived(secret: str) -> tuple[str, bytes]:
-    raw = secret.encode() if isinstance(secret, str) else bytes(secret)
+def _derived(secret: str | bytes) -> tuple[str, bytes]:
+    raw = secret.encode() if isinstance(secret, str) else secret
     key = hashlib.sha256(b"triggerapp checkpoints: " + raw).digest()
     return f"secret-key-{hashlib.sha256(key).hexdigest()[:8]}", key
 

@@ -66,7 +66,7 @@ class Returned:
     """The task returned."""
 
     value: object
-    children: Sequence[object] = ()
+    children: Sequence[tuple[Any, ...]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ class Raised:
 
     error: BaseException
     traceback: str
-    children: Sequence[object] = ()
+    children: Sequence[tuple[Any, ...]] = ()
 
 
 Message = Job | Logged | Leaving | Parked | Woken | Returned | Raised

@@ -68,9 +68,7 @@ class ByCheckpoint:
         gc.collect()
         try:
             require_dumpable(os.getpid(), external=[self._process.line.inode()])
-            woken = self._process.park(
-                Parked(opening=opening, open_wait=open_wait, description=describe(opening))
-            )
+            woken = self._process.park(Parked(opening=opening, open_wait=open_wait, description=describe(opening)))
         except Refused as refused:
             resources.reopen_registered()
             _note(attempt, f"not dumped at {opening.key}: {refused}")

@@ -69,7 +69,7 @@ class RunProcess:
         os.environ.update(environment)
         failpoints.load(os.environ.get("TRIGGERAPP_FAIL", ""))
         if self._context is not None:
-            self._context.update(request)
+            self._context.update(dict(request))
 
     def must_leave(self) -> bool:
         """Whether the worker shuts down. All that a supervisor says unasked is that."""
@@ -112,7 +112,7 @@ class RunProcess:
             except Orphaned:
                 raise
             except BaseException as error:  # noqa: BLE001  (whatever leaves goes over to the tracer)
-                portable = get_pickleable_exception(error)
+                portable = get_pickleable_exception(cast(Exception, error))
                 return Raised(error=portable, traceback=traceback.format_exc(), children=_children(self._context))
         return Returned(value=value, children=_children(self._context))
 
@@ -145,7 +145,7 @@ def _out_of_time(number: int, frame: FrameType | None) -> None:
     raise SoftTimeLimitExceeded
 
 
-def _children(context: Context) -> list[object]:
+def _children(context: Context) -> list[tuple[Any, ...]]:
     return [child.as_tuple() for child in context.__dict__.get("_children") or ()]
 
 

@@ -17,9 +17,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, NoReturn, cast
 from uuid import UUID, uuid4
 
+from billiard import current_process
 from celery.exceptions import Ignore
 from celery.result import result_from_tuple
 
@@ -136,9 +138,7 @@ class _Supervision:
 
     def _thaw(self, taken: Taken, woken: Woken) -> Sandbox:
         mine = images.here()
-        label = Label(
-            checkpoint=taken.id, run=self.claimed.run_id, sequence=taken.sequence, lease=taken.lease
-        )
+        label = Label(checkpoint=taken.id, run=self.claimed.run_id, sequence=taken.sequence, lease=taken.lease)
         _await_free(taken.pid)
         point("fetch.before")
         with mine.archive.unpacked(label, host=mine.host) as (folder, manifest):
@@ -380,7 +380,7 @@ class _Idle:
 _idle = _Idle()
 
 
-def _home() -> Any:
+def _home() -> Path:
     home = identity.home()
     if home is None:
         raise Unborn("this worker has no zygote")
@@ -399,19 +399,13 @@ def _is_too_large(pid: int, limit: int | None) -> bool:
     if not limit:
         return False
     with suppress(OSError):
-        resident = int(open(f"/proc/{pid}/statm").read().split()[1])
+        resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         return resident * os.sysconf("SC_PAGE_SIZE") > limit * 1024
     return True
 
 
 def _log_again(record: logging.LogRecord) -> None:
-    record.processName = _process_name()
+    record.processName = current_process().name
     logger = logging.getLogger(record.name)
     if logger.isEnabledFor(record.levelno):
         logger.handle(record)
-
-
-def _process_name() -> str:
-    from billiard import current_process  # type: ignore[attr-defined]
-
-    return str(current_process().name)

@@ -154,9 +154,9 @@ def is_kept(image: UUID) -> bool:
 def note(run_id: UUID, text: str, *, lease: int) -> None:
     """Write on the run's attempt how it came back, or why not by restore. A stale lease writes nothing."""
     sql.run(
-        "UPDATE triggerapp_attempt a SET note = CASE a.note WHEN '' THEN %s ELSE left(a.note, 8000) || E'\\n' || %s END "
+        "UPDATE triggerapp_attempt a SET note = ltrim(left(a.note, 8000) || E'\\n' || %s, E'\\n') "
         "FROM triggerapp_run r WHERE r.id = %s AND r.lease = %s AND a.run_id = r.id AND a.number = r.attempt",
-        [text, text, run_id, lease],
+        [text, run_id, lease],
     )
 
 

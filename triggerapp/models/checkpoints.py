@@ -42,4 +42,4 @@ class Checkpoint(models.Model):
         indexes = (models.Index(fields=("made_at",), name="checkpoint_by_age"),)
 
     def __str__(self) -> str:
-        return f"{self.run_id} #{self.sequence}"
+        return f"checkpoint {self.sequence} {self.id}"
