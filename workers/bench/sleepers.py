@@ -1,7 +1,7 @@
 """Runs that sleep, on two slots: how late, how many a second, and what the worker holds meanwhile.
 
-Twice. Paced: runs come at half the rate at which they can be run and each sleeps 5 s, so that lateness
-is the ticker's and not the slots'. Together: all sleep at once and are due at the same moment.
+Twice. Together: all sleep at once and are due at the same moment. Paced: runs come at half the rate at
+which they can be put to sleep and woken, and each sleeps 5 s, so that lateness is the ticker's and not the slots'.
 """
 
 from __future__ import annotations
@@ -34,10 +34,9 @@ def measure(on: Stage) -> list[Figure]:
     with on.worker() as worker:
         on.say("sleepers: the rate of no-op runs")
         rates = [_noop_rate(worker, on.pick(2000, quick=300))]
-        together = _together(on, worker, size)
+        asleep_rate, wake_rate, figures = _together(on, worker, size)
         rates.append(_noop_rate(worker, on.pick(2000, quick=300)))
-        paced = _paced(on, worker, size, rate=0.3 * statistics.mean(rates))
-    wake_rate, figures = together
+        paced = _paced(on, worker, size, rate=0.5 / (1 / asleep_rate + 1 / wake_rate))
     noop = statistics.mean(rates)
     return [
         Figure(name="no-op runs in the same worker, drained", value=noop, unit="/s"),
@@ -59,7 +58,7 @@ def _noop_rate(worker: Worker, size: int) -> float:
     return rate
 
 
-def _together(on: Stage, worker: Worker, size: int) -> tuple[float, list[Figure]]:
+def _together(on: Stage, worker: Worker, size: int) -> tuple[float, float, list[Figure]]:
     on.say(f"sleepers: {size:,} runs go to sleep")
     before = memory.of(worker.family())
     far = datetime.now(UTC) + timedelta(days=1)
@@ -84,7 +83,7 @@ def _together(on: Stage, worker: Worker, size: int) -> tuple[float, list[Figure]
         *_memory_figures(before, first, last),
         _early(_lateness(tasks.sleep_until)),
     ]
-    return rate, figures
+    return asleep_rate, rate, figures
 
 
 def _due_in() -> float:

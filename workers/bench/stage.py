@@ -122,6 +122,7 @@ class Worker:
         """Have each slot run each kind of task, so that connections and caches are there."""
         self.settle([tasks.plain_noop.delay() for _ in range(10 * self.slots)])
         self.settle([tasks.durable_noop.delay() for _ in range(10 * self.slots)])
+        self.settle([tasks.nap.delay() for _ in range(50 * self.slots)])
 
     def pause(self) -> None:
         """Take no more messages."""

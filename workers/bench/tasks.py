@@ -64,6 +64,13 @@ def _steps(count: int) -> float:
 
 @durable_task
 @app.task
+def nap() -> None:
+    """The shortest of waits, for slots to have suspended a run before anything is measured."""
+    wait.sleep(0.01)
+
+
+@durable_task
+@app.task
 def sleep_for(seconds: float) -> float:
     """Sleep, and say when the next line was reached."""
     wait.sleep(seconds)
