@@ -10,13 +10,14 @@ PYTHON := $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1 && { echo "$$p"; break; }; \
 	done)
 
-.PHONY: help demo dev test check bench lock clean
+.PHONY: help demo dev test versions check bench lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    purchases that survive kill -9, from nothing to a verdict'
 	@echo 'make dev     servers, web, a worker and Flower in this terminal; ctrl-C ends them all'
 	@echo 'make test    every test'
+	@echo 'make versions  the heart of the tests under the other supported Pythons found here, and the oldest Celery'
 	@echo 'make check   linters, types, import contracts and the fast tests'
 	@echo 'make bench   the figures of docs/benchmarks.md on this machine'
 	@echo 'make lock    requirements.lock anew from pyproject.toml'
@@ -30,6 +31,9 @@ dev: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+versions: $(READY)
+	$(BIN)/python -m pytest -m versions tests/versions
 
 check: $(READY)
 	$(BIN)/ruff check .
