@@ -30,7 +30,7 @@ from triggerapp.engine.waits import Opening, Resolution
 from triggerapp.errors import StaleRun
 from triggerapp.models import WaitKind, WaitStatus
 from workers import codec, context, journal
-from workers.errors import MaxDurationExceeded, Suspend
+from workers.errors import MaxDurationExceeded, RollbackInStep, Suspend
 from workers.patience import patiently
 from workers.retry import RetryPolicy
 from workers.rollbacks import Rollback, Rollbacks
@@ -119,6 +119,8 @@ class Attempt:
         rollback: Callable[..., Any] | None = None,
     ) -> Any:
         """Call once and record, or answer from the journal."""
+        if rollback is not None:
+            _refuse_rollback(f"the rollback of step {key or name_of(fn)}")
         key = self.journal.identify(name or name_of(fn), key)
         digest = codec.digest(args, kwargs)
         recorded = self.journal.steps.get(key)
@@ -205,6 +207,7 @@ class Attempt:
 
     def rollback(self, fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Have `fn` called, newest first, if the run fails later."""
+        _refuse_rollback("rollback")
         self._undo_with(self.journal.identify(f"rollback:{name_of(fn)}"), fn, args, kwargs, undoes=None)
 
     def _undo_with(
@@ -331,6 +334,11 @@ def _end_of(claimed: Claimed) -> float | None:
     if not claimed.max_duration:
         return None
     return time.monotonic() + (claimed.max_duration - claimed.computed).total_seconds()
+
+
+def _refuse_rollback(what: str) -> None:
+    if journal.in_step():
+        raise RollbackInStep(what)
 
 
 def name_of(fn: Callable[..., Any]) -> str:

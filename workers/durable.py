@@ -63,7 +63,7 @@ class DurableTask(Task, Generic[P, R]):  # type: ignore[type-arg]
     def _call_within_run(self, args: Any, kwargs: Any) -> Any:
         """A call within an eager run is part of it; the keys of its steps are its own."""
         call = context.current(self.name).journal.identify(self.name)
-        with journal.inside(call):
+        with journal.inside(call, is_step=False):
             return self.call_body(*args, **kwargs)
 
     def call_body(self, *args: Any, **kwargs: Any) -> Any:

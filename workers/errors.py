@@ -166,6 +166,18 @@ class WaitInRollback(CallRefused):
         )
 
 
+class RollbackInStep(CallRefused):
+    """A rollback was registered inside a step."""
+
+    code = "rollback_in_step"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.called} was registered inside a step: once that step is recorded it is not entered again, and the "
+            "rollback would be forgotten. Register it in the task's own function, after the step"
+        )
+
+
 class SuspensionSwallowed(CallRefused):
     """The user's code caught the `Suspend` of a wait and went on."""
 

@@ -27,6 +27,7 @@ _NAME = 120
 _BLAMED = "triggerapp_steps"
 
 _path: ContextVar[str] = ContextVar("triggerapp_step", default="")
+_in_step: ContextVar[bool] = ContextVar("triggerapp_in_step", default=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +99,19 @@ def _short(name: str) -> str:
 
 
 @contextmanager
-def inside(key: str) -> Iterator[None]:
-    """What is called within a step has its identity within the step's."""
-    token = _path.set(f"{key}/")
+def inside(key: str, *, is_step: bool = True) -> Iterator[None]:
+    """What is called within a step, or within a task that is called in place, has its identity within that."""
+    path, step = _path.set(f"{key}/"), _in_step.set(is_step or _in_step.get())
     try:
         yield
     finally:
-        _path.reset(token)
+        _path.reset(path)
+        _in_step.reset(step)
+
+
+def in_step() -> bool:
+    """Whether a step or a rollback is in progress."""
+    return _in_step.get()
 
 
 def enclosing() -> str:

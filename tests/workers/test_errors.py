@@ -22,6 +22,7 @@ MADE = [
     errors.WaitInTransaction("wait.sleep"),
     errors.SuspensionSwallowed("wait.sleep"),
     errors.WaitInRollback("wait.sleep"),
+    errors.RollbackInStep("rollback"),
     errors.AbortRun("no such ticket"),
     errors.ChildFailed("0190", "shop.print_label", {"type": "builtins:ValueError", "message": "no ink"}),
     errors.RecordedError("shop.errors:OutOfStock", "none left"),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,9 +19,10 @@ from django.db import connection
 import workers
 from tests.inprocess import app, durable, messages
 from triggerapp.models import Event, Run
-from workers import current_run, durable_task, events, rollback, step
+from workers import current_run, durable_task, events, rollback, step, steps, wait
 from workers.durable import DurableTask
 from workers.errors import NotInRun
+from workers.options import NAMES
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -100,6 +104,16 @@ def database_url(name):
 def test_everything_public_is_there_and_documented():
     for name in workers.__all__:
         assert getattr(workers, name).__doc__, name
+
+
+def test_the_guide_has_an_example_of_every_name_and_option():
+    guide = (ROOT / "docs" / "guide.md").read_text()
+    calls = (durable_task, steps.call, wait.sleep, wait.until, wait.for_event, wait.create_token, wait.for_request)
+    named = {
+        name for call in calls for name, each in signature(call).parameters.items() if each.kind == each.KEYWORD_ONLY
+    }
+    named |= NAMES | set(workers.__all__) | {field.name for field in fields(workers.RetryPolicy)}
+    assert sorted(name for name in named if not re.search(rf"\b{name}\b", guide)) == []
 
 
 # --- the decorator --------------------------------------------------------------------------------

@@ -247,23 +247,6 @@ def test_a_rollback_goes_on_after_its_worker_died(worker, monkeypatch):
     assert (run.status, calls) == ("FAILED", ["refund", "mail", "mail", "close"])
 
 
-def test_what_a_step_registers_in_each_of_its_tries_is_undone_once(worker):
-    calls, undone = Calls(b=2), []
-
-    def ship():
-        step(calls.part, "a", rollback=undone.append)
-        step(calls.part, "b")
-
-    @durable(retry=ONCE)
-    def purchase():
-        step(ship, key="ship", retry=THRICE)
-        raise AbortRun
-
-    with pytest.raises(AbortRun), testing.skip_timers():
-        purchase.apply(throw=True)
-    assert undone == ["a"]
-
-
 def test_the_key_for_third_parties_is_the_same_in_each_try(finish):
     seen = []
 

@@ -26,10 +26,10 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
-from typing import ClassVar
 
 from triggerapp.engine import operators
 from triggerapp.engine.operators import MISSING, SCALARS, elements, same
+from triggerapp.errors import BadInput
 
 Filter = Mapping[str, object]
 Path = tuple[str, ...]
@@ -47,10 +47,10 @@ INTEGER_BITS = 1024
 """No larger integer equals a float, and Python refuses to print a much larger one."""
 
 
-class BadFilter(ValueError):
+class BadFilter(BadInput):
     """A filter that cannot be understood; the message names the place."""
 
-    code: ClassVar[str] = "bad_filter"
+    code = "bad_filter"
 
 
 # --- checking -----------------------------------------------------------------------------------
