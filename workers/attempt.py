@@ -30,6 +30,7 @@ from triggerapp.engine.waits import Opening, Resolution
 from triggerapp.errors import StaleRun
 from triggerapp.models import WaitKind, WaitStatus
 from workers import codec, context, journal
+from workers.board import Watch
 from workers.errors import MaxDurationExceeded, RollbackInStep, Suspend
 from workers.patience import patiently
 from workers.retry import RetryPolicy
@@ -56,7 +57,14 @@ class Attempt:
     """The run in progress, for the code that runs in it."""
 
     def __init__(
-        self, claimed: Claimed, *, task: str, suspension: Suspension, retries: int = 0, is_eager: bool = False
+        self,
+        claimed: Claimed,
+        *,
+        task: str,
+        suspension: Suspension,
+        retries: int = 0,
+        is_eager: bool = False,
+        watch: Watch | None = None,
     ) -> None:
         self.run_id = claimed.run_id
         self.task = task
@@ -75,6 +83,7 @@ class Attempt:
         self.pending_retry: PendingRetry | None = None
         self.task_id = claimed.task_id
         self._suspension = suspension
+        self._watch = watch
         self._retries = retries
         self._rolling_back = claimed.error is not None
         self.rollbacks = Rollbacks()
@@ -201,7 +210,16 @@ class Attempt:
             raise StopNow(f"{what} was not begun: the run was left at {self.left_at}")
         if self._ends_at and time.monotonic() > self._ends_at:
             raise MaxDurationExceeded(f"{what} was not begun: the run has computed for longer than its max_duration")
+        self._check_held(what)
         self._suspension.check()
+
+    def _check_held(self, what: str) -> None:
+        """Begin nothing in a run that was canceled or taken over. The database is asked only if the board has news."""
+        if self._watch is None or not self._watch.has_news(self.run_id):
+            return
+        if not patiently(partial(runs.holds, self.run_id, self.lease)):
+            self.left_at = what
+            raise StopNow(f"{what} was not begun: run {self.run_id} is no longer held with lease {self.lease}")
 
     # -- rollbacks -----------------------------------------------------------------------------
 

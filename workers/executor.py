@@ -25,6 +25,7 @@ from triggerapp.errors import PayloadTooLarge, StaleRun
 from triggerapp.models import Run, Status
 from workers import codec, identity, options
 from workers.attempt import Attempt, RollBackNow, enter
+from workers.board import Watch
 from workers.errors import JournalMismatch, MaxDurationExceeded, SuspensionSwallowed, WaitCanceled, WaitTimeout
 from workers.handle import decode_result, result_of
 from workers.incoming import adopted, mark_of
@@ -48,10 +49,11 @@ def execute(task: Any, request: Any, args: Sequence[Any], kwargs: Mapping[str, A
     """Run the message's run; returns its value, or raises what the tracer should see."""
     if request.is_eager:
         return run(task, request, args, kwargs, _claim_eager(task, request), Inline())
+    watch = Watch(identity.board())
     match _claim(task, request, mark_of(request)):
         case Claimed() as found:
             _resumed(task, request, found)
-            return _run_claimed(task, request, args, kwargs, found)
+            return _run_claimed(task, request, args, kwargs, found, watch)
         case Ended() as found:
             setattr(request, TOLD_AGAIN, True)
             return _deliver(found)
@@ -85,7 +87,7 @@ def _claim_eager(task: Any, request: Any) -> Claimed:
     return found
 
 
-def _run_claimed(task: Any, request: Any, args: Any, kwargs: Any, claimed: Claimed) -> object:
+def _run_claimed(task: Any, request: Any, args: Any, kwargs: Any, claimed: Claimed, watch: Watch) -> object:
     """In a process of its own, where this worker has such and the task may be dumped; else here."""
     if identity.home() is not None and task.durable.checkpoint:
         from checkpoint import Unborn  # noqa: PLC0415  (nobody else is to load CRIU's driver)
@@ -96,13 +98,27 @@ def _run_claimed(task: Any, request: Any, args: Any, kwargs: Any, claimed: Claim
         except Unborn as problem:
             log.warning("run %s stays in the pool process: %s", claimed.run_id, problem)
     suspension = ByReentry(leaving=identity.is_leaving, announce=announcer(task, request))
-    return run(task, request, args, kwargs, claimed, suspension)
+    return run(task, request, args, kwargs, claimed, suspension, watch=watch)
 
 
-def run(task: Any, request: Any, args: Any, kwargs: Any, claimed: Claimed, suspension: Suspension) -> object:
+def run(
+    task: Any,
+    request: Any,
+    args: Any,
+    kwargs: Any,
+    claimed: Claimed,
+    suspension: Suspension,
+    *,
+    watch: Watch | None = None,
+) -> object:
     """Run an attempt in this process and settle it; returns or raises what the tracer should see."""
     attempt = Attempt(
-        claimed, task=task.name, suspension=suspension, retries=request.retries or 0, is_eager=request.is_eager
+        claimed,
+        task=task.name,
+        suspension=suspension,
+        retries=request.retries or 0,
+        is_eager=request.is_eager,
+        watch=watch,
     )
     if not claimed.computed:
         task.user_before_start(request.id, args, kwargs)

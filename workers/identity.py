@@ -1,14 +1,15 @@
 """Which worker this process belongs to.
 
-Set in the worker's main process before its pool is forked, and inherited; the flag that says the
-worker is leaving is a shared byte, so that every pool process sees it.
+Set in the worker's main process before its pool is forked, and inherited; what changes later is on
+the board, shared memory that every pool process sees.
 """
 
 from __future__ import annotations
 
-import mmap
 from pathlib import Path
 from uuid import UUID, uuid4
+
+from workers.board import Board
 
 NOBODY = UUID(int=0)
 """Holder of runs that no worker has: eager ones. It has no heartbeat, and is never declared dead."""
@@ -17,7 +18,7 @@ NOBODY = UUID(int=0)
 class _Identity:
     def __init__(self) -> None:
         self.worker = uuid4()
-        self.leaving = mmap.mmap(-1, 1)
+        self.board = Board()
         self.home: Path | None = None
 
 
@@ -29,21 +30,32 @@ def worker() -> UUID:
     return _mine.worker
 
 
+def board() -> Board:
+    """What this worker's processes share."""
+    return _mine.board
+
+
 def renew() -> UUID:
     """Be a new worker (one started in a process that had one before)."""
     global _mine
     _mine = _Identity()
+    _mine.board = Board.to_pass_on()
     return _mine.worker
+
+
+def join(worker: UUID, board: int) -> None:
+    """Be a process of this worker, with the board of this file descriptor."""
+    _mine.worker, _mine.board = worker, Board(board)
 
 
 def leave() -> None:
     """Have the runs of this worker's pool stop at their next step or wait."""
-    _mine.leaving[0] = 1
+    _mine.board.leave()
 
 
 def is_leaving() -> bool:
     """Whether this worker is shutting down."""
-    return _mine.leaving[0] == 1
+    return _mine.board.leaving
 
 
 def settle(home: Path | None) -> None:

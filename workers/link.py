@@ -44,8 +44,11 @@ def tell(what: str, **fields: Any) -> None:
 def start(app: str, *, hostname: str, wait: bool) -> subprocess.Popen[str]:
     """Start a ticker for this worker; with `wait`, until it has beaten once or given up."""
     global _pipe
+    board = identity.board().fd
+    assert board is not None  # made by `identity.renew`
     process = subprocess.Popen(
-        [sys.executable, "-m", "workers.ticker", str(identity.worker()), hostname, str(os.getpid())],
+        [sys.executable, "-m", "workers.ticker", str(identity.worker()), hostname, str(os.getpid()), str(board)],
+        pass_fds=[board],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

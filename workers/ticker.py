@@ -23,6 +23,7 @@ from uuid import UUID
 import django
 from django.db import connection
 
+from workers import identity
 from workers.patience import UNANSWERED
 
 log = logging.getLogger("triggerapp.ticker")
@@ -50,6 +51,7 @@ class Ticker:
         self.ended = False
         self._due: dict[str, float] = {}
         self._lenient_until = 0.0
+        self._told: set[UUID] = set()
 
     def run(self) -> None:
         """Tick until the worker is gone, then give its runs away."""
@@ -83,12 +85,22 @@ class Ticker:
 
         self._every("beat", self.settings.HEARTBEAT.total_seconds(), self._beat)
         self.reports.settle()
+        self._spread_word()
         due = wakes.expire_due(_BATCH)
         woken = wakes.wake(due) if due else 0
         self._every("catch up", _OFTEN, self._catch_up)
         admitted = queues.admit(_BATCH)
         self._every("prune", _RARELY, rescue.prune)
         return len(due) == _BATCH or woken == _BATCH or admitted == _BATCH
+
+    def _spread_word(self) -> None:
+        """Tell the pool of the runs that were canceled under it: it begins no further step of them."""
+        from triggerapp.engine import verbs  # noqa: PLC0415
+
+        canceled = set(verbs.canceled_under(self.worker))
+        for run_id in canceled - self._told:
+            identity.board().tell(run_id)
+        self._told = canceled
 
     def _catch_up(self) -> None:
         from triggerapp.engine import rescue, verbs, wakes  # noqa: PLC0415
@@ -125,7 +137,11 @@ class Ticker:
         """Beat; a beat that comes late gives all other workers a lease's time to beat too before they are dead."""
         from triggerapp.engine import workers  # noqa: PLC0415
 
-        in_time = _is_stopped(self.parent) or workers.beat(self.worker, hostname=self.hostname, pid=self.parent)
+        if _is_stopped(self.parent):
+            return True
+        before = time.monotonic()
+        in_time = workers.beat(self.worker, hostname=self.hostname, pid=self.parent)
+        identity.board().beat(before)
         if not in_time:
             self._lenient_until = time.monotonic() + self.settings.LEASE.total_seconds()
         return True
@@ -192,8 +208,8 @@ def _is_stopped(pid: int) -> bool:
         return False
 
 
-def main(worker: str, hostname: str, parent: str) -> None:
-    """The process: `python -m workers.ticker WORKER HOSTNAME PID`, with the app as its first line of input.
+def main(worker: str, hostname: str, parent: str, board: str) -> None:
+    """The process: `python -m workers.ticker WORKER HOSTNAME PID BOARD`, with the app as its first line of input.
 
     An app may be given as a pickle with its passwords, which are not for the list of processes.
     """
@@ -204,6 +220,7 @@ def main(worker: str, hostname: str, parent: str) -> None:
 
     app = FileIO(0, closefd=False).readline().decode().strip()  # unbuffered: what follows is for `_read`
     load_app(app).set_default()
+    identity.join(UUID(worker), int(board))
     Ticker(UUID(worker), hostname=hostname, parent=int(parent), announce=announce).run()
 
 

@@ -108,17 +108,18 @@ class _ForkedTicker:
             self.stdout.readline()
 
     def _tick(self, worker: UUID, hostname: str, parent: int, *, stdin: int, stdout: int) -> None:
-        from workers import ticker
+        from workers import identity, ticker
 
         try:
             os.setsid()
             os.dup2(stdin, 0)
             os.dup2(stdout, 1)
-            os.closerange(3, 256)
+            board = os.dup2(identity.board().fd, 3)
+            os.closerange(4, 256)
             sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
             os.environ["TRIGGERAPP_TICKER"] = "1"
             failpoints.load(os.environ["TRIGGERAPP_FAIL"])
-            ticker.main(str(worker), hostname, str(parent))
+            ticker.main(str(worker), hostname, str(parent), str(board))
         finally:
             os._exit(0)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
-from tests.factories import everything, make_worker
+from tests.factories import everything, make_run, make_worker
 from tests.inprocess import durable, messages
 from triggerapp.engine import rescue, runs, verbs
-from triggerapp.models import Run, Step
-from workers import current_run, events, rollback, step, wait
+from triggerapp.models import Run, Status, Step
+from workers import current_run, events, identity, rollback, step, wait
 
 
 @durable
@@ -98,6 +101,77 @@ def test_no_except_exception_lets_code_go_on_in_a_run_that_is_lost(worker, write
     run = purchase.trigger()
     worker.work()
     assert (run.status, reached) == ("CANCELED", [])
+
+
+@pytest.fixture
+def late(worker, monkeypatch):
+    """The worker's ticker has not beaten for longer than a lease."""
+
+    def begin() -> None:
+        identity.board().beat(time.monotonic() - 11)
+
+    return begin
+
+
+def test_no_step_begins_after_a_cancel_that_the_ticker_has_seen(worker):
+    reached = []
+
+    @durable
+    def purchase():
+        step(reached.append, 1)
+        canceled()
+        worker.ticker.tick()
+        step(reached.append, 2)
+
+    run = purchase.trigger()
+    worker.work()
+    assert (run.status, reached) == ("CANCELED", [1])
+
+
+def test_no_step_begins_in_a_run_that_was_taken_over_while_its_worker_stood_still(worker, late):
+    reached = []
+
+    @durable
+    def purchase():
+        step(reached.append, 1)
+        taken_over()
+        late()
+        step(reached.append, 2)
+
+    run = purchase.trigger()
+    worker.work()
+    assert (run.status, reached) == ("EXECUTING", [1])
+
+
+def test_a_worker_that_stood_still_and_lost_nothing_goes_on(worker, late):
+    reached = []
+
+    @durable
+    def purchase():
+        late()
+        step(reached.append, 1)
+        for other in (make_run(Status.RUNNING), make_run(Status.RUNNING)):
+            identity.board().tell(other.id)
+        step(reached.append, 2)
+
+    run = purchase.trigger()
+    worker.work()
+    assert (run.status, reached) == ("COMPLETED", [1, 2])
+
+
+def test_a_step_that_nothing_is_known_against_costs_one_statement(worker):
+    seen = []
+
+    @durable
+    def purchase():
+        identity.board().beat(time.monotonic())
+        with CaptureQueriesContext(connection) as queries:
+            step(nothing)
+        seen.extend(queries)
+
+    purchase.trigger()
+    worker.work()
+    assert [each["sql"].split()[0] for each in seen] == ["INSERT"]
 
 
 def test_code_that_catches_the_news_begins_no_further_step(worker):

@@ -14,6 +14,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Q
 
+from triggerapp import conf
 from triggerapp.engine import dispatch, encoding, environments, queues, rescue, sql, triggers, wakes
 from triggerapp.engine.dispatch import Message
 from triggerapp.errors import IllegalMove, NotFound
@@ -42,6 +43,8 @@ def cancel(run_id: UUID, *, actor: str = "") -> bool:
         if ended is None:
             return False
         _cancel_waits(run_id)
+        if ended["was"] == Status.RUNNING:
+            sql.notify()  # its worker's ticker tells the process that runs it
         _audit(ended["environment_id"], actor, "run.cancel", run_id, after={"status": Status.CANCELED})
         transaction.on_commit(partial(_after_cancel, ended))
     return True
@@ -69,6 +72,16 @@ def _after_cancel(ended: sql.Row) -> None:
             dispatch.tell_monitors_revoked(ended["task_id"], Message.load(ended["message"], ended["payload"]))
     except dispatch.UNREACHABLE as error:
         dispatch.log.warning("Celery was not told that run %s was canceled (%s); a tick tells it", ended["id"], error)
+
+
+_CANCELED_UNDER = sql.Hot(
+    "SELECT id FROM triggerapp_run WHERE status = 'canceled' AND worker = %s AND finished_at > now() - %s::interval"
+)
+
+
+def canceled_under(worker: UUID) -> list[UUID]:
+    """The runs that this worker had last, and that were canceled within a lease's time."""
+    return [row["id"] for row in sql.rows(_CANCELED_UNDER, [worker, conf.get().LEASE])]
 
 
 def cancel_orphans(limit: int = 100) -> int:
