@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from uuid import UUID
 
 from celery.exceptions import TimeoutError as CeleryTimeoutError
 
@@ -31,6 +32,13 @@ def emit_many(name: str, numbers: list[int]) -> None:
     """Send an event for each number."""
     for number in numbers:
         emit(name, {"number": number}, f"{name} {number}")
+
+
+def cancel(run: str) -> bool:
+    """Cancel a run from outside, past Celery."""
+    from triggerapp.engine import verbs
+
+    return verbs.cancel(UUID(run))
 
 
 def result(task_id: str, patience: float = 5.0) -> dict[str, Any]:

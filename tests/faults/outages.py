@@ -133,6 +133,27 @@ def pool_process_killed(world: World) -> dict[str, Any]:
     }
 
 
+def canceled(world: World) -> dict[str, Any]:
+    """A run is canceled in the pause after a step; how many steps it did until then, and in all."""
+    run = world.call("trigger", "plodding", [2.0])
+    world.worker()
+    assert processes.until(lambda: len(_steps_of(world, run)) >= 2, within=30)
+    canceled = world.call("cancel", run)
+    before = len(world.executions())
+    time.sleep(4.0)
+    return {
+        "canceled": canceled,
+        "before": before,
+        "after": len(world.executions()),
+        "violations": world.violations(kills=0),
+        "log": world.tail(),
+    }
+
+
+def _steps_of(world: World, run: str) -> list[dict[str, Any]]:
+    return world.rows("SELECT id FROM triggerapp_step WHERE run_id = %s", run)
+
+
 def main_process_killed(world: World) -> dict[str, Any]:
     """Only the main process is killed: an orphan of its pool goes on with a run that another worker takes over."""
     run = world.call("trigger", "lingering", [4.0, 0.0])

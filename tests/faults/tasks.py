@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
@@ -96,6 +97,15 @@ def lingering(first: float, again: float) -> list[str]:
         values.append(step(act, number))
         time.sleep(0.4)
     return values
+
+
+@durable_task(retry=ONCE)
+@shared_task
+def plodding(pause: float) -> None:
+    """Steps with pauses between them, without end."""
+    for number in count():
+        step(act, number)
+        time.sleep(pause)
 
 
 @durable_task(retry=ONCE)

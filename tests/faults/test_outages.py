@@ -83,6 +83,12 @@ def test_a_run_goes_on_when_its_pool_process_is_killed(lane: Lane) -> None:
     assert report["pause"] <= STUCK
 
 
+def test_a_run_that_is_canceled_between_two_steps_begins_no_other(lane: Lane) -> None:
+    report = lane.play("outages:canceled")
+    assert report["canceled"] and report["violations"] == [], report["log"]
+    assert report["after"] == report["before"], report["log"]
+
+
 def test_an_orphan_of_a_killed_worker_changes_nothing(lane: Lane) -> None:
     report = lane.play("outages:main_process_killed")
     assert report["ended"], report["log"]
