@@ -79,6 +79,17 @@ def test_a_pool_process_that_died_under_a_living_worker_gives_its_runs_back_at_o
     assert (fresh(mine).status, fresh(others).status) == (Status.QUEUED, Status.RUNNING)
 
 
+def test_a_run_that_its_worker_holds_and_does_not_know_of_goes_on_and_has_not_crashed():
+    worker = make_worker()
+    stray, at_work = (make_run(Status.RUNNING, worker=worker) for _ in range(2))
+    forward(seconds=11)
+    recent, others = make_run(Status.RUNNING, worker=worker), make_run(Status.RUNNING)
+    assert rescue.rescue_stray(worker, at_work=[at_work.task_id]) == 1
+    assert [fresh(run).status for run in (stray, at_work, recent, others)] == ["queued", *["running"] * 3]
+    assert (fresh(stray).crashes, fresh(stray).attempt) == (0, 1)
+    assert len(messages()) == 1
+
+
 def test_eager_runs_have_no_worker_that_could_die():
     run = make_run(Status.RUNNING, worker=identity.NOBODY, is_eager=True)
     forward(days=1)

@@ -53,14 +53,25 @@ def rescue(limit: int = 500, *, sparing: UUID = _NOBODY) -> int:
     return _take_back(_DEAD, [environments.current(), sparing, limit])
 
 
+_RELEASE_STRAY = move_sql(Status.QUEUED, "sent_at = now(), sends = 1", f"id IN ({_STRAY})", returning=dispatch.COLUMNS)
+
+
 def rescue_lost(run_ids: list[UUID], worker: UUID) -> int:
     """Take runs back whose pool process died under a worker that lives."""
     return _take_back(_LOST, [run_ids, worker])
 
 
 def rescue_stray(worker: UUID, *, at_work: list[str]) -> int:
-    """Take runs back that this worker holds and does not know of: word of their loss, or of the claim, was lost."""
-    return _take_back(_STRAY, [worker, at_work, conf.get().LEASE])
+    """Take runs back that this worker holds and does not know of; how many.
+
+    Mostly a claim whose answer was lost: nothing died, and no crash is counted. Where it was word of a dead process
+    that was lost, the run's next crash counts.
+    """
+    point("release.before_commit")
+    released = sql.rows(_RELEASE_STRAY, [worker, at_work, conf.get().LEASE])
+    point("release.after_commit")
+    dispatch.after_commit(released)
+    return len(released)
 
 
 def _take_back(which: str, params: list[object]) -> int:
