@@ -23,6 +23,7 @@ from checkpoint.errors import (
 )
 from checkpoint.manifest import Host, Manifest
 from checkpoint.pack import Label
+from checkpoint.place import store_at
 from checkpoint.refusals import require_dumpable
 from checkpoint.sandbox import Orphaned, Sandbox, Wake, park, start, thaw
 from checkpoint.seal import Keyring
@@ -71,5 +72,6 @@ __all__ = [
     "require_dumpable",
     "serve",
     "start",
+    "store_at",
     "thaw",
 ]

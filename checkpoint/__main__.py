@@ -1,4 +1,6 @@
-"""`python -m checkpoint check` says whether processes can be frozen here; `install` brings CRIU to Debian."""
+"""`python -m checkpoint check` says whether processes can be frozen here; `install` brings CRIU to Debian.
+
+`key` makes a key to seal checkpoints with."""
 
 from __future__ import annotations
 
@@ -6,17 +8,22 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from checkpoint import binary, capability
 from checkpoint.errors import CheckpointError
 from checkpoint.install import install
+from checkpoint.seal import Keyring
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     if chosen.command == "check":
         return _check(as_json=chosen.json)
+    if chosen.command == "key":
+        _say(Keyring.make(chosen.id))
+        return 0
     return _install(chosen.prefix)
 
 
@@ -47,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="say whether processes can be frozen here; 0 if so, 1 if not")
     check.add_argument("--json", action="store_true", help="for machines")
+    key = commands.add_parser("key", help="print a new key for checkpoints")
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    key.add_argument("id", nargs="?", default=today, help="what it is called; today's date unless given")
     install_ = commands.add_parser("install", help="bring CRIU to Debian 12 or 13, beside the system's packages")
     install_.add_argument("--prefix", type=Path, help=f"where to; {binary.default_prefix()} unless given")
     return parser

@@ -16,7 +16,7 @@ from pathlib import Path
 from checkpoint import pack, quota
 from checkpoint.base import Base
 from checkpoint.bases import Bases
-from checkpoint.errors import Mismatch, TooLarge
+from checkpoint.errors import Mismatch, StoreFailed, TooLarge
 from checkpoint.manifest import Host, Manifest
 from checkpoint.pack import Label
 from checkpoint.seal import Keyring
@@ -72,15 +72,21 @@ class Archive:
             raise Mismatch(f"checkpoint {label.checkpoint} does not fit this host: {reason}")
         with self.private_folder() as folder:
             manifest = self._unpack(label, folder)
-            if manifest.base:
-                self.bases.open(manifest.base).lend(folder)
             yield folder, manifest
 
     def _unpack(self, label: Label, folder: Path) -> Manifest:
-        with self.store.get(label.checkpoint) as source:
-            return pack.unpack(
-                source, folder, label=label, keyring=self.keyring, limit=self.limit, open_base=self.bases.open
-            )
+        open_base = self.bases.open
+        try:
+            with self.store.get(label.checkpoint) as source:
+                manifest = pack.unpack(
+                    source, folder, label=label, keyring=self.keyring, limit=self.limit, open_base=open_base
+                )
+            if manifest.base:
+                open_base(manifest.base).lend(folder)
+        except OSError as problem:
+            message = f"checkpoint {label.checkpoint} could not be unpacked in {self.scratch}: {problem.strerror}"
+            raise StoreFailed(message) from problem
+        return manifest
 
     def _keep(self, base: Base, label: Label) -> None:
         """Only after the checkpoint is there: who collects bases looks at checkpoints last."""

@@ -23,7 +23,7 @@ from typing import IO, BinaryIO, Final
 from uuid import UUID
 
 from checkpoint import pagemap
-from checkpoint.errors import Damaged
+from checkpoint.errors import Damaged, StoreFailed
 from checkpoint.pagemap import PAGE, PARENT, PRESENT, Pagemap, Stretch
 
 SUFFIX: Final = ".base"
@@ -84,14 +84,13 @@ class Base:
 
     def reduce(self, directory: Path) -> None:
         """Take out of the images in `directory` every page that is the same here."""
-        for path in pagemap.of(directory):
-            found = Pagemap.read(path)
-            pages = directory / found.file
-            part = pages.with_suffix(".part")
-            with pages.open("rb", buffering=0) as source, part.open("wb") as sink:
-                reduced = tuple(pagemap.joined(self._without_own(found.stretches, source, sink)))
-            part.replace(pages)
-            path.write_bytes(Pagemap(found.pages_id, reduced).encode())
+        try:
+            for path in pagemap.of(directory):
+                self._reduce(path)
+        except OSError as problem:
+            raise StoreFailed(f"the images in {directory} could not be reduced: {problem.strerror}") from problem
+        except ValueError as problem:
+            raise Damaged(f"the images in {directory} are not as CRIU leaves them: {problem}") from problem
 
     def lend(self, directory: Path) -> None:
         """Make this the parent of the reduced images in `directory`."""
@@ -101,6 +100,15 @@ class Base:
         (parent / own.file).symlink_to(self.path.absolute())
         for path in pagemap.of(directory):
             (parent / path.name).write_bytes(own.encode())
+
+    def _reduce(self, path: Path) -> None:
+        found = Pagemap.read(path)
+        pages = path.with_name(found.file)
+        part = pages.with_suffix(".part")
+        with pages.open("rb", buffering=0) as source, part.open("wb") as sink:
+            reduced = tuple(pagemap.joined(self._without_own(found.stretches, source, sink)))
+        part.replace(pages)
+        path.write_bytes(Pagemap(found.pages_id, reduced).encode())
 
     def _without_own(
         self, stretches: tuple[Stretch, ...], source: BinaryIO, sink: BinaryIO

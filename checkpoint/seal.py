@@ -7,11 +7,13 @@ nonce. Each chunk is authenticated with its number, and the last one says that i
 
 from __future__ import annotations
 
+import base64
 import os
+import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -45,6 +47,25 @@ class Keyring:
                 raise ValueError(f"key {name!r} has {len(key)} bytes instead of {_KEY}")
             if not 0 < len(name.encode()) < 256:
                 raise ValueError("the id of a key has 1 to 255 bytes")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Keys as settings hold them: `id:base64`, several by spaces or commas, the one to seal with first."""
+        keys: dict[str, bytes] = {}
+        for entry in re.split(r"[\s,]+", text.strip()):
+            name, colon, encoded = entry.partition(":")
+            if not colon or name in keys:
+                raise ValueError("checkpoint keys are id:base64, each id once; `python -m checkpoint key` makes one")
+            try:
+                keys[name] = base64.b64decode(encoded, validate=True)
+            except ValueError as problem:
+                raise ValueError(f"key {name!r} is not base64") from problem
+        return cls(next(iter(keys)), keys)
+
+    @staticmethod
+    def make(name: str) -> str:
+        """A new key, as `parse` reads it."""
+        return f"{name}:{base64.b64encode(os.urandom(_KEY)).decode()}"
 
     def find(self, name: str) -> bytes:
         """UnknownKey if it is not in the ring."""

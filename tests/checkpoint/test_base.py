@@ -195,7 +195,7 @@ def test_a_map_of_pages_is_read_and_written_as_criu_has_it(tmp_path: Path) -> No
 
 def test_an_image_is_reduced_once(archive: Archive, tmp_path: Path) -> None:
     base, images, _ = reduced(archive, tmp_path)
-    with pytest.raises(ValueError, match="already"):
+    with pytest.raises(Damaged, match="already"):
         base.reduce(images)
 
 

@@ -32,6 +32,8 @@ from tests.checkpoint.freezing import Freezer, make_label
 pytestmark = pytest.mark.criu
 
 COUNT: Final = 10_000
+SCRATCH: Final = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""Ten thousand folders are made; on a disk that others write to they take minutes."""
 RING: Final = Keyring(current="one", keys={"one": b"1" * 32})
 Mutation = Callable[[random.Random, "Corpus"], bytes]
 
@@ -57,6 +59,7 @@ class Corpus:
     others: tuple[bytes, ...]
     archive: Archive
     host: checkpoint.Host
+    place: Path
 
     def opens(self, raw: bytes, *, archive: Archive | None = None) -> bool:
         """Whether CRIU would be given this."""
@@ -161,7 +164,7 @@ def test_the_wrong_key_is_told_from_damage(corpus: Corpus) -> None:
 def test_no_altered_base_is_let_through(corpus: Corpus, tmp_path: Path) -> None:
     """In the store or unpacked here; a base unpacked here that is altered is fetched anew."""
     rng = random.Random(5)
-    (stored,) = (path for path in (tmp_path_of(corpus) / "store" / "bases").iterdir())
+    (stored,) = (path for path in (corpus.place / "bases").iterdir())
     raw = stored.read_bytes()
     for _ in range(12):
         elsewhere = replace(corpus.archive, scratch=Path(tempfile.mkdtemp(dir=tmp_path)))
@@ -208,8 +211,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
         first = Label(checkpoint=uuid4(), run=uuid4(), sequence=1, lease=1)
         labels = [replace(first, checkpoint=uuid4(), sequence=number, lease=number) for number in (1, 2, 3)]
         raws = [save(freezer, process, label, base) for label in [*labels, make_label()]]
-    archive = replace(real, store=Bytes(folder / "store"))
-    yield Corpus(labels[1], raws[1], (raws[0], raws[2], raws[3]), archive, freezer.host)
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as scratch:
+        archive = replace(real, store=Bytes(folder / "store"), scratch=Path(scratch))
+        yield Corpus(labels[1], raws[1], (raws[0], raws[2], raws[3]), archive, freezer.host, folder / "store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +290,3 @@ def find_sections(raw: bytes) -> Iterator[tuple[int, int]]:
 def changed(corpus: Corpus, raw: bytes) -> bytes:
     """`raw`, which is not by chance what it was before."""
     return raw if raw != corpus.raw else raw[:-1]
-
-
-def tmp_path_of(corpus: Corpus) -> Path:
-    return corpus.archive.scratch.parent

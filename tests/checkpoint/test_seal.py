@@ -64,6 +64,26 @@ def test_a_ring_does_not_print_its_keys() -> None:
     assert repr(NEW) not in repr(RING)
 
 
+def test_keys_are_read_from_text_the_first_one_seals() -> None:
+    old, new = Keyring.make("old"), Keyring.make("new")
+    before = sealed(CONTENT, ring=Keyring.parse(old))
+    rotated = Keyring.parse(f"{new}, {old}")
+    assert rotated.current == "new"
+    assert opened(before, ring=rotated) == CONTENT
+    after = sealed(CONTENT, ring=rotated)
+    with pytest.raises(UnknownKey, match="'new'"):
+        opened(after, ring=Keyring.parse(old))
+    assert opened(after, ring=Keyring.parse(f"\n{new}\n")) == CONTENT
+
+
+@pytest.mark.parametrize("text", ["", "nokey", "one:c2hvcnQ=", "one:???", "a:{key} a:{key}", ":{key}"])
+def test_text_that_is_no_keys_is_refused_without_being_shown(text: str) -> None:
+    key = Keyring.make("a").removeprefix("a:")
+    with pytest.raises(ValueError, match="key") as caught:
+        Keyring.parse(text.format(key=key))
+    assert key not in str(caught.value)
+
+
 def sealed(content: bytes, *, ring: Keyring = RING) -> bytes:
     sink = io.BytesIO()
     seal.seal([content], sink, keyring=ring, bound=b"this run")
