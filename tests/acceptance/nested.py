@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery import shared_task
 from celery.app.task import Task
 
 from tests.acceptance.ledger import note
 from tests.acceptance.tasks import ONCE, add, plain_add, stays
 from workers import durable_task, wait
+from workers.errors import NotInRun
 
 
 @durable_task(bind=True, retry=ONCE)
@@ -51,3 +53,13 @@ def joins() -> str:
     except RuntimeError as error:
         return str(error)
     return "not refused"
+
+
+@shared_task
+def plain_waits() -> str:
+    """A plain task that calls what only a run can do."""
+    try:
+        add(1, 1)
+    except NotInRun as error:
+        return str(error)
+    return "waited"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from datetime import timedelta
 from threading import Lock
@@ -18,7 +16,6 @@ from celery.worker.strategy import default as default_strategy
 from tests.acceptance import heard
 from tests.acceptance.ledger import is_open, note
 from workers import RetryPolicy, durable_task, step, wait
-from workers.errors import NotInRun
 
 heard.in_workers()
 
@@ -56,21 +53,6 @@ def boom(message: str = "boom") -> None:
 @shared_task
 def plain_add(x: int, y: int) -> int:
     return x + y
-
-
-@shared_task
-def plain_waits() -> str:
-    """A plain task that calls what only a run can do."""
-    try:
-        add(1, 1)
-    except NotInRun as error:
-        return str(error)
-    return "waited"
-
-
-@shared_task
-def plain_dies(_: Any = None) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @shared_task

@@ -14,7 +14,7 @@ from celery.exceptions import TimeLimitExceeded
 from tests.acceptance import watch
 from tests.acceptance.cluster import ROOT, Cluster, Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
-from tests.acceptance.nested import parent_of
+from tests.acceptance.nested import parent_of, plain_waits
 from tests.acceptance.tasks import (
     add,
     auto_retried,
@@ -24,7 +24,6 @@ from tests.acceptance.tasks import (
     for_event,
     hooked,
     kinds,
-    plain_waits,
     retries_by_hand,
     stays,
     steps_on,

@@ -12,8 +12,8 @@ from celery.canvas import StampingVisitor
 from tests.acceptance.app import app
 from tests.acceptance.cluster import wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
-from tests.acceptance.nested import calls_directly, joins, recurses, spawns
-from tests.acceptance.tasks import add, counted, ignored, mutates, plain_note, plain_waits, who
+from tests.acceptance.nested import calls_directly, joins, plain_waits, recurses, spawns
+from tests.acceptance.tasks import add, counted, ignored, mutates, plain_note, who
 from tests.acceptance.trouble import gated
 from triggerapp.models import Run, Wait
 

@@ -21,12 +21,11 @@ from tests.acceptance.tasks import (
     for_event,
     late,
     noted,
-    plain_dies,
     plain_note,
     stays,
     steps_on,
 )
-from tests.acceptance.trouble import gated, killed, killed_late
+from tests.acceptance.trouble import gated, killed, killed_late, plain_dies
 from triggerapp.models import Run, Step
 from workers import events
 
