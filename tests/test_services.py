@@ -26,6 +26,8 @@ from triggerapp.services.server import Record, Server
 
 WAIT = 20.0
 
+pytestmark = pytest.mark.slow  # each starts servers of its own
+
 
 @pytest.fixture
 def services(tmp_path: Path) -> Iterator[Services]:

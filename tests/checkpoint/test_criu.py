@@ -29,7 +29,7 @@ from checkpoint.sandbox import Sandbox
 from checkpoint.seal import Keyring
 from checkpoint.store import DirectoryStore
 
-pytestmark = [pytest.mark.criu, pytest.mark.usefixtures("no_process_left")]
+pytestmark = [pytest.mark.slow, pytest.mark.criu, pytest.mark.usefixtures("no_process_left")]
 
 SOON = timedelta(seconds=20)
 Run = Callable[[Callable[[Line], None]], Sandbox]

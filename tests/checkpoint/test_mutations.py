@@ -29,7 +29,7 @@ from checkpoint.seal import Keyring
 from checkpoint.store import DirectoryStore
 from tests.checkpoint.freezing import Freezer, make_label
 
-pytestmark = pytest.mark.criu
+pytestmark = [pytest.mark.slow, pytest.mark.criu]
 
 COUNT: Final = 10_000
 SCRATCH: Final = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
