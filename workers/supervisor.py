@@ -107,7 +107,7 @@ class _Supervision:
 
     def _restore(self) -> Sandbox | None:
         """The run's process from its image; None, and the attempt says why, if that cannot be."""
-        if self.claimed.lease == 1:
+        if not self.claimed.again:
             return None
         run_id, lease = self.claimed.run_id, self.claimed.lease
         self.taken = patiently(lambda: checkpoints.take(run_id, lease=lease))

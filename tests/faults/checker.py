@@ -45,7 +45,8 @@ def _runs(notes: Sequence[Note]) -> Iterator[str]:
         if was in FINAL and note.changed("status", "result", "error", "lease", "finished_at"):
             yield f"run {note.row_id} changed after its end: {note.changed('status', 'result', 'error', 'lease')}"
         claimed = now == Status.RUNNING and was == Status.QUEUED
-        if note.after["lease"] - note.before["lease"] != int(claimed):
+        rise = note.after["lease"] - note.before["lease"]
+        if rise < 0 or bool(rise) != claimed:
             yield f"run {note.row_id} went from lease {note.before['lease']} to {note.after['lease']} at {was} -> {now}"
     for run, row in last.items():
         if row.get("status") not in FINAL:

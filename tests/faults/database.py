@@ -22,7 +22,7 @@ _NOTES = """
 CREATE TABLE faults_note (
   id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(), kind text NOT NULL,
   operation text NOT NULL,
-  row_id text NOT NULL, run text, before jsonb, after jsonb, held_lease int, held_status text);
+  row_id text NOT NULL, run text, before jsonb, after jsonb, held_lease bigint, held_status text);
 
 CREATE FUNCTION faults_note_step() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE held record; changed triggerapp_step;

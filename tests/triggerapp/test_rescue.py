@@ -176,7 +176,7 @@ def test_of_a_loss_that_plain_messages_hide_one_is_sent_as_a_probe_and_the_rest_
     forward(minutes=2)
     assert [rescue.resend(), rescue.resend()] == [1, 0]
     probe, *rest = sorted(lost, key=lambda run: -fresh(run).sends)
-    assert runs.claim(probe.id, 0, make_worker()).lease == 1
+    assert runs.claim(probe.id, 0, make_worker()).lease > 0
     assert rescue.resend() == 2
     assert {fresh(run).sends for run in rest} == {2}
 

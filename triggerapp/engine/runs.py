@@ -28,6 +28,8 @@ class Claimed:
     run_id: UUID
     task_id: str
     lease: int
+    again: bool
+    """Not the first claim: there may be a journal."""
     attempt: int
     environment: int
     error: Json
@@ -78,11 +80,14 @@ _JOURNAL = """
           FROM triggerapp_run c WHERE c.parent_id = claimed.id AND c.parent_key IS NOT NULL) AS children
 """
 
+_NEXT_LEASE = "lease + 1 + floor(random() * 1048576)::bigint"
+"""Not just the next number: a claim that PostgreSQL forgot in a crash must not have the number of the one after it."""
+
 _CLAIM = f"""
 WITH claimed AS ({
     move_sql(
         Status.RUNNING,
-        "lease = lease + 1, worker = %s, claimed_at = now(), started_at = COALESCE(started_at, now()), "
+        f"lease = {_NEXT_LEASE}, worker = %s, claimed_at = now(), started_at = COALESCE(started_at, now()), "
         "waiting_on = NULL",
         "id = %s AND lease = %s AND status = 'queued' AND "
         "(started_at IS NOT NULL OR expires_at IS NULL OR expires_at > now())",
@@ -92,6 +97,7 @@ WITH claimed AS ({
   INSERT INTO triggerapp_attempt (run_id, number, worker) SELECT id, attempt, worker FROM claimed ON CONFLICT DO NOTHING
 )
 SELECT claimed.id AS run_id, task_id, lease, attempt, environment_id AS environment, error, max_attempts, max_duration,
+  set_config('synchronous_commit', 'off', true) AS commit,
   computed, root_id AS root, parent_id AS parent, tags, metadata, replay_of_id IS NOT NULL AS replayed,
   {{journal}} FROM claimed
 """
@@ -101,15 +107,19 @@ _CLAIM_AGAIN = sql.Hot(_CLAIM.format(journal=_JOURNAL))
 
 
 def claim(run_id: UUID, lease: int, worker: UUID) -> Claimed | Ended | Dropped | Unknown:
-    """Take the run that a message says to look at; `lease` is the number in that message."""
+    """Take the run that a message says to look at; `lease` is the number in that message.
+
+    The disk is not waited for (docs/decisions/0005): a claim that is forgotten leaves the run to be claimed again.
+    """
     point("claim.before_commit")
     row = sql.row(_CLAIM_AGAIN if lease else _CLAIM_FIRST, [worker, run_id, lease])
     if row is None:
         return _refused(run_id, lease)
     point("claim.after_commit")
+    del row["commit"]
     for name in ("steps", "waits", "children"):
         row[name] = _json(row[name]) or []
-    return Claimed(**{**row, "error": _json(row["error"]), "metadata": _json(row["metadata"])})
+    return Claimed(**{**row, "again": lease > 0, "error": _json(row["error"]), "metadata": _json(row["metadata"])})
 
 
 def _json(value: Json) -> Json:

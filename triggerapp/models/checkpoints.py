@@ -20,7 +20,7 @@ class Checkpoint(models.Model):
     wait = models.UUIDField(null=True)
     """What the process stands at; None if it was stopped in the middle of its work."""
     sequence = models.PositiveIntegerField()
-    lease = models.PositiveIntegerField()
+    lease = models.PositiveBigIntegerField()
     attempt = models.PositiveSmallIntegerField()
     crashes = models.PositiveSmallIntegerField()
     """The run's at that time: an attempt that ended otherwise than by a crash makes the image useless."""

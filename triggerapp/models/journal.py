@@ -23,7 +23,7 @@ class Step(models.Model):
     """Name and occurrence (`charge_card#1`), or the caller's own key."""
     digest = models.CharField(max_length=64)
     """Of the arguments, to find code that changed under a recorded step."""
-    lease = models.PositiveIntegerField()
+    lease = models.PositiveBigIntegerField()
     attempt = models.PositiveSmallIntegerField()
     value = models.TextField(null=True)
     """JSON text, in the order in which the code built it."""

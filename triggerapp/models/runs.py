@@ -41,7 +41,7 @@ class Run(models.Model):
     task = models.CharField(max_length=255)
     status = models.CharField(max_length=16, choices=Status)
 
-    lease = models.PositiveIntegerField(default=0, db_default=0)
+    lease = models.PositiveBigIntegerField(default=0, db_default=0)
     """Fencing token: counts claims. A write that carries another number changes nothing."""
     worker = models.UUIDField(null=True)
     attempt = models.PositiveSmallIntegerField(default=1, db_default=1)
