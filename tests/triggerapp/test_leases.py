@@ -171,7 +171,16 @@ def test_the_lease_grows_over_suspension_rescue_and_retry():
         assert isinstance(claimed, Claimed)
         leases.append(claimed.lease)
         runs.release(run.id, lease=claimed.lease)
-    assert leases == [1, 2, 3]
+    assert 0 < leases[0] < leases[1] < leases[2]
+
+
+def test_a_claim_that_postgresql_forgot_in_a_crash_has_another_number_than_the_next():
+    """It is not waited for until it is on disk, so the run may be claimed twice from the same message."""
+    first = runs.claim((run := make_run(Status.QUEUED)).id, 0, make_worker())
+    Run.objects.filter(pk=run.id).update(status=Status.QUEUED, lease=0)
+    second = runs.claim(run.id, 0, make_worker())
+    assert isinstance(first, Claimed) and isinstance(second, Claimed)
+    assert not runs.holds(run.id, first.lease) and runs.holds(run.id, second.lease)
 
 
 # --- steps ----------------------------------------------------------------------------------------

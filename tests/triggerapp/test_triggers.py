@@ -189,11 +189,12 @@ def test_a_run_whose_time_is_over_is_not_claimed_even_before_the_tick():
 
 def test_a_run_that_has_started_never_expires():
     run = trigger(ttl=timedelta(minutes=10))
-    assert isinstance(runs.claim(run.id, 0, make_worker()), Claimed)
-    runs.release(run.id, lease=1)
+    claimed = runs.claim(run.id, 0, make_worker())
+    assert isinstance(claimed, Claimed)
+    runs.release(run.id, lease=claimed.lease)
     forward(minutes=11)
     assert rescue.expire() == 0
-    assert isinstance(runs.claim(run.id, 1, make_worker()), Claimed)
+    assert isinstance(runs.claim(run.id, claimed.lease, make_worker()), Claimed)
 
 
 def test_a_paused_queue_admits_nothing_until_it_goes_on():
