@@ -10,10 +10,9 @@ import mmap
 import os
 import struct
 import time
+from datetime import timedelta
 from typing import Self
 from uuid import UUID
-
-from triggerapp import conf
 
 _BEAT = struct.Struct("d")
 _BEAT_AT = 8
@@ -49,10 +48,10 @@ class Board:
         """The worker's lease was renewed, no earlier than `at`."""
         _BEAT.pack_into(self._page, _BEAT_AT, at)
 
-    def is_overdue(self) -> bool:
+    def is_overdue(self, lease: timedelta) -> bool:
         """Whether the lease may have run out; a worker that never beat has no ticker, and no lease."""
         (at,) = _BEAT.unpack_from(self._page, _BEAT_AT)
-        return bool(at) and time.monotonic() - at > conf.get().LEASE.total_seconds()
+        return bool(at) and time.monotonic() - at > lease.total_seconds()
 
     def tell(self, run_id: UUID) -> None:
         """There is news of this run."""
@@ -67,8 +66,9 @@ class Board:
 class Watch:
     """What one attempt has read of the board. Made before the run is claimed, so that nothing falls in between."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, *, lease: timedelta) -> None:
         self._board = board
+        self._lease = lease
         self._read = board.slots()
 
     def has_news(self, run_id: UUID) -> bool:
@@ -76,7 +76,7 @@ class Watch:
         slot, now = _slot(run_id), self._board.slots()
         told = now[slot] != self._read[slot]
         self._read = now
-        return told or self._board.is_overdue()
+        return told or self._board.is_overdue(self._lease)
 
 
 def _slot(run_id: UUID) -> int:

@@ -49,7 +49,7 @@ def execute(task: Any, request: Any, args: Sequence[Any], kwargs: Mapping[str, A
     """Run the message's run; returns its value, or raises what the tracer should see."""
     if request.is_eager:
         return run(task, request, args, kwargs, _claim_eager(task, request), Inline())
-    watch = Watch(identity.board())
+    watch = Watch(identity.board(), lease=conf.get().LEASE)
     match _claim(task, request, mark_of(request)):
         case Claimed() as found:
             _resumed(task, request, found)
