@@ -5,6 +5,7 @@ Everything has a default. A wrong key or value stops Django at the first look, w
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -69,6 +70,12 @@ class Conf:
     MAX_TAGS: int = 10
     """How many tags a run has at most."""
 
+    API_RATE: str = "6000/minute"
+    """How many requests a key may make in a second, minute, hour or day."""
+
+    API_MAX_BODY_BYTES: int = 16 * 1024 * 1024
+    """The size of a request to the API at most, batches included."""
+
     CHECKPOINT: str = "off"
     """Whether the process of a waiting run is kept as an image: "auto" where that works, "on", or "off"."""
 
@@ -92,6 +99,8 @@ class Conf:
             _check_value(each.name, getattr(self, each.name), kind=type(each.default))
         _check_durations(self)
         _check_checkpoints(self)
+        if not re.fullmatch(r"[1-9]\d*/(second|minute|hour|day)", self.API_RATE):
+            raise _wrong("API_RATE", self.API_RATE, want="a rate, as in '100/second', or per minute, hour or day")
         if not self.BASE_URL.startswith(("http://", "https://")):
             raise _wrong("BASE_URL", self.BASE_URL, want="a URL that begins with http:// or https://")
         if self.EVENT_RETENTION < self.EVENT_LOOKBACK:

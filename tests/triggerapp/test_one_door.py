@@ -80,7 +80,7 @@ def test_a_move_takes_other_fields_along():
 
 
 def test_each_status_has_the_name_that_trigger_dev_gives_it():
-    assert [public_name(status, attempted=True) for status in Status] == [
+    assert [public_name(status, delayed=False) for status in Status] == [
         "QUEUED",
         "QUEUED",
         "EXECUTING",

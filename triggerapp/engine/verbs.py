@@ -15,11 +15,11 @@ from django.db import transaction
 from django.db.models import Q
 
 from triggerapp import conf
-from triggerapp.engine import dispatch, encoding, environments, queues, rescue, sql, triggers, wakes
+from triggerapp.engine import audit, dispatch, encoding, environments, queues, rescue, sql, triggers, wakes
 from triggerapp.engine.dispatch import Message
 from triggerapp.errors import IllegalMove, NotFound
 from triggerapp.failpoints import point
-from triggerapp.models import LIVE, AuditEntry, Run, Status, WaitStatus
+from triggerapp.models import LIVE, Run, Status, WaitStatus
 from triggerapp.models.moves import move_sql
 from triggerapp.models.runs import new_id
 
@@ -45,7 +45,7 @@ def cancel(run_id: UUID, *, actor: str = "") -> bool:
         _cancel_waits(run_id)
         if ended["was"] == Status.RUNNING:
             sql.notify()  # its worker's ticker tells the process that runs it
-        _audit(ended["environment_id"], actor, "run.cancel", run_id, after={"status": Status.CANCELED})
+        audit.record(ended["environment_id"], actor, "run.cancel", run_id, after={"status": Status.CANCELED})
         transaction.on_commit(partial(_after_cancel, ended))
     return True
 
@@ -149,7 +149,7 @@ def retry(run_id: UUID, *, actor: str = "") -> None:
             )
         _reopen_waits(run_id)
         sql.rows(_RETRY, [run_id])
-        _audit(run.environment_id, actor, "run.retry", run_id, before={"status": run.status})
+        audit.record(run.environment_id, actor, "run.retry", run_id, before={"status": run.status})
         transaction.on_commit(queues.admit)
 
 
@@ -195,7 +195,7 @@ def replay(run_id: UUID, *, actor: str = "", message: Message | None = None) -> 
     )
     with transaction.atomic():
         triggered = triggers.trigger(request)
-        _audit(run.environment_id, actor, "run.replay", run_id, after={"run": str(fresh)})
+        audit.record(run.environment_id, actor, "run.replay", run_id, after={"run": str(fresh)})
     return triggered
 
 
@@ -232,9 +232,3 @@ def reschedule(run_id: UUID, delay: triggers.Deadline, *, actor: str = "") -> No
     if not changed:
         raise IllegalMove(f"run {run_id} is not delayed any more")
     sql.after_commit(sql.notify)
-
-
-def _audit(environment: int, actor: str, action: str, target: UUID, *, before: Json = None, after: Json = None) -> None:
-    AuditEntry.objects.create(
-        environment_id=environment, actor=actor or "code", action=action, target=str(target), before=before, after=after
-    )

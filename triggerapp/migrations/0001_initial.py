@@ -309,4 +309,97 @@ class Migration(migrations.Migration):
             model_name='checkpoint',
             index=models.Index(fields=['made_at'], name='checkpoint_by_age'),
         ),
+        migrations.CreateModel(
+            name='ApiKey',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('name', models.CharField(max_length=255)),
+                ('prefix', models.CharField(max_length=32, unique=True)),
+                ('digest', models.CharField(max_length=64)),
+                ('scopes', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=255), size=None)),
+                ('created_by', models.CharField(max_length=255)),
+                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ('expires_at', models.DateTimeField(null=True)),
+                ('revoked_at', models.DateTimeField(null=True)),
+                ('last_used_at', models.DateTimeField(null=True)),
+            ],
+        ),
+        migrations.CreateModel(
+            name='Batch',
+            fields=[
+                ('id', models.UUIDField(default=triggerapp.models.runs.new_id, primary_key=True, serialize=False)),
+                ('run_count', models.PositiveIntegerField()),
+                ('idempotency_key', models.CharField(max_length=2048, null=True)),
+                ('idempotency_digest', models.CharField(max_length=64, null=True)),
+                ('idempotency_expires_at', models.DateTimeField(null=True)),
+                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ('sealed_at', models.DateTimeField(null=True)),
+            ],
+        ),
+        migrations.CreateModel(
+            name='BatchItem',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('index', models.PositiveIntegerField()),
+                ('run', models.UUIDField(db_index=True)),
+            ],
+        ),
+        migrations.CreateModel(
+            name='SpentToken',
+            fields=[
+                ('id', models.UUIDField(primary_key=True, serialize=False)),
+                ('expires_at', models.DateTimeField(db_index=True)),
+            ],
+        ),
+        migrations.AddIndex(
+            model_name='run',
+            index=models.Index(fields=['environment', 'task', '-created_at', '-id'], name='run_of_task'),
+        ),
+        migrations.AddIndex(
+            model_name='run',
+            index=models.Index(fields=['queue', '-created_at', '-id'], name='run_of_queue'),
+        ),
+        migrations.AddIndex(
+            model_name='run',
+            index=django.contrib.postgres.indexes.GinIndex(fields=['tags'], name='run_tagged'),
+        ),
+        migrations.AddIndex(
+            model_name='run',
+            index=models.Index(condition=models.Q(('status__in', ('failed', 'crashed', 'timed_out', 'canceled', 'expired'))), fields=['environment', 'status', '-created_at', '-id'], name='run_ended_badly'),
+        ),
+        migrations.AddIndex(
+            model_name='wait',
+            index=models.Index(condition=models.Q(('kind', 'token')), fields=['environment', '-opened_at', '-id'], name='wait_newest_token'),
+        ),
+        migrations.AddIndex(
+            model_name='wait',
+            index=models.Index(condition=models.Q(('event__isnull', False)), fields=['event'], name='wait_of_event'),
+        ),
+        migrations.AddField(
+            model_name='apikey',
+            name='environment',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='keys', to='triggerapp.environment'),
+        ),
+        migrations.AddField(
+            model_name='batch',
+            name='environment',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='batches', to='triggerapp.environment'),
+        ),
+        migrations.AddField(
+            model_name='batchitem',
+            name='batch',
+            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='items', to='triggerapp.batch'),
+        ),
+        migrations.AddIndex(
+            model_name='batch',
+            index=models.Index(fields=['created_at'], name='batch_by_age'),
+        ),
+        migrations.AddConstraint(
+            model_name='batch',
+            constraint=models.UniqueConstraint(condition=models.Q(('idempotency_digest__isnull', False)), fields=('environment', 'idempotency_digest'), name='batch_idempotent'),
+        ),
+        migrations.AddConstraint(
+            model_name='batchitem',
+            constraint=models.UniqueConstraint(fields=('batch', 'index'), name='batch_item_once'),
+        ),
     ]

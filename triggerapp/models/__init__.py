@@ -1,5 +1,7 @@
 """The tables. The ORM is the storage interface; PostgreSQL is the only database."""
 
+from triggerapp.models.access import ApiKey, SpentToken
+from triggerapp.models.batches import Batch, BatchItem
 from triggerapp.models.checkpoints import Checkpoint
 from triggerapp.models.control import AuditEntry, Environment, Queue, Worker
 from triggerapp.models.events import Event, FilterShape
@@ -10,14 +12,18 @@ from triggerapp.models.runs import Attempt, Run
 __all__ = [
     "FINAL",
     "LIVE",
+    "ApiKey",
     "Attempt",
     "AuditEntry",
+    "Batch",
+    "BatchItem",
     "Checkpoint",
     "Environment",
     "Event",
     "FilterShape",
     "Queue",
     "Run",
+    "SpentToken",
     "Status",
     "Step",
     "Wait",

@@ -131,8 +131,13 @@ class Wait(models.Model):
                 condition=Q(status="pending", expires_at__isnull=False),
             ),
             models.Index(
+                fields=("environment", "-opened_at", "-id"), name="wait_newest_token", condition=Q(kind="token")
+            ),
+            models.Index(
                 fields=("environment", "id"), name="wait_unwoken", condition=Q(woken=False) & ~Q(status="pending")
             ),
+            # Of the page of an event: which waits it reached.
+            models.Index(fields=("event",), name="wait_of_event", condition=Q(event__isnull=False)),
             # Without the pending list: a search would read it whole, however few waits match.
             GinIndex(
                 fields=("signatures",),

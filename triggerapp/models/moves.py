@@ -66,10 +66,10 @@ def move_sql(to: Status, assign: str, where: str, *, returning: str = "id") -> s
     )
 
 
-def public_name(status: str, *, attempted: bool = False) -> str:
-    """Trigger.dev v4's name of a status; `attempted` tells a retry from a delayed start."""
+def public_name(status: str, *, delayed: bool = True) -> str:
+    """Trigger.dev v4's name of a status; `delayed` tells a start at a later time from a queue that has no room."""
     if status == S.PENDING:
-        return "QUEUED" if attempted else "DELAYED"
+        return "DELAYED" if delayed else "QUEUED"
     return _PUBLIC[Status(status)]
 
 

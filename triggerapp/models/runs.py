@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Self
 
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
 from django.db import connection, models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -150,6 +151,16 @@ class Run(models.Model):
                 ),
                 name="run_newest",
             ),
+            # Of the lists by task, by queue, by tag and by status. Most runs are completed or live: those by status are
+            # found among the newest, or in the indexes above; the others are few and may lie far apart.
+            models.Index(fields=("environment", "task", "-created_at", "-id"), name="run_of_task"),
+            models.Index(fields=("queue", "-created_at", "-id"), name="run_of_queue"),
+            GinIndex(fields=("tags",), name="run_tagged"),
+            models.Index(
+                fields=("environment", "status", "-created_at", "-id"),
+                name="run_ended_badly",
+                condition=Q(status__in=("failed", "crashed", "timed_out", "canceled", "expired")),
+            ),
             models.Index(fields=("finished_at",), name="run_canceled", condition=Q(status=Status.CANCELED)),
             models.Index(fields=("root",), name="run_root", condition=Q(root__isnull=False)),
             models.Index(fields=("replay_of",), name="run_replay", condition=Q(replay_of__isnull=False)),
@@ -164,7 +175,7 @@ class Run(models.Model):
     @property
     def public_status(self) -> str:
         """Trigger.dev v4's status name."""
-        return public_name(self.status, attempted=self.started_at is not None)
+        return public_name(self.status, delayed=self.due_at is not None and self.started_at is None)
 
     def move(self, to: Status, *, lease: int | None = None, **fields: object) -> Self:
         """Change status, and `fields` with it; raises `StaleRun` if the lease or the status is another one.

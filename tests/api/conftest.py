@@ -1,0 +1,71 @@
+"""Fixtures of the API's tests: a client with a key, as a program elsewhere has one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from django.core.cache import cache
+from django.test import Client
+
+from triggerapp.engine import environments, keys
+
+
+@dataclass
+class Answer:
+    """A status, a body and headers."""
+
+    status: int
+    body: Any
+    headers: Any
+
+
+class Api:
+    """Speaks to the API as the SDK does."""
+
+    def __init__(self, text: str | None) -> None:
+        self.text = text
+
+    def call(self, method: str, path: str, body: Any = None, *, raw: bytes | None = None, **headers: str) -> Answer:
+        sent = {"HTTP_AUTHORIZATION": f"Bearer {self.text}"} if self.text is not None else {}
+        data = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
+        kind = headers.pop("content_type", "application/json")
+        answer = Client(enforce_csrf_checks=True, raise_request_exception=False).generic(
+            method, path, data, content_type=kind, **sent, **headers
+        )
+        return Answer(answer.status_code, json.loads(answer.content) if answer.content else None, answer.headers)
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self.call("GET", path, **headers)
+
+    def post(self, path: str, body: Any = None, **rest: Any) -> Answer:
+        return self.call("POST", path, body, **rest)
+
+    def put(self, path: str, body: Any = None) -> Answer:
+        return self.call("PUT", path, body)
+
+
+@pytest.fixture(autouse=True)
+def no_counts() -> None:
+    """The throttle begins anew."""
+    cache.clear()
+    environments.by_slug.cache_clear()
+
+
+@pytest.fixture
+def key_for() -> Callable[..., Api]:
+    """A client with a new key."""
+
+    def make(*scopes: str, environment: str = "dev", **options: Any) -> Api:
+        return Api(keys.create(environment, "tests", scopes=scopes or ("admin",), **options).text)
+
+    return make
+
+
+@pytest.fixture
+def api(key_for: Callable[..., Api]) -> Api:
+    """A client that may do everything in the tests' environment."""
+    return key_for()

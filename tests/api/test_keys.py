@@ -1,0 +1,129 @@
+"""A key opens its environment to its scopes, until it expires or is revoked; nothing else opens anything."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from datetime import timedelta
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from tests.api.conftest import Api
+from triggerapp.clock import now
+from triggerapp.engine import keys, publictokens
+from triggerapp.errors import BadInput
+from triggerapp.models import ApiKey, AuditEntry
+
+pytestmark = pytest.mark.django_db
+WHOAMI = "/api/v1/whoami"
+
+
+def command(*arguments: str) -> str:
+    out = io.StringIO()
+    call_command("api_keys", *arguments, stdout=out, stderr=io.StringIO())
+    return out.getvalue().strip()
+
+
+def test_a_key_names_its_environment_and_says_who_it_is(key_for):
+    answer = key_for("read", environment="staging").get(WHOAMI)
+    assert answer.status == 200
+    assert answer.body["environment"] == "staging"
+    assert answer.body["scopes"] == ["read"]
+    assert re.fullmatch(r"key tr_stg_sk_\w{8}", answer.body["actor"])
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "tr_dev_sk_" + "x" * 24, "tr_dev_x", "x.y.z", "é", "tr_dev_sk_" + "x" * 10_000]
+)
+def test_without_a_key_nobody_gets_further(text):
+    answer = Api(text).get(WHOAMI)
+    assert answer.status == 401
+    assert answer.body["code"] == "unauthorized"
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_a_key_is_stored_as_its_digest_only():
+    issued = keys.create("prod", "shop")
+    row = ApiKey.objects.values().get(pk=issued.key.pk)
+    assert issued.text.startswith(row["prefix"])
+    assert issued.text not in json.dumps(row, default=str)
+
+
+def test_the_same_beginning_is_not_the_key():
+    text = keys.create("dev", "shop").text
+    forged = text[:-1] + ("a" if text[-1] != "a" else "b")
+    assert Api(forged).get(WHOAMI).status == 401
+
+
+def test_an_expired_and_a_revoked_key_are_refused_with_the_reason(key_for):
+    expired, revoked = key_for(ttl=timedelta(days=1)), key_for()
+    ApiKey.objects.filter(expires_at__isnull=False).update(expires_at=now() - timedelta(seconds=1))
+    keys.revoke(revoked.text[:18])
+    assert expired.get(WHOAMI).body["error"] == "the key has expired"
+    assert revoked.get(WHOAMI).body["error"] == "the key was revoked"
+
+
+def test_the_last_use_is_noted_once_a_minute(api):
+    api.get(WHOAMI)
+    first = ApiKey.objects.get().last_used_at
+    api.get(WHOAMI)
+    assert first is not None
+    assert ApiKey.objects.get().last_used_at == first
+
+
+def test_a_key_without_the_scope_is_refused_and_told_so(key_for):
+    answer = key_for("trigger:tasks").get(WHOAMI)
+    assert (answer.status, answer.body["code"]) == (403, "forbidden")
+
+
+def test_a_public_token_dies_with_the_key_it_was_made_with(key_for):
+    issued = keys.create("dev", "shop")
+    public = Api(publictokens.issue(issued.key.pk, "dev", ["read"], ttl=timedelta(minutes=5)))
+    assert public.get(WHOAMI).body["isPublicToken"] is True
+    keys.revoke(issued.key.prefix)
+    assert public.get(WHOAMI).status == 401
+
+
+def test_a_public_token_that_is_too_old_or_altered_is_refused(settings):
+    issued = keys.create("dev", "shop")
+    text = publictokens.issue(issued.key.pk, "dev", ["read"], ttl=timedelta(minutes=5))
+    head, payload, signature = text.split(".")
+    assert Api(f"{head}.{payload}.{signature[::-1]}").get(WHOAMI).status == 401
+    settings.SECRET_KEY = "another"
+    assert Api(text).get(WHOAMI).status == 401
+
+
+def test_a_scope_that_means_nothing_is_refused():
+    for scope in ("everything", "read:", "read:runs:", "", "read\0"):
+        with pytest.raises(BadInput):
+            keys.create("dev", "shop", scopes=[scope])
+
+
+def test_more_requests_than_the_rate_are_told_when_to_come_again(api, settings):
+    settings.TRIGGERAPP = {"API_RATE": "2/minute"}
+    assert [api.get(WHOAMI).status for _ in range(2)] == [200, 200]
+    refused = api.get(WHOAMI)
+    assert (refused.status, refused.body["code"]) == (429, "throttled")
+    assert 0 < int(refused.headers["Retry-After"]) <= 61
+    assert int(refused.headers["x-ratelimit-reset"]) > now().timestamp() * 1000
+
+
+def test_the_command_shows_a_key_once_lists_and_revokes_it():
+    text = command("create", "--name", "shop", "--scope", "read", "--days", "1")
+    assert Api(text).get(WHOAMI).status == 200
+    (row,) = json.loads(command("list", "--json"))
+    assert text.startswith(row["prefix"])
+    assert text not in command("list")
+    command("revoke", row["prefix"])
+    assert Api(text).get(WHOAMI).status == 401
+    assert [entry.action for entry in AuditEntry.objects.order_by("pk")] == ["key.create", "key.revoke"]
+    with pytest.raises(CommandError, match="no key"):
+        command("revoke", "tr_dev_sk_none")
+
+
+def test_health_and_readiness_need_no_key():
+    nobody = Api(None)
+    assert nobody.get("/api/v1/health").body == {"status": "ok"}
+    assert nobody.get("/api/v1/ready").body == {"status": "ok"}

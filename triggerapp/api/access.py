@@ -1,0 +1,156 @@
+"""Who calls, and what they may do. Default deny: a view without a declared scope answers nobody.
+
+Scopes are those of Trigger.dev: a verb (`read`), a verb and a kind (`read:runs`), or those and one row
+(`read:runs:run_…`). A caller with rows only is shown those, and of every other row the same 404 as if there were none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.throttling import SimpleRateThrottle
+
+from triggerapp import conf
+from triggerapp.engine import keys, publictokens
+from triggerapp.engine.keys import Known
+
+Subject = tuple[str, str]
+"""A kind and an id that a scope may name: ("runs", "run_…"), ("tags", "user_1")."""
+
+_IMPLIED = {"write": ("write", "trigger", "batchTrigger")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """An authenticated caller."""
+
+    environment: int
+    slug: str
+    actor: str
+    scopes: tuple[str, ...]
+    key: int
+    public: bool = False
+    is_authenticated: bool = True
+
+    @property
+    def pk(self) -> str:
+        """What is counted by the throttle."""
+        return self.actor
+
+    def may_all(self, verb: str, kind: str) -> bool:
+        """Whether every row of this kind is open to them."""
+        return any(
+            _covers(scope, verb) and _kind_of(scope) in ("", kind) and not _id_of(scope) for scope in self.scopes
+        )
+
+    def may_some(self, verb: str, kinds: Iterable[str]) -> bool:
+        """Whether single rows are."""
+        return any(_covers(scope, verb) and _id_of(scope) and _kind_of(scope) in kinds for scope in self.scopes)
+
+    def may(self, verb: str, kind: str, subjects: Iterable[Subject]) -> bool:
+        """Whether the row that these ids are of is."""
+        if self.may_all(verb, kind):
+            return True
+        found = set(subjects)
+        return any(_covers(scope, verb) and (_kind_of(scope), _id_of(scope)) in found for scope in self.scopes)
+
+
+def _covers(scope: str, verb: str) -> bool:
+    given = scope.partition(":")[0]
+    return given == "admin" or verb in _IMPLIED.get(given, (given,))
+
+
+def _kind_of(scope: str) -> str:
+    kind = [*scope.split(":", 2), "", ""][1]
+    return "" if kind == "all" else kind
+
+
+def _id_of(scope: str) -> str:
+    return [*scope.split(":", 2), "", ""][2]
+
+
+class KeyAuthentication(BaseAuthentication):
+    """`Authorization: Bearer tr_…`, or a public token."""
+
+    def authenticate(self, request: Request) -> tuple[Any, Any]:
+        """The principal, always: without a key nobody gets further."""
+        scheme, _, text = get_authorization_header(request).decode("latin-1").partition(" ")
+        if scheme.lower() != "bearer" or not text.strip():
+            raise _refused("send the header Authorization: Bearer followed by a secret key of the environment")
+        principal = _of_key(text.strip()) if text.strip().startswith("tr_") else _of_token(text.strip(), request)
+        return principal, principal
+
+    def authenticate_header(self, request: Request) -> str:
+        """What makes a refusal a 401."""
+        return 'Bearer realm="triggerapp"'
+
+
+def _of_key(text: str) -> Principal:
+    key = _standing(keys.find(text))
+    return Principal(
+        environment=key.environment, slug=key.slug, actor=f"key {key.prefix}", scopes=key.scopes, key=key.id
+    )
+
+
+def _of_token(text: str, request: Request) -> Principal:
+    try:
+        token = publictokens.open_token(text)
+    except ValueError as error:
+        raise _refused(str(error)) from error
+    key = _standing(keys.by_id(token.key))
+    if token.once and request.method not in ("GET", "HEAD") and not keys.spend(token.id, token.expires):
+        raise _refused("the public token was for one use, and was used")
+    actor = f"public token of {key.prefix}"
+    return Principal(
+        environment=key.environment, slug=key.slug, actor=actor, scopes=token.scopes, key=key.id, public=True
+    )
+
+
+def _standing(key: Known | None) -> Known:
+    if key is None:
+        raise _refused("there is no such key")
+    if key.revoked:
+        raise _refused("the key was revoked")
+    if key.expired:
+        raise _refused("the key has expired")
+    return key
+
+
+def _refused(why: str) -> AuthenticationFailed:
+    return AuthenticationFailed(why, code="unauthorized")
+
+
+class Scoped(BasePermission):
+    """The view says which scope a method needs; a view that does not is closed."""
+
+    message = "the key has no scope for this"
+    code = "forbidden"
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """Whether any row of the view's kind may be open to the caller; the view asks for its row."""
+        need = view.access.get(request.method)
+        if need is None:
+            return False
+        principal = cast(Principal, request.user)
+        verb, kind = need
+        return principal.may_all(verb, kind) or principal.may_some(verb, view.narrow)
+
+
+class KeyThrottle(SimpleRateThrottle):
+    """So many requests per key; the count is kept in Django's default cache."""
+
+    scope = "triggerapp"
+
+    def get_rate(self) -> str:
+        """`TRIGGERAPP["API_RATE"]`."""
+        return conf.get().API_RATE
+
+    def get_cache_key(self, request: Request, view: Any) -> str | None:
+        """A key's own count."""
+        return self.cache_format % {"scope": self.scope, "ident": cast(Principal, request.user).key}

@@ -1,0 +1,140 @@
+"""JSON in and out: what every view of the API is made of.
+
+A body is read to a limit and no further, and is JSON in the strict sense: no NaN, no number or nesting that brings
+Python down. Host projects need no REST framework settings: each view has all of it.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, cast
+
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.utils.encoders import JSONEncoder
+from rest_framework.views import APIView
+
+from triggerapp import conf
+from triggerapp.api import access, errors
+from triggerapp.api.access import Principal, Subject
+from triggerapp.errors import NotFound, PayloadTooLarge
+
+Json = Any
+Access = Mapping[str, tuple[str, str]]
+
+DEEPEST = 500
+"""Levels of nesting; the JSON encoders of Python and PostgreSQL stop not far beyond."""
+
+
+def read(stream: Any) -> bytes:
+    """A body, unless it is larger than `API_MAX_BODY_BYTES`."""
+    limit = conf.get().API_MAX_BODY_BYTES
+    body = cast(bytes, stream.read(limit + 1))
+    if len(body) > limit:
+        raise PayloadTooLarge(f"the request has more than {limit:,} bytes (TRIGGERAPP['API_MAX_BODY_BYTES'])")
+    return body
+
+
+def parse(body: bytes) -> Json:
+    """Strict JSON. Raises `ParseError` with the reason."""
+    try:
+        value = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ParseError(f"the body is not JSON: {error}", code="bad_json") from error
+    if not _is_shallow(value, DEEPEST):
+        raise ParseError(f"the body is nested deeper than {DEEPEST} levels", code="bad_json")
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _is_shallow(value: Json, levels: int) -> bool:
+    layer = [value]
+    for _ in range(levels):
+        layer = [
+            item
+            for each in layer
+            if isinstance(each, dict | list)
+            for item in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not layer:
+            return True
+    return False
+
+
+class JsonParser(BaseParser):
+    """A JSON body; none at all is an empty object."""
+
+    media_type = "application/json"
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Json:
+        """What the body says."""
+        body = read(stream)
+        return parse(body) if body.strip() else {}
+
+
+class _Encoder(JSONEncoder):
+    """Whatever a task may have been given or may have returned, for people and programs to read."""
+
+    def default(self, obj: Any) -> Any:
+        if isinstance(obj, bytes):
+            return b64encode(obj).decode()
+        try:
+            return super().default(obj)
+        except TypeError:
+            return str(obj)
+
+
+class JsonRenderer(JSONRenderer):
+    """JSON, and nothing for browsers."""
+
+    encoder_class = _Encoder
+
+
+class View(APIView):
+    """A route: who may call it with which method, and the caller's environment."""
+
+    authentication_classes = (access.KeyAuthentication,)
+    permission_classes = (access.Scoped,)
+    throttle_classes = (access.KeyThrottle,)
+    parser_classes = (JsonParser,)
+    renderer_classes = (JsonRenderer,)
+
+    access: ClassVar[Access] = {}
+    """Method -> verb and kind of the scope that it needs."""
+    narrow: ClassVar[tuple[str, ...]] = ()
+    """Kinds of which a scope for single rows is enough to come in; the view then asks `require`."""
+
+    def get_exception_handler(self) -> Callable[..., Response | None]:
+        """Ours, whatever the host project has for its own views."""
+        return errors.answer
+
+    @property
+    def principal(self) -> Principal:
+        """The caller."""
+        return cast(Principal, self.request.user)
+
+    def require(self, subjects: list[Subject], what: str) -> None:
+        """Unless the row with these ids is open to the caller, there is no such row."""
+        verb, kind = self.access[str(self.request.method)]
+        if not self.principal.may(verb, kind, subjects):
+            raise NotFound(f"there is no {what}")
+
+
+def body_of(request: Request) -> dict[str, Json]:
+    """The body, which must be an object."""
+    if not isinstance(request.data, dict):
+        raise ParseError("the body must be a JSON object", code="bad_json")
+    return request.data
+
+
+def without_none(fields: Mapping[str, Json]) -> dict[str, Json]:
+    """Fields that have a value; to the SDK's schemas a missing field is optional and null is not."""
+    return {name: value for name, value in fields.items() if value is not None}

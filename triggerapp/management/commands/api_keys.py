@@ -1,0 +1,81 @@
+"""`manage.py api_keys`: the secret keys of the REST API.
+
+A key is printed once, when it is made; the database has its digest only.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from triggerapp import conf
+from triggerapp.engine import keys
+from triggerapp.errors import TriggerError
+from triggerapp.models import ApiKey
+
+
+class Command(BaseCommand):
+    """Makes, lists and revokes keys."""
+
+    help = "Secret keys of the REST API: create, list, revoke."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        verbs = parser.add_subparsers(dest="verb", required=True)
+        create = verbs.add_parser("create", help="make a key; it is shown once")
+        create.add_argument("--name", required=True, help="what it is for")
+        create.add_argument("--environment", help="default: the one of the settings")
+        create.add_argument("--scope", action="append", default=[], help="such as read, or trigger:tasks; repeatable")
+        create.add_argument("--days", type=float, help="how long it is valid (default: until revoked)")
+        listing = verbs.add_parser("list", help="show keys, never their secrets")
+        listing.add_argument("--json", action="store_true", help="for machines")
+        revoke = verbs.add_parser("revoke", help="refuse a key from now on, and all public tokens made with it")
+        revoke.add_argument("prefix", help="the readable beginning, as `list` shows it")
+
+    def handle(self, *args: object, **options: Any) -> None:
+        try:
+            getattr(self, f"_{options['verb']}")(options)
+        except TriggerError as error:
+            raise CommandError(str(error)) from error
+
+    def _create(self, options: dict[str, Any]) -> None:
+        issued = keys.create(
+            options["environment"] or conf.get().ENVIRONMENT,
+            options["name"],
+            scopes=options["scope"] or ["admin"],
+            ttl=None if options["days"] is None else timedelta(days=options["days"]),
+            actor=_actor(),
+        )
+        self.stderr.write("Keep it well: it is not shown again.")
+        self.stdout.write(issued.text)
+
+    def _list(self, options: dict[str, Any]) -> None:
+        rows = [_shown(key) for key in ApiKey.objects.select_related("environment").order_by("created_at")]
+        if options["json"]:
+            self.stdout.write(json.dumps(rows, default=str))
+            return
+        for row in rows:
+            self.stdout.write("  ".join(str(value) for value in row.values()))
+
+    def _revoke(self, options: dict[str, Any]) -> None:
+        key = keys.revoke(options["prefix"], actor=_actor())
+        self.stdout.write(f"revoked {key}")
+
+
+def _shown(key: ApiKey) -> dict[str, Any]:
+    state = "revoked" if key.revoked_at else f"expires {key.expires_at}" if key.expires_at else "valid"
+    return {
+        "prefix": key.prefix,
+        "environment": key.environment.slug,
+        "name": key.name,
+        "scopes": ",".join(key.scopes),
+        "state": state,
+        "last_used": str(key.last_used_at or "never used"),
+    }
+
+
+def _actor() -> str:
+    return f"manage.py ({getpass.getuser()})"
