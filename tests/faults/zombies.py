@@ -24,10 +24,11 @@ def play(world: World, *, fenced: bool) -> dict[str, Any]:
     run = world.call("trigger", "lingering", list(_LINGER))
     zombie = world.worker(before=before)
     assert processes.until(lambda: world.ledger.with_name(f"{world.ledger.name}.lingered").exists(), within=20)
+    held = _lease(world, run)
     processes.signal_all(zombie, signal.SIGSTOP)
     stopped = time.monotonic()
     world.worker(before=before)
-    took_over = processes.until(lambda: _lease(world, run) >= 2, within=STOPPED)
+    took_over = processes.until(lambda: _lease(world, run) > held, within=STOPPED)
     time.sleep(max(0.0, stopped + STOPPED - time.monotonic()))
     met = world.live() == 1
     processes.signal_all(zombie, signal.SIGCONT)
