@@ -25,7 +25,7 @@ from checkpoint.manifest import Host, Manifest
 from checkpoint.pack import Label
 from checkpoint.place import store_at
 from checkpoint.refusals import require_dumpable
-from checkpoint.sandbox import Orphaned, Sandbox, Wake, park, start, thaw
+from checkpoint.sandbox import Orphaned, Sandbox, Thaw, Wake, park, start, thaw
 from checkpoint.seal import Keyring
 from checkpoint.store import DirectoryStore, Store, Stored
 from checkpoint.zygote import Unborn, Zygote, listen, serve
@@ -57,6 +57,7 @@ __all__ = [
     "Store",
     "StoreFailed",
     "Stored",
+    "Thaw",
     "TooLarge",
     "Unborn",
     "UnknownKey",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import re
 import shutil
 import struct
 import tempfile
@@ -32,6 +33,10 @@ _FOOT: Final = struct.Struct("<Q8s")
 _ROW: Final = struct.Struct("<QQ")
 _MAGIC: Final = b"CKPTBAS1"
 _AT_ONCE: Final = 256
+_OWN, _SAME = b"o", b"s"
+_RUN: Final = re.compile(b"o+")
+_GAP: Final = re.compile(b"(?<=o)s{1,4}(?=o)")
+"""So few of the same between two that are not stay in: CRIU takes time for each stretch, and they pack to nothing."""
 _PARENT: Final = "parent"
 """CRIU's name for the directory of an incremental image's parent."""
 
@@ -106,24 +111,25 @@ class Base:
         pages = path.with_name(found.file)
         part = pages.with_suffix(".part")
         with pages.open("rb", buffering=0) as source, part.open("wb") as sink:
-            reduced = tuple(pagemap.joined(self._without_own(found.stretches, source, sink)))
+            marks = _GAP.sub(lambda gap: _OWN * len(gap[0]), self._compared(found.stretches, source))
+            _copy_own(marks, source, sink)
         part.replace(pages)
-        path.write_bytes(Pagemap(found.pages_id, reduced).encode())
+        flags = (stretch.flags for stretch in found.stretches for _ in range(stretch.pages))
+        pages_of = zip(found.present(), flags, marks, strict=True)
+        kept = ((address, own if mark == _OWN[0] else PARENT) for address, own, mark in pages_of)
+        path.write_bytes(Pagemap(found.pages_id, tuple(pagemap.joined(kept))).encode())
 
-    def _without_own(
-        self, stretches: tuple[Stretch, ...], source: BinaryIO, sink: BinaryIO
-    ) -> Iterator[tuple[int, int]]:
-        """Each page's address and flags; what is not ours goes from `source` to `sink`."""
+    def _compared(self, stretches: tuple[Stretch, ...], source: BinaryIO) -> bytes:
+        """For each page a letter: whether it is the same here."""
         pages, places = self.pages, self.places
-        for address, chunk, flags in _chunks(stretches, source):
+        marks = bytearray()
+        for address, chunk in _chunks(stretches, source):
             for at in range(0, len(chunk), PAGE):
                 place = places.get(address + at)
                 # startswith compares in place; == of memoryviews goes byte by byte, and slices of bytes copy
-                if place is not None and chunk.startswith(pages[place : place + PAGE], at):
-                    yield address + at, PARENT
-                else:
-                    sink.write(chunk[at : at + PAGE])
-                    yield address + at, flags
+                same = place is not None and chunk.startswith(pages[place : place + PAGE], at)
+                marks += _SAME if same else _OWN
+        return bytes(marks)
 
 
 def id_of(digest: str) -> UUID:
@@ -173,8 +179,8 @@ def _places(stretches: tuple[Stretch, ...]) -> Iterator[tuple[int, int]]:
     return ((address, number * PAGE) for number, address in enumerate(addresses))
 
 
-def _chunks(stretches: tuple[Stretch, ...], source: BinaryIO) -> Iterator[tuple[int, bytes, int]]:
-    """What the pages file holds, in pieces of one address and flags each."""
+def _chunks(stretches: tuple[Stretch, ...], source: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """What the pages file holds, in pieces with their addresses."""
     for stretch in stretches:
         if not stretch.flags & PRESENT:
             raise ValueError("the image is reduced already")
@@ -183,4 +189,10 @@ def _chunks(stretches: tuple[Stretch, ...], source: BinaryIO) -> Iterator[tuple[
             chunk = source.read(size)
             if len(chunk) != size:
                 raise ValueError("the image has not the pages that its map lists")
-            yield stretch.address + first * PAGE, chunk, stretch.flags
+            yield stretch.address + first * PAGE, chunk
+
+
+def _copy_own(marks: bytes, source: BinaryIO, sink: BinaryIO) -> None:
+    for own in _RUN.finditer(marks):
+        source.seek(own.start() * PAGE)
+        sink.write(source.read(len(own[0]) * PAGE))

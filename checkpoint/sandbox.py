@@ -14,11 +14,11 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Self
 
 from checkpoint import pids, processes
 from checkpoint.criu import PATIENCE as RESTORE_PATIENCE
@@ -26,6 +26,7 @@ from checkpoint.criu import Criu
 from checkpoint.errors import RestoreFailed
 from checkpoint.line import Hung, Line, Message, Word
 from checkpoint.reseed import reseed
+from checkpoint.rpc import Worker
 
 PATIENCE: Final = timedelta(seconds=10)
 FORGET: Final = b'{"do": "forget"}'
@@ -128,19 +129,49 @@ def thaw(criu: Criu, directory: Path, *, control: int, pipe: int = 0, timeout: t
 
     `control` and `pipe` are the inodes that its ends of line and output had.
     """
-    ours, theirs = Line.pair()
-    output, printed = os.pipe()
-    try:
-        inherit = {f"socket:[{control}]": theirs.fileno()} | ({f"pipe:[{pipe}]": printed} if pipe else {})
-        pid = criu.restore(directory, inherit=inherit, timeout=timeout)
-        return Sandbox(pid, ours, theirs.inode(), output)
-    except BaseException:
-        ours.close()
-        os.close(output)
-        raise
-    finally:
-        theirs.close()
-        os.close(printed)
+    with Thaw(criu) as ready:
+        return ready(directory, control=control, pipe=pipe, timeout=timeout)
+
+
+class Thaw:
+    """A restore made ready: CRIU starts while the image is still being fetched. For one call."""
+
+    def __init__(self, criu: Criu) -> None:
+        self._criu = criu
+        self._held = ExitStack()
+        self._line, self._theirs = Line.pair()
+        self._output, self._printed = os.pipe()
+        self._held.callback(self._theirs.close)
+        self._held.callback(os.close, self._printed)
+        self._ours = ExitStack()
+        self._ours.callback(self._line.close)
+        self._ours.callback(os.close, self._output)
+        self._worker: Worker | None = None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as failing:
+            failing.callback(self._close)
+            self._worker = self._criu.prepare([self._theirs.fileno(), self._printed])
+            failing.pop_all()
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._close()
+
+    def __call__(
+        self, directory: Path, *, control: int, pipe: int = 0, timeout: timedelta = RESTORE_PATIENCE
+    ) -> Sandbox:
+        """The process, as `thaw` has it."""
+        inherit = {f"socket:[{control}]": self._theirs.fileno()} | ({f"pipe:[{pipe}]": self._printed} if pipe else {})
+        pid = self._criu.restore(directory, inherit=inherit, timeout=timeout, worker=self._worker)
+        self._ours.pop_all()
+        return Sandbox(pid, self._line, self._theirs.inode(), self._output)
+
+    def _close(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+        self._held.close()
+        self._ours.close()
 
 
 def park(line: Line, payload: bytes = b"") -> Wake:

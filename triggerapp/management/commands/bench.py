@@ -9,16 +9,24 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from workers.bench import events, fanout, noop, report, sleepers, stage, steps, ticks
+from workers.bench import checkpoint, events, fanout, noop, report, sleepers, stage, steps, ticks
 from workers.bench.report import Figure
 
-BENCHMARKS = {"noop": noop, "steps": steps, "sleepers": sleepers, "tick": ticks, "events": events, "fanout": fanout}
+BENCHMARKS = {
+    "noop": noop,
+    "steps": steps,
+    "sleepers": sleepers,
+    "tick": ticks,
+    "events": events,
+    "fanout": fanout,
+    "checkpoint": checkpoint,
+}
 
 
 class Command(BaseCommand):
     """Measures in a database of its own, with workers of its own, and removes both."""
 
-    help = "Measure no-op throughput, steps, sleepers, events and fan-out on this machine's servers."
+    help = "Measure no-op throughput, steps, sleepers, events, fan-out and checkpoints on this machine's servers."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Options."""
