@@ -111,7 +111,7 @@ class Zygote(bootsteps.StartStopStep):
         """Try whether a process can be dumped here; if so, have one to fork others from."""
         from workers.keeper import Keeper  # noqa: PLC0415  (loads CRIU's driver)
 
-        self.keeper = Keeper.make(app_path(worker.app), hostname=worker.hostname)
+        self.keeper = Keeper.make(app_path(worker.app))
         if self.keeper is not None:
             self.timer = worker.timer.call_repeatedly(1.0, self.keeper.look_after, priority=10)
 

@@ -31,17 +31,16 @@ _TRIES = 3
 class Keeper:
     """A zygote, started again when it dies."""
 
-    def __init__(self, app: str, home: Path, lock: IO[bytes], *, hostname: str) -> None:
+    def __init__(self, app: str, home: Path, lock: IO[bytes]) -> None:
         self._app = app
         self._home = home
         self._lock = lock
-        self._hostname = hostname
         self._short_lives = 0
         self._listener: socket | None = checkpoint.listen(home / "zygote")
         self._start()
 
     @classmethod
-    def make(cls, app: str, *, hostname: str) -> Self | None:
+    def make(cls, app: str) -> Self | None:
         """For this worker; None, and the log says why, where no process can be dumped."""
         verdict = checkpoint.check()
         _report(verdict)
@@ -49,7 +48,7 @@ class Keeper:
             return None
         home, lock = _settle()
         identity.settle(home)
-        return cls(app, home, lock, hostname=hostname)
+        return cls(app, home, lock)
 
     def look_after(self) -> None:
         """Start it again if it died; if it does so at once each time, runs stay in the pool processes."""
@@ -76,7 +75,7 @@ class Keeper:
         self._started = time.monotonic()
         descriptor = self._listener.fileno()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "workers.zygote", self._app, self._hostname, str(descriptor)],
+            [sys.executable, "-m", "workers.zygote", self._app, str(self._home), str(descriptor)],
             stdin=subprocess.PIPE,
             pass_fds=[descriptor],
             start_new_session=True,
@@ -125,7 +124,15 @@ def _settle() -> tuple[Path, IO[bytes]]:
         home = Path(tempfile.mkdtemp(prefix="worker-", dir=root))
         lock = (home / "lock").open("wb")
         fcntl.flock(lock, fcntl.LOCK_EX)
+    _share_bases(home, root / "bases")
     return home, lock
+
+
+def _share_bases(home: Path, bases: Path) -> None:
+    """Images in the clear go with their worker; bases, tens of megabytes, are unpacked once for all of this host."""
+    bases.mkdir(mode=0o700, exist_ok=True)
+    (home / "images").mkdir(mode=0o700)
+    (home / "images" / "bases").symlink_to(bases)
 
 
 def _abandoned(root: Path) -> Iterator[Path]:

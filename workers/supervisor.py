@@ -26,7 +26,18 @@ from celery.exceptions import Ignore
 from celery.result import result_from_tuple
 
 import checkpoint
-from checkpoint import CheckpointError, Label, Manifest, RestoreFailed, Sandbox, Unborn, Zygote, processes
+from checkpoint import (
+    Archive,
+    Base,
+    CheckpointError,
+    Label,
+    Manifest,
+    RestoreFailed,
+    Sandbox,
+    Unborn,
+    Zygote,
+    processes,
+)
 from checkpoint.line import Hung, Word
 from checkpoint.line import Message as LineMessage
 from triggerapp.engine import checkpoints, rescue
@@ -35,7 +46,7 @@ from triggerapp.engine.runs import Claimed
 from triggerapp.engine.waits import Resolution
 from triggerapp.errors import StaleRun
 from triggerapp.failpoints import point
-from workers import identity, images, messages
+from workers import base, identity, images, messages
 from workers.messages import Job, Leaving, Logged, Parked, Raised, RemoteTraceback, Returned, Woken
 from workers.patience import UNANSWERED, patiently
 from workers.tracer import Suspended
@@ -66,8 +77,11 @@ class _Supervision:
         self.claimed = claimed
         self.zygote = Zygote(_home() / "zygote")
         self.taken: Taken | None = None
+        self.base: str | None = None
+        """The base that the image was reduced by which the process came from."""
         self.process: Sandbox = cast(Sandbox, None)
         self.is_over = False
+        self.is_restored = False
         self.is_used = False
         """Whether the process was woken from a wait: it does not serve another run."""
         self.is_awake = False
@@ -144,6 +158,7 @@ class _Supervision:
         with mine.archive.unpacked(label, host=mine.host) as (folder, manifest):
             point("restore.before")
             process = checkpoint.thaw(mine.criu, folder, control=manifest.control, pipe=taken.pipe)
+            self.base = manifest.base
         try:
             point("restore.after")
             process = replace(process, leash=self.zygote.watch(process.pid))
@@ -152,7 +167,7 @@ class _Supervision:
         except BaseException:
             process.end()
             raise
-        self.is_used = True
+        self.is_used = self.is_restored = True
         return process
 
     def _note(self, text: str) -> None:
@@ -278,7 +293,11 @@ class _Supervision:
             point("dump.before")
             mine.criu.dump(pid, folder, external=[self.process.inode])
             point("dump.after")
-            manifest = Manifest.describe(pid, folder, control=self.process.inode, host=mine.host)
+            used = self._base(mine.archive)
+            size = sum(path.stat().st_size for path in folder.glob("*.img"))
+            if used is not None:
+                used.reduce(folder)
+            manifest = Manifest.describe(pid, folder, control=self.process.inode, host=mine.host, base=used)
             stored = mine.archive.save(label, folder, manifest)
         point("store.after")
         return Made(
@@ -288,9 +307,18 @@ class _Supervision:
             pid=pid,
             pipe=self.process.pipe,
             size=stored.size,
-            image_size=manifest.size,
+            image_size=size,
             took=timedelta(seconds=time.monotonic() - started),
         )
+
+    def _base(self, archive: Archive) -> Base | None:
+        """What is left out of the image: what the process has in common with the zygote that it was forked from."""
+        digest = self.base if self.is_restored else base.of(_home(), self._zygote_pid())
+        return None if digest is None else archive.bases.open(digest)
+
+    def _zygote_pid(self) -> int:
+        task = processes.look(self.process.pid)
+        return 0 if task is None else task.parent
 
     def _wake(self, woken: Woken) -> None:
         """It goes on here. One that does not call back is lost."""

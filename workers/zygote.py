@@ -1,4 +1,4 @@
-"""The program that run processes are forked from: `python -m workers.zygote APP HOSTNAME LISTENER`.
+"""The program that run processes are forked from: `python -m workers.zygote APP HOME LISTENER`.
 
 Executed anew, so that nothing of the worker's main process is in it; it imports the app once, as a pool process does,
 and then only forks (`checkpoint.zygote`). It ends with its standard input, which the worker holds.
@@ -6,19 +6,21 @@ and then only forks (`checkpoint.zygote`). It ends with its standard input, whic
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
 import socket
 import sys
 import threading
+from pathlib import Path
 
 from checkpoint import zygote
 
 log = logging.getLogger("triggerapp.zygote")
 
 
-def main(path: str, hostname: str, listener: str) -> None:
+def main(path: str, home: str, listener: str) -> None:
     """Import everything, then fork on request until the worker ends."""
     asked = socket.socket(fileno=int(listener))
     asked.set_inheritable(False)
@@ -27,6 +29,9 @@ def main(path: str, hostname: str, listener: str) -> None:
     logging.basicConfig(format="[%(asctime)s: %(levelname)s/zygote] %(message)s", level=logging.INFO)
     life = _load(path)
     _warn(keeping=asked.fileno())
+    gc.collect()
+    gc.freeze()
+    _fork_base_maker(Path(home))
     zygote.serve(asked, life, keeper=0)
 
 
@@ -49,6 +54,27 @@ def _load(path: str) -> zygote.Main:
     resources.run_warm_ups()
     resources.close_everything(app)
     return runprocess.main(app)
+
+
+def _fork_base_maker(home: Path) -> None:
+    """Have what run processes share with this one dumped once, so that their images can leave it out.
+
+    By a process of its own, which asks for a run process as every supervisor does. Images that are made before it is
+    done are whole.
+    """
+    zygote_pid = os.getpid()
+    if os.fork():
+        return
+    status = 1
+    try:
+        from workers import base  # noqa: PLC0415  (nothing of it is needed in the zygote)
+
+        base.make(home, zygote_pid)
+        status = 0
+    except Exception:
+        log.exception("images are stored whole")
+    finally:
+        os._exit(status)
 
 
 def _warn(*, keeping: int) -> None:
