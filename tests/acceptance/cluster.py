@@ -72,6 +72,7 @@ class Cluster:
             "CELERY_BROKER_URL": self.broker_url,
             "CELERY_RESULT_BACKEND": self.result_url,
             "ACCEPTANCE_LEDGER": self.ledger_url,
+            "ACCEPTANCE_STORE": str(self.folder / "store"),
             "DJANGO_SETTINGS_MODULE": "tests.acceptance.settings",
             "PYTHONPATH": str(ROOT),
             "C_FORCE_ROOT": "1",  # they accept pickle

@@ -1,7 +1,8 @@
 """Fixtures of the acceptance tests: a cluster per test process, its shared workers, and workers for one test.
 
 `on` runs a test on the shared prefork worker and on the shared threads worker; `worker(pool=…)` is a context
-manager for a test that ends its worker, or needs other settings.
+manager for a test that ends its worker, or needs other settings. With `ACCEPTANCE_CHECKPOINT=on` in the environment
+the runs of prefork workers wait by checkpoint, all of them at every wait.
 """
 
 from __future__ import annotations
