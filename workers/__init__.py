@@ -7,6 +7,7 @@ from workers import events, wait
 from workers.context import current as _current
 from workers.errors import AbortRun, DurableError, Suspend
 from workers.handle import RunHandle, RunResult
+from workers.resources import checkpointable, warm_up
 from workers.retry import RetryPolicy
 from workers.setup import setup
 from workers.steps import rollback, step
@@ -21,6 +22,7 @@ __all__ = [
     "RunHandle",
     "RunResult",
     "Suspend",
+    "checkpointable",
     "current_run",
     "durable_task",
     "events",
@@ -28,6 +30,7 @@ __all__ = [
     "setup",
     "step",
     "wait",
+    "warm_up",
 ]
 
 

@@ -7,9 +7,8 @@ import logging
 from base64 import b64decode
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cache
-from itertools import islice
 from pathlib import Path
 from uuid import UUID
 
@@ -25,7 +24,6 @@ log = logging.getLogger(__name__)
 
 _GRACE = timedelta(minutes=10)
 """An image is stored before its row is committed, and its worker may be slow in between."""
-_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,4 @@ def tidy() -> None:
 
 def sweep() -> None:
     """Delete what no run has: images whose worker died before the commit, or whose row another host deleted."""
-    before = datetime.now(UTC) - _GRACE
-    old = [stored.id for stored in islice(store().list(), _AT_ONCE) if stored.written < before]
-    delete(checkpoints.unknown(old))
-    store().sweep(older_than=_GRACE)
+    checkpoint.collect(store(), checkpoints.kept(), older_than=_GRACE)

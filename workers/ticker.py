@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from io import FileIO
 from typing import Any
 from uuid import UUID
@@ -91,6 +92,7 @@ class Ticker:
         self._every("catch up", _OFTEN, self._catch_up)
         admitted = queues.admit(_BATCH)
         self._every("prune", _RARELY, rescue.prune)
+        self._every("sweep", _RARELY, partial(self._delete_images, "sweep"))
         return len(due) == _BATCH or woken == _BATCH or admitted == _BATCH
 
     def _spread_word(self) -> None:
@@ -101,6 +103,13 @@ class Ticker:
         for run_id in canceled - self._told:
             identity.board().tell(run_id)
         self._told = canceled
+
+    def _delete_images(self, how: str) -> None:
+        """Of runs that are over ("tidy"), or of no run at all ("sweep"); only where there are any."""
+        if self.settings.CHECKPOINT != "off":
+            from workers import images  # noqa: PLC0415  (loads CRIU's driver)
+
+            getattr(images, how)()
 
     def _catch_up(self) -> None:
         from triggerapp.engine import rescue, verbs, wakes  # noqa: PLC0415
@@ -113,6 +122,7 @@ class Ticker:
             rescue.resend,
             rescue.redeliver,
             verbs.cancel_orphans,
+            partial(self._delete_images, "tidy"),
         ):
             try:
                 action()

@@ -2,46 +2,214 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
+import psutil
 import pytest
 
+import checkpoint
 from tests.acceptance.cluster import Worker, wait_until
-from tests.acceptance.ledger import fresh, notes
-from tests.acceptance.tasks import holds
+from tests.acceptance.ledger import fresh, notes, open_gate
+from tests.acceptance.tasks import connects, holds, holds_on, maps, pids, says, stays
 from triggerapp.models import Checkpoint, Run
 from workers import events
+
+pytestmark = pytest.mark.criu
 
 Start = Callable[..., AbstractContextManager[Worker]]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _needs_criu() -> None:
+    verdict = checkpoint.check()
+    if not verdict.ok:
+        pytest.skip(f"no CRIU: {verdict.reasons[0].message}")
+
+
 @pytest.fixture
-def here(worker: Start, tmp_path: Path) -> Callable[..., AbstractContextManager[Worker]]:
+def here(worker: Start) -> Iterator[Start]:
+    """A worker whose runs wait by checkpoint; after the test none of its processes is left."""
+    queues: list[str] = []
+
     def start(**env: str) -> AbstractContextManager[Worker]:
-        return worker("prefork", ACCEPTANCE_CHECKPOINT="on", ACCEPTANCE_STORE=str(tmp_path / "store"), **env)
+        queues.append(queue := f"acceptance-{os.urandom(3).hex()}")
+        return worker("prefork", queue=queue, ACCEPTANCE_CHECKPOINT="on", **env)
 
-    return start
+    yield start
+    wait_until(lambda: not any(map(left, queues)), within=10, reason=f"left: {[left(queue) for queue in queues]}")
 
 
-def waiting(result: Any) -> None:
-    wait_until(lambda: Run.objects.get(task_id=result.id).status == "waiting")
+def left(queue: str) -> list[psutil.Process]:
+    """Zygotes and run processes of workers of this queue, whoever is their parent by now."""
+    return [process for process in psutil.process_iter() if is_left(process, queue)]
+
+
+def is_left(process: psutil.Process, queue: str) -> bool:
+    with suppress(psutil.Error):
+        return "workers.zygote" in process.cmdline() and process.environ().get("ACCEPTANCE_QUEUE") == queue
+    return False
+
+
+def run_of(result: Any) -> Run:
+    return Run.objects.get(task_id=result.id)
+
+
+def waiting(result: Any) -> Checkpoint:
+    """The run's checkpoint, once it waits; its process is gone then or very soon."""
+    wait_until(lambda: run_of(result).status == "waiting")
+    return Checkpoint.objects.get(run__task_id=result.id)
+
+
+def go(tag: str) -> None:
+    events.send("go", {"tag": tag, "value": "came"})
 
 
 def note_of(result: Any) -> str:
-    return Run.objects.get(task_id=result.id).attempts.get().note
+    return run_of(result).attempts.get().note
+
+
+HELD = [0, 1, 2, 3, 4, "came", "closure", True]
 
 
 def test_what_a_function_holds_in_memory_survives_its_wait(here: Start):
     with here() as mine:
         result = holds.delay(tag := fresh())
+        found = waiting(result)
+        assert found.wait == run_of(result).waiting_on
+        wait_until(lambda: not psutil.pid_exists(found.pid))
+        go(tag)
+        assert result.get(timeout=30) == HELD, mine.text()
+        assert notes(tag) == ["entered"] and note_of(result) == ""
+        wait_until(lambda: not Checkpoint.objects.filter(run=run_of(result)).exists())
+        mine.stop()
+
+
+def test_a_second_worker_restores_what_a_killed_one_left(here: Start):
+    with here() as mine:
+        result = holds.delay(tag := fresh())
         waiting(result)
-        run = Run.objects.get(task_id=result.id)
-        assert Checkpoint.objects.get(run=run).wait == run.waiting_on
-        events.send("go", {"tag": tag, "value": "came"})
-        assert result.get(timeout=30) == [0, 1, 2, 3, 4, "came", "closure", True], mine.text()
-        assert notes(tag) == ["entered"]
-        assert note_of(result) == ""
-        wait_until(lambda: not Checkpoint.objects.filter(run=run).exists())
+        mine.kill9()
+        go(tag)
+        mine.restart()
+        assert result.get(timeout=30) == HELD
+        assert notes(tag) == ["entered"] and note_of(result) == ""
+
+
+def stored(mine: Worker, found: Checkpoint) -> Path:
+    (path,) = Path(mine.log.parent / "store").rglob(f"{found.id}*")
+    return path
+
+
+@pytest.mark.parametrize("harm", ["deleted", "damaged", "another key"])
+def test_an_image_that_cannot_be_used_means_a_re_entry_and_the_attempt_says_why(here: Start, harm: str):
+    with here() as mine:
+        result = holds.delay(tag := fresh())
+        path = stored(mine, waiting(result))
+        if harm == "deleted":
+            path.unlink()
+        elif harm == "damaged":
+            raw = bytearray(path.read_bytes())
+            raw[len(raw) // 2] ^= 1
+            path.write_bytes(raw)
+        else:
+            mine.stop()
+            mine._environment["DJANGO_SECRET_KEY"] = "another"
+            mine.restart()
+        go(tag)
+        assert result.get(timeout=30) == HELD
+        assert notes(tag) == ["entered", "entered"]
+        assert note_of(result).startswith("entered again and not restored:")
+        says = {"deleted": "is not in", "damaged": "altered", "another key": "not in the ring"}
+        assert says[harm] in note_of(result) or "damaged" in note_of(result)
+
+
+def test_a_file_that_the_process_maps_and_that_is_another_by_now_means_a_re_entry(here: Start, tmp_path: Path):
+    (tmp_path / "mapped").write_bytes(b"before" * 1000)
+    with here():
+        result = maps.delay(tag := fresh(), str(tmp_path / "mapped"))
+        waiting(result)
+        (tmp_path / "mapped").write_bytes(b"after!" * 1000)
+        go(tag)
+        assert result.get(timeout=30) == "after!"
+        assert "mapped, which the process maps, is another file here" in note_of(result)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[str]:
+    """The address of a unix socket of another process."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+        accepted: list[object] = []
+        Thread(target=lambda: accepted.append(listener.accept()), daemon=True).start()
+        yield str(tmp_path / "socket")
+
+
+def test_what_no_image_can_carry_is_named_and_the_run_waits_without_a_process(here: Start, elsewhere: str):
+    with here():
+        result = connects.delay(tag := fresh(), elsewhere)
+        wait_until(lambda: run_of(result).status == "waiting")
+        assert not Checkpoint.objects.filter(run__task_id=result.id).exists()
+        go(tag)
+        assert result.get(timeout=30) == ["came", 1]
+        assert "a unix connection to " in note_of(result)
+        assert "close it before the wait" in note_of(result)
+
+
+def test_what_is_registered_is_closed_before_the_dump_and_opened_after_it(here: Start, elsewhere: str):
+    with here():
+        result = connects.delay(tag := fresh(), elsewhere, registered=True)
+        waiting(result)
+        go(tag)
+        assert result.get(timeout=30) == ["came", 1]
+        assert notes(tag) == ["closed", "opened"]
+
+
+def test_what_a_run_process_prints_and_logs_is_in_the_workers_log(here: Start):
+    with here() as mine:
+        says.delay("before", "after").get(timeout=30)
+        for word in ("before", "after"):
+            for way in ("logged", "printed", "from a child"):
+                wait_until(lambda word=word, way=way: f"{way} {word}" in mine.text(), within=5)
+        assert "ForkPoolWorker" in next(line for line in mine.text().splitlines() if "logged after" in line)
+
+
+def test_a_process_whose_run_did_not_wait_serves_the_next_one(here: Start):
+    with here() as mine:
+        found = [pids.delay().get(timeout=30) for _ in range(6)]
+        assert len({process for process, _ in found}) <= 2
+        (zygote,) = {parent for _, parent in found}
+        assert psutil.Process(zygote).ppid() == mine.pid
+
+
+def test_a_killed_pool_process_takes_its_run_process_along(here: Start):
+    """And so does a worker whose main process is killed."""
+    with here() as mine:
+        result = holds_on.delay(tag := fresh())
+        (first,) = wait_until(lambda: notes(tag))
+        for child in psutil.Process(mine.pid).children():
+            if "celery" in child.cmdline():
+                child.kill()
+        wait_until(lambda: not psutil.pid_exists(first))
+        wait_until(lambda: len(notes(tag)) == 2)
+        os.kill(mine.pid, signal.SIGKILL)
+        wait_until(lambda: not psutil.pid_exists(notes(tag)[1]))
+        mine.wait()
+        open_gate(tag)
+        mine.restart()
+        assert result.get(timeout=30) == tag
+
+
+def test_a_canceled_runs_image_is_deleted(here: Start):
+    with here() as mine:
+        result = stays.delay(fresh())
+        path = stored(mine, waiting(result))
+        result.revoke()
+        wait_until(lambda: not path.exists())

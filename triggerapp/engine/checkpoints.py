@@ -6,7 +6,6 @@ an image without a row is garbage that a tick finds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -181,7 +180,6 @@ def discard_ended(limit: int = 100) -> list[UUID]:
     return [row["id"] for row in found]
 
 
-def unknown(images: Sequence[UUID]) -> list[UUID]:
-    """Which of these stored images no run has."""
-    known = {row["id"] for row in sql.rows("SELECT id FROM triggerapp_checkpoint WHERE id = ANY(%s)", [list(images)])}
-    return [image for image in images if image not in known]
+def kept() -> set[UUID]:
+    """All images that runs may be restored from."""
+    return {row["id"] for row in sql.rows("SELECT id FROM triggerapp_checkpoint")}
