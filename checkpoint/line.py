@@ -6,7 +6,6 @@ Nothing is under way on it while a process is dumped: what lies in a socket's bu
 from __future__ import annotations
 
 import os
-import select
 import socket
 import struct
 from dataclasses import dataclass
@@ -88,12 +87,6 @@ class Line:
             raise Hung(f"the other end speaks something else: {problem}") from problem
         finally:
             self._end.settimeout(None)  # a blocking read is where a process parks
-
-    def has_word(self) -> bool:
-        """Whether there is something to receive, be it the end."""
-        poll = select.poll()
-        poll.register(self._end, select.POLLIN)
-        return bool(poll.poll(0))
 
     def close(self) -> None:
         self._end.close()

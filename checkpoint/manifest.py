@@ -147,6 +147,12 @@ class Manifest:
             raise Damaged(f"the manifest cannot be read: {problem}") from problem
 
 
+def learn(pid: int) -> None:
+    """Read what this process maps, for this one and its later forks to know: its own forks map the same."""
+    for _ in _mapped(pid):
+        pass
+
+
 def _host(found: dict[str, object]) -> Host:
     lists = {key: tuple(value) for key, value in found.items() if isinstance(value, list)}
     return Host(**{**found, **lists})  # type: ignore[arg-type]  # its own to_json, inside a seal

@@ -35,6 +35,17 @@ class Board:
         os.ftruncate(fd, mmap.PAGESIZE)
         return cls(fd)
 
+    @classmethod
+    def at(cls, path: str) -> Self:
+        """The page of another process, by the path of what it has open; here only the mapping stays."""
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            board = cls(fd)
+            board.fd = None
+        finally:
+            os.close(fd)
+        return board
+
     @property
     def leaving(self) -> bool:
         """Whether the worker is shutting down."""
@@ -66,10 +77,20 @@ class Board:
 class Watch:
     """What one attempt has read of the board. Made before the run is claimed, so that nothing falls in between."""
 
-    def __init__(self, board: Board, *, lease: timedelta) -> None:
+    def __init__(self, board: Board, *, lease: timedelta, seen: bytes | None = None) -> None:
         self._board = board
         self._lease = lease
-        self._read = board.slots()
+        self._read = board.slots() if seen is None else seen
+
+    @property
+    def seen(self) -> bytes:
+        """What was read last, for another process to go on from."""
+        return self._read
+
+    def move_to(self, board: Board, seen: bytes | None = None) -> None:
+        """Read another board from now on."""
+        self._board = board
+        self._read = self._read if seen is None else seen
 
     def has_news(self, run_id: UUID) -> bool:
         """Whether the run may be ours no more: it was canceled, or the worker's lease ran out."""

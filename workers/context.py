@@ -41,6 +41,11 @@ def current(what: str) -> Attempt:
     return found
 
 
+def the_only_one() -> Attempt | None:
+    """The attempt that this process runs, whatever code asks; None if it runs none, or several."""
+    return _active[0] if len(_active) == 1 else None
+
+
 def inside() -> bool:
     """Whether this code, in this context, runs within a run."""
     return _current.get() is not None

@@ -94,7 +94,7 @@ def _run_claimed(task: Any, request: Any, args: Any, kwargs: Any, claimed: Claim
         from workers import supervisor  # noqa: PLC0415
 
         try:
-            return supervisor.run(task, request, args, kwargs, claimed)
+            return supervisor.run(task, request, args, kwargs, claimed, watch)
         except Unborn as problem:
             log.warning("run %s stays in the pool process: %s", claimed.run_id, problem)
     suspension = ByReentry(leaving=identity.is_leaving, announce=announcer(task, request))

@@ -48,6 +48,11 @@ def join(worker: UUID, board: int) -> None:
     _mine.worker, _mine.board = worker, Board(board)
 
 
+def look_at(board: Board) -> None:
+    """Have another board."""
+    _mine.board = board
+
+
 def leave() -> None:
     """Have the runs of this worker's pool stop at their next step or wait."""
     _mine.board.leave()

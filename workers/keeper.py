@@ -17,9 +17,9 @@ from socket import socket
 from typing import IO, Self
 
 import checkpoint
-from checkpoint import Verdict
+from checkpoint import Verdict, manifest
 from triggerapp import conf
-from workers import identity
+from workers import identity, images
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,9 @@ class Keeper:
             return None
         home, lock = _settle()
         identity.settle(home)
-        return cls(app, home, lock)
+        keeper = cls(app, home, lock)
+        _prepare()
+        return keeper
 
     def look_after(self) -> None:
         """Start it again if it died; if it does so at once each time, runs stay in the pool processes."""
@@ -100,6 +102,14 @@ class Keeper:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _prepare() -> None:
+    """What each pool process would have to load and read before its first dump, while the zygote does so too."""
+    from workers import supervisor  # noqa: F401, PLC0415  (late: the zygote is to be started first)
+
+    images.here()
+    manifest.learn(os.getpid())
 
 
 def _report(verdict: Verdict) -> None:

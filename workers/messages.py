@@ -6,6 +6,7 @@ Both are of one worker, and run the same code; a restored process comes out of a
 from __future__ import annotations
 
 import pickle
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from logging import LogRecord
@@ -14,6 +15,23 @@ from uuid import UUID
 
 from triggerapp.engine.runs import Claimed
 from triggerapp.engine.waits import Opening, Resolution
+
+SOFT_LIMIT = signal.SIGUSR1
+"""Celery's own number for it, in pool processes."""
+MOVE_OUT = signal.SIGUSR2
+"""The worker is leaving: stand still wherever that can be done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The worker that a process belongs to."""
+
+    board: str
+    """Where its board is."""
+    seen: bytes
+    """What was read of it before the run was claimed."""
+    level: int
+    """From which level on log records are wanted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +43,7 @@ class Job:
     kwargs: Mapping[str, Any]
     request: Mapping[str, Any]
     claimed: Claimed
-    level: int
-    """From which level on log records are wanted."""
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +54,41 @@ class Logged:
 
 
 @dataclass(frozen=True, slots=True)
-class Leaving:
-    """The worker shuts down."""
+class Begun:
+    """The job has begun; from now on the process may be signaled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parked:
-    """The process stands at this wait, and can be dumped."""
+    """The process stands at this wait, or in the middle of its work, and can be dumped."""
 
-    opening: Opening
-    open_wait: UUID | None
+    opening: Opening | None
+    open_wait: UUID | None = None
     description: str
+
+    @property
+    def at(self) -> str:
+        """For people: where it stands."""
+        return "its work" if self.opening is None else self.opening.key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """What a restored process must know of where it is now."""
+
+    claimed: Claimed
+    place: Place
+    request: Mapping[str, Any]
+    environment: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Woken:
-    """Go on: with how the wait ended, or by leaving the function to be entered again."""
+    """Go on: with how the wait ended; without, by leaving the function to be entered again."""
 
     resolution: Resolution | None = None
-    claimed: Claimed | None = None
-    """The new claim, for a process that was restored; with it goes what belongs to the new place."""
-    request: Mapping[str, Any] | None = None
-    environment: Mapping[str, str] | None = None
+    moved: Moved | None = None
+    """For a process that was restored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +108,7 @@ class Raised:
     children: Sequence[tuple[Any, ...]] = ()
 
 
-Message = Job | Logged | Leaving | Parked | Woken | Returned | Raised
+Message = Job | Begun | Logged | Parked | Woken | Returned | Raised
 
 
 class RemoteTraceback(Exception):

@@ -23,16 +23,19 @@ from triggerapp.engine import checkpoints, waits
 from triggerapp.engine.waits import Opening, Resolution
 from triggerapp.failpoints import point
 from triggerapp.models import WaitKind
-from workers import resources
-from workers.messages import Parked
+from workers import context, identity, resources
+from workers.messages import Parked, Woken
 from workers.patience import patiently
-from workers.suspension import ByReentry, ReleaseNow, describe, refuse_in_transaction
+from workers.suspension import ByReentry, ReleaseNow, describe, is_in_transaction, refuse_in_transaction
 
 if TYPE_CHECKING:
     from workers.attempt import Attempt
     from workers.runprocess import RunProcess
 
 log = logging.getLogger(__name__)
+
+_TRIES = 2
+"""How often a process that has to move out is tried before its run leaves by re-entry."""
 
 
 class ByCheckpoint:
@@ -42,11 +45,12 @@ class ByCheckpoint:
         self._process = process
         self._app = app
         self._announce = announce
-        self._by_reentry = ByReentry(leaving=process.must_leave, announce=announce)
+        self._by_reentry = ByReentry(leaving=identity.is_leaving, announce=announce)
+        self._refusals = 0
 
     def check(self) -> None:
-        """Leave the function if its worker is shutting down."""
-        if self._process.must_leave():
+        """Move out if the worker is shutting down; leave the function if that cannot be."""
+        if identity.is_leaving() and not self.move():
             raise ReleaseNow
 
     def wait(self, attempt: Attempt, opening: Opening, *, open_wait: UUID | None) -> Resolution:
@@ -55,31 +59,43 @@ class ByCheckpoint:
         if open_wait is None and _is_short(opening):
             return _sit_out(attempt, opening)
         self._announce(describe(opening))
-        resolution = self._stand(attempt, opening, open_wait)
-        if resolution is None:
+        woken = self._stand(attempt, Parked(opening=opening, open_wait=open_wait, description=describe(opening)))
+        if woken is None or woken.resolution is None:
             return self._by_reentry.wait(attempt, opening, open_wait=open_wait)
-        return resolution
+        if woken.moved is None:
+            self._announce("")
+        return woken.resolution
 
-    def _stand(self, attempt: Attempt, opening: Opening, open_wait: UUID | None) -> Resolution | None:
-        """How the wait ended; None if the process was not dumped."""
+    def move(self) -> bool:
+        """Stand still in the middle of the work, to go on in another worker; False if that cannot be."""
+        attempt = context.the_only_one()
+        if attempt is None or self._refusals >= _TRIES or is_in_transaction():
+            return False
+        woken = self._stand(attempt, Parked(opening=None, description="moved: its worker is shutting down"))
+        if woken is not None and woken.moved is not None:
+            self._refusals = 0
+            return True
+        self._refusals += 1
+        return False
+
+    def _stand(self, attempt: Attempt, parked: Parked) -> Woken | None:
+        """What the process was woken with; None if it cannot be dumped."""
         point("park.before")
         resources.close_registered()
         resources.close_everything(self._app)
         gc.collect()
         try:
             require_dumpable(os.getpid(), external=[self._process.line.inode()])
-            woken = self._process.park(Parked(opening=opening, open_wait=open_wait, description=describe(opening)))
+            woken = self._process.park(parked)
         except Refused as refused:
             resources.reopen_registered()
-            _note(attempt, f"not dumped at {opening.key}: {refused}")
+            _note(attempt, f"not dumped at {parked.at}: {refused}")
             return None
-        if woken.claimed is not None:
-            attempt.take_over(woken.claimed)
+        if woken.moved is not None:
+            attempt.take_over(woken.moved.claimed)
         resources.reopen_registered()
         point("park.after")
-        if woken.resolution is not None and woken.claimed is None:
-            self._announce("")
-        return woken.resolution
+        return woken
 
 
 def _is_short(opening: Opening) -> bool:

@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import RLock
 from types import FrameType
@@ -26,12 +26,14 @@ import checkpoint
 from checkpoint import Orphaned
 from checkpoint.line import Hung, Line, Word
 from checkpoint.line import Message as LineMessage
-from triggerapp import failpoints
-from workers import connections, executor, messages
-from workers.messages import Job, Leaving, Logged, Parked, Raised, Returned, Woken
+from triggerapp import conf, failpoints
+from workers import connections, executor, identity, messages, stack
+from workers.board import Board, Watch
+from workers.messages import MOVE_OUT, SOFT_LIMIT, Begun, Job, Moved, Parked, Place, Raised, Returned, Woken
 from workers.parking import ByCheckpoint
+from workers.records import Forwarder
 
-_RECORD = frozenset(vars(logging.makeLogRecord({})))
+log = logging.getLogger(__name__)
 
 
 class RunProcess:
@@ -40,10 +42,12 @@ class RunProcess:
     def __init__(self, line: Line, app: Celery) -> None:
         self.line = line
         self.app = app
-        self.is_leaving = False
         self._lock = RLock()
         self._pid = os.getpid()
+        self._board = ""
+        self._watch = Watch(identity.board(), lease=conf.get().LEASE)
         self._context: Context | None = None
+        self._suspension: ByCheckpoint | None = None
 
     # -- the line ------------------------------------------------------------------------------
 
@@ -57,26 +61,31 @@ class RunProcess:
     def park(self, parked: Parked) -> Woken:
         """Stand still until the supervisor says to go on; nobody else says anything meanwhile."""
         with self._lock:
+            self._look_at(Board())  # the worker's own is memory of another process
             wake = checkpoint.park(self.line, messages.pack(parked))
-        woken = cast(Woken, messages.unpack(wake.payload))
-        if woken.environment is not None:
-            self._move(woken.environment, woken.request or {})
+            woken = cast(Woken, messages.unpack(wake.payload))
+            if woken.moved is not None:
+                self._move(woken.moved)
+            else:
+                self._look_at(Board.at(self._board))
         return woken
 
-    def _move(self, environment: Mapping[str, str], request: Mapping[str, Any]) -> None:
+    def _move(self, moved: Moved) -> None:
         """Belong to the worker that restored this process."""
-        self.is_leaving = False
-        os.environ.update(environment)
+        os.environ.update(moved.environment)
         failpoints.load(os.environ.get("TRIGGERAPP_FAIL", ""))
+        self._settle(moved.place)
         if self._context is not None:
-            self._context.update(dict(request))
+            self._context.update(dict(moved.request))
 
-    def must_leave(self) -> bool:
-        """Whether the worker shuts down. All that a supervisor says unasked is that."""
-        with self._lock:
-            if not self.is_leaving and self.line.has_word():
-                self.is_leaving = isinstance(self._receive(), Leaving)
-        return self.is_leaving
+    def _settle(self, place: Place) -> None:
+        self._board = place.board
+        self._look_at(Board.at(place.board), place.seen)
+        logging.root.setLevel(place.level)
+
+    def _look_at(self, board: Board, seen: bytes | None = None) -> None:
+        identity.look_at(board)
+        self._watch.move_to(board, seen)
 
     def _receive(self) -> messages.Message:
         try:
@@ -89,24 +98,38 @@ class RunProcess:
         if os.getppid() == self._pid:
             self.line.close()
 
+    # -- signals -------------------------------------------------------------------------------
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Celery's soft time limit."""
+        if self._suspension is not None:
+            raise SoftTimeLimitExceeded
+
+    def _move_out(self, number: int, frame: FrameType | None) -> None:
+        """Stand still here and now if the task's own code is at work; the supervisor asks again if not."""
+        if self._suspension is not None and stack.is_in_users_code(frame):
+            self._suspension.move()
+
     # -- its life ------------------------------------------------------------------------------
 
     def live(self) -> None:
         """Run what the supervisor sends, until it is gone."""
-        logging.root.handlers[:] = [_Forwarder(self.tell)]
+        logging.root.handlers[:] = [Forwarder(self.tell)]
         os.register_at_fork(after_in_child=self._disown)
+        signal.signal(SOFT_LIMIT, self._interrupt)
+        signal.signal(MOVE_OUT, self._move_out)
         signals.worker_process_init.send(sender=None)
         while True:
             job = self._receive()
             if isinstance(job, Job):
-                logging.root.setLevel(job.level)
+                self._settle(job.place)
                 self.tell(self._run(job))
 
     def _run(self, job: Job) -> Returned | Raised:
         task = self.app.tasks[job.task]
         self._context = Context(dict(job.request))
         connections.close_unusable()
-        with _at_work(task, self._context):
+        with self._at_work(task, self._context):
             try:
                 value = self._execute(task, self._context, job)
             except Orphaned:
@@ -118,8 +141,23 @@ class RunProcess:
 
     def _execute(self, task: Any, request: Context, job: Job) -> object:
         announce = executor.announcer(task, request)
-        suspension = ByCheckpoint(self, app=self.app, announce=announce)
-        return executor.run(task, request, job.args, job.kwargs, job.claimed, suspension)
+        self._suspension = ByCheckpoint(self, app=self.app, announce=announce)
+        self.tell(Begun())
+        try:
+            return executor.run(task, request, job.args, job.kwargs, job.claimed, self._suspension, watch=self._watch)
+        finally:
+            self._suspension = None
+
+    @contextmanager
+    def _at_work(self, task: Any, context: Context) -> Iterator[None]:
+        """As Celery's tracer: the task has its request."""
+        _state._task_stack.push(task)  # type: ignore[attr-defined]
+        task.request_stack.push(context)
+        try:
+            yield
+        finally:
+            task.request_stack.pop()
+            _state._task_stack.pop()  # type: ignore[attr-defined]
 
 
 def main(app: Celery) -> Callable[[Line], None]:
@@ -127,51 +165,5 @@ def main(app: Celery) -> Callable[[Line], None]:
     return lambda line: RunProcess(line, app).live()
 
 
-@contextmanager
-def _at_work(task: Any, context: Context) -> Iterator[None]:
-    """As Celery's tracer: the task has its request, and the soft time limit reaches it."""
-    before = signal.signal(signal.SIGUSR1, _out_of_time)
-    _state._task_stack.push(task)  # type: ignore[attr-defined]
-    task.request_stack.push(context)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN if before is None else before)
-        task.request_stack.pop()
-        _state._task_stack.pop()  # type: ignore[attr-defined]
-
-
-def _out_of_time(number: int, frame: FrameType | None) -> None:
-    raise SoftTimeLimitExceeded
-
-
 def _children(context: Context) -> list[tuple[Any, ...]]:
     return [child.as_tuple() for child in context.__dict__.get("_children") or ()]
-
-
-class _Forwarder(logging.Handler):
-    """Sends log records to the supervisor, whose handlers write them as they write its own."""
-
-    def __init__(self, tell: Callable[[messages.Message], None]) -> None:
-        super().__init__()
-        self._tell = tell
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._tell(Logged(_portable(record)))
-        except Exception:  # noqa: BLE001  (as every handler of logging)
-            self.handleError(record)
-
-
-def _portable(record: logging.LogRecord) -> logging.LogRecord:
-    """The record without what does not pickle: its text is made here; of what was added plain values stay."""
-    formatter = logging.Formatter()
-    text = record.getMessage()
-    if record.exc_info and not record.exc_text:
-        record.exc_text = formatter.formatException(record.exc_info)
-    plain = {
-        name: value
-        for name, value in vars(record).items()
-        if name in _RECORD or isinstance(value, str | int | float | bool | None)
-    }
-    return logging.makeLogRecord({**plain, "msg": text, "args": None, "exc_info": None})

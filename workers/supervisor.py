@@ -12,26 +12,19 @@ import os
 import select
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn, cast
 from uuid import UUID, uuid4
 
-from billiard import current_process
 from celery.exceptions import Ignore
 from celery.result import result_from_tuple
 
-import checkpoint
 from checkpoint import (
-    Archive,
-    Base,
     CheckpointError,
     Label,
-    Manifest,
     RestoreFailed,
     Sandbox,
     Unborn,
@@ -46,8 +39,22 @@ from triggerapp.engine.runs import Claimed
 from triggerapp.engine.waits import Resolution
 from triggerapp.errors import StaleRun
 from triggerapp.failpoints import point
-from workers import base, identity, images, messages
-from workers.messages import Job, Leaving, Logged, Parked, Raised, RemoteTraceback, Returned, Woken
+from workers import base, freezing, identity, images, messages, records
+from workers.board import Watch
+from workers.messages import (
+    MOVE_OUT,
+    SOFT_LIMIT,
+    Begun,
+    Job,
+    Logged,
+    Moved,
+    Parked,
+    Place,
+    Raised,
+    RemoteTraceback,
+    Returned,
+    Woken,
+)
 from workers.patience import UNANSWERED, patiently
 from workers.tracer import Suspended
 
@@ -55,15 +62,13 @@ log = logging.getLogger(__name__)
 
 _LOOK = 0.2
 """Seconds between two looks at whether the worker is leaving."""
-_PID_IS_FREE = 2.0
-"""Seconds for the worker that dumped a process to end it, before its pid counts as taken."""
 _MOVES = ("hostname", "delivery_info", "timelimit", "reply_to")
 """What of a request is of the worker rather than of the task."""
 
 
-def run(task: Any, request: Any, args: Any, kwargs: Any, claimed: Claimed) -> object:
+def run(task: Any, request: Any, args: Any, kwargs: Any, claimed: Claimed, watch: Watch) -> object:
     """The task's value, or raises what it raised. Raises `Unborn` if no process could be had: nothing has happened."""
-    mine = _Supervision(task, request, claimed)
+    mine = _Supervision(task, request, claimed, _place(watch))
     mine.begin(args, kwargs)
     return mine.follow()
 
@@ -71,7 +76,8 @@ def run(task: Any, request: Any, args: Any, kwargs: Any, claimed: Claimed) -> ob
 class _Supervision:
     """One run, from here to where it ends or leaves."""
 
-    def __init__(self, task: Any, request: Any, claimed: Claimed) -> None:
+    def __init__(self, task: Any, request: Any, claimed: Claimed, place: Place) -> None:
+        self.place = place
         self.task = task
         self.request = request
         self.claimed = claimed
@@ -85,14 +91,13 @@ class _Supervision:
         self.is_used = False
         """Whether the process was woken from a wait: it does not serve another run."""
         self.is_awake = False
+        """Whether it may be signaled: it is at work, and does not stand at a wait."""
         self.is_late = False
-        self.is_told = False
 
     def begin(self, args: Any, kwargs: Any) -> None:
         """Restore the run's process, or have a new one enter the function."""
         self.process = self._restore() or self._start(args, kwargs)
         os.set_blocking(self.process.output, False)
-        self.is_awake = True
 
     # -- beginning -----------------------------------------------------------------------------
 
@@ -103,7 +108,7 @@ class _Supervision:
             kwargs=kwargs,
             request={name: value for name, value in vars(self.request).items() if not name.startswith("_")},
             claimed=self.claimed,
-            level=logging.root.level,
+            place=self.place,
         )
         try:
             raw = LineMessage(Word.NOTE, messages.pack(job))
@@ -138,27 +143,22 @@ class _Supervision:
         """What the process is woken with: how its wait ended, and where it is now."""
         if taken.objection:
             raise RestoreFailed(taken.objection)
-        row = next((row for row in self.claimed.waits if str(row["id"]) == str(taken.wait)), None)
-        if row is None or row["status"] == "pending":
-            raise RestoreFailed("what it waits for has not come")
-        return Woken(
-            resolution=Resolution(
-                status=row["status"], value=row["value"], event=row["event"], wait=UUID(str(row["id"]))
-            ),
+        moved = Moved(
             claimed=self.claimed,
+            place=self.place,
             request={name: getattr(self.request, name, None) for name in _MOVES},
             environment={**os.environ, "TRIGGERAPP_ZYGOTE_OF": str(os.getppid())},
         )
+        return Woken(resolution=None if taken.wait is None else self._resolution(taken.wait), moved=moved)
+
+    def _resolution(self, wait: UUID) -> Resolution:
+        row = next((row for row in self.claimed.waits if str(row["id"]) == str(wait)), None)
+        if row is None or row["status"] == "pending":
+            raise RestoreFailed("what it waits for has not come")
+        return Resolution(status=row["status"], value=row["value"], event=row["event"], wait=wait)
 
     def _thaw(self, taken: Taken, woken: Woken) -> Sandbox:
-        mine = images.here()
-        label = Label(checkpoint=taken.id, run=self.claimed.run_id, sequence=taken.sequence, lease=taken.lease)
-        _await_free(taken.pid)
-        point("fetch.before")
-        with mine.archive.unpacked(label, host=mine.host) as (folder, manifest):
-            point("restore.before")
-            process = checkpoint.thaw(mine.criu, folder, control=manifest.control, pipe=taken.pipe)
-            self.base = manifest.base
+        process, self.base = freezing.thaw(taken, run=self.claimed.run_id)
         try:
             point("restore.after")
             process = replace(process, leash=self.zygote.watch(process.pid))
@@ -167,7 +167,7 @@ class _Supervision:
         except BaseException:
             process.end()
             raise
-        self.is_used = self.is_restored = True
+        self.is_used = self.is_restored = self.is_awake = True
         return process
 
     def _note(self, text: str) -> None:
@@ -199,8 +199,10 @@ class _Supervision:
             said = self._next()
             message = messages.unpack(said.payload)
             match message:
+                case Begun():
+                    self.is_awake = True
                 case Logged(record=record):
-                    _log_again(record)
+                    records.log_again(record)
                 case Parked():
                     self._park(message)
                 case Returned() | Raised():
@@ -217,7 +219,8 @@ class _Supervision:
                 poll.unregister(self.process.output)
             if self.process.line.fileno() in ready:
                 return self.process.line.receive()
-            self._pass_leaving_on()
+            if identity.is_leaving() and self.is_awake:
+                self._signal(MOVE_OUT)
 
     def _print(self) -> bool:
         """Pass on what was printed; False if there will be no more."""
@@ -227,13 +230,9 @@ class _Supervision:
             return False
         return True
 
-    def _pass_leaving_on(self) -> None:
-        if identity.is_leaving() and not self.is_told:
-            self.is_told = True
-            self._tell(Leaving())
-
-    def _tell(self, message: messages.Message) -> None:
-        self.process.line.send(LineMessage(Word.NOTE, messages.pack(message)))
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.process.pid, number)
 
     @contextmanager
     def _limits_passed_on(self) -> Iterator[None]:
@@ -250,8 +249,7 @@ class _Supervision:
     def _interrupt(self) -> None:
         self.is_late = not self.is_awake
         if self.is_awake:
-            with suppress(ProcessLookupError):
-                os.kill(self.process.pid, signal.SIGUSR1)
+            self._signal(SOFT_LIMIT)
 
     # -- at a wait -----------------------------------------------------------------------------
 
@@ -262,7 +260,7 @@ class _Supervision:
         try:
             made = self._dump()
         except (CheckpointError, OSError) as problem:
-            self._note(f"not dumped at {parked.opening.key}: {problem}")
+            self._note(f"not dumped at {parked.at}: {problem}")
             return self._wake(Woken())
         try:
             entered = patiently(_Commit(self.claimed, parked, made))
@@ -282,43 +280,11 @@ class _Supervision:
         raise Suspended(parked.description)
 
     def _dump(self) -> Made:
-        mine, pid, started = images.here(), self.process.pid, time.monotonic()
-        label = Label(
-            checkpoint=uuid4(),
-            run=self.claimed.run_id,
-            sequence=1 + (self.taken.sequence if self.taken else 0),
-            lease=self.claimed.lease,
-        )
-        with mine.archive.private_folder() as folder:
-            point("dump.before")
-            mine.criu.dump(pid, folder, external=[self.process.inode])
-            point("dump.after")
-            used = self._base(mine.archive)
-            size = sum(path.stat().st_size for path in folder.glob("*.img"))
-            if used is not None:
-                used.reduce(folder)
-            manifest = Manifest.describe(pid, folder, control=self.process.inode, host=mine.host, base=used)
-            stored = mine.archive.save(label, folder, manifest)
-        point("store.after")
-        return Made(
-            id=label.checkpoint,
-            sequence=label.sequence,
-            host=mine.host.name,
-            pid=pid,
-            pipe=self.process.pipe,
-            size=stored.size,
-            image_size=size,
-            took=timedelta(seconds=time.monotonic() - started),
-        )
-
-    def _base(self, archive: Archive) -> Base | None:
-        """What is left out of the image: what the process has in common with the zygote that it was forked from."""
-        digest = self.base if self.is_restored else base.of(_home(), self._zygote_pid())
-        return None if digest is None else archive.bases.open(digest)
-
-    def _zygote_pid(self) -> int:
-        task = processes.look(self.process.pid)
-        return 0 if task is None else task.parent
+        sequence = 1 + (self.taken.sequence if self.taken else 0)
+        label = Label(checkpoint=uuid4(), run=self.claimed.run_id, sequence=sequence, lease=self.claimed.lease)
+        if not self.is_restored:
+            self.base = base.of(_home(), freezing.parent_of(self.process.pid))
+        return freezing.dump(self.process, label, base=self.base)
 
     def _wake(self, woken: Woken) -> None:
         """It goes on here. One that does not call back is lost."""
@@ -329,7 +295,6 @@ class _Supervision:
             self.is_over = True
             raise Hung(str(problem)) from problem
         self.is_used = self.is_awake = True
-        self.is_told = False
         if self.is_late:
             self.is_late = False
             self._interrupt()
@@ -380,12 +345,11 @@ class _Commit:
         if self.is_again and checkpoints.is_kept(self.made.id):
             return None
         self.is_again = True
+        run_id, lease = self.claimed.run_id, self.claimed.lease
+        if self.parked.opening is None:
+            return checkpoints.release(run_id, self.made, lease=lease)
         entered, replaced = checkpoints.suspend(
-            self.claimed.run_id,
-            self.parked.opening,
-            self.made,
-            lease=self.claimed.lease,
-            open_wait=self.parked.open_wait,
+            run_id, self.parked.opening, self.made, lease=lease, open_wait=self.parked.open_wait
         )
         return entered if isinstance(entered, Resolution) else replaced
 
@@ -415,13 +379,6 @@ def _home() -> Path:
     return home
 
 
-def _await_free(pid: int) -> None:
-    """A run may be woken before the process that was dumped has ended, two lines further on in its supervisor."""
-    deadline = time.monotonic() + _PID_IS_FREE
-    while processes.look(pid) is not None and time.monotonic() < deadline:
-        time.sleep(0.002)
-
-
 def _is_too_large(pid: int, limit: int | None) -> bool:
     """Whether the process has more than `worker_max_memory_per_child`, in KiB."""
     if not limit:
@@ -432,8 +389,6 @@ def _is_too_large(pid: int, limit: int | None) -> bool:
     return True
 
 
-def _log_again(record: logging.LogRecord) -> None:
-    record.processName = current_process().name
-    logger = logging.getLogger(record.name)
-    if logger.isEnabledFor(record.levelno):
-        logger.handle(record)
+def _place(watch: Watch) -> Place:
+    """Where a run process of this worker belongs."""
+    return Place(board=f"/proc/{os.getppid()}/fd/{identity.board().fd}", seen=watch.seen, level=logging.root.level)

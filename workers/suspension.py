@@ -141,8 +141,13 @@ def _poll(wait: UUID) -> Resolution:
 
 def refuse_in_transaction(key: str) -> None:
     """Raise `WaitInTransaction` inside of `atomic()`: what it has done would be lost, or done twice."""
-    if any(connection.in_atomic_block for connection in connections.all(initialized_only=True)):
+    if is_in_transaction():
         raise WaitInTransaction(f"the wait {key}")
+
+
+def is_in_transaction() -> bool:
+    """Whether the calling thread is inside of `atomic()`."""
+    return any(connection.in_atomic_block for connection in connections.all(initialized_only=True))
 
 
 def describe(opening: Opening) -> str:

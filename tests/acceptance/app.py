@@ -27,7 +27,7 @@ def route(name: str, args: object, kwargs: object, options: dict[str, object], *
 
 
 _others = _state._tls.current_app, _state.default_app
-app = Celery("acceptance", include=[f"tests.acceptance.{name}" for name in ("tasks", "trouble", "nested")])
+app = Celery("acceptance", include=[f"tests.acceptance.{name}" for name in ("tasks", "trouble", "nested", "memory")])
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
     accept_content=["json", "pickle", "yaml", "msgpack"],

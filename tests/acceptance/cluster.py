@@ -133,6 +133,11 @@ class Worker:
         self._ready = False
 
     @property
+    def by_checkpoint(self) -> bool:
+        """Whether its runs stand still at a wait, instead of being entered again after it."""
+        return self.pool == "prefork" and self._environment.get("ACCEPTANCE_CHECKPOINT", "off") != "off"
+
+    @property
     def hostname(self) -> str:
         return f"{self.name}@acceptance"
 

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-import mmap
-import os
-import socket
-import subprocess
-import sys
 import time
 from datetime import timedelta
-from threading import Lock
 from typing import Any
 
 from celery import shared_task
@@ -21,7 +14,7 @@ from celery.worker.strategy import default as default_strategy
 
 from tests.acceptance import heard
 from tests.acceptance.ledger import is_open, note
-from workers import RetryPolicy, checkpointable, durable_task, step, wait
+from workers import RetryPolicy, durable_task, step, wait
 
 heard.in_workers()
 
@@ -377,73 +370,3 @@ def progresses(self: Task, tag: str) -> str:
 @shared_task
 def plain_kinds(value: Any) -> list[str]:
     return [type(value).__name__, str(len(value))]
-
-
-# -- kept in memory ------------------------------------------------------------------------------
-
-
-@durable_task(retry=ONCE)
-def holds(tag: str) -> Any:
-    """A generator in its middle, a closure and a lock, none of which could be pickled, over a wait."""
-    note(tag, "entered")
-    numbers = (number for number in range(5))
-    found = [next(numbers), next(numbers)]
-    lock = Lock()
-    lock.acquire()
-
-    def inner() -> str:
-        return "closure" if found[:2] == [0, 1] else "lost"
-
-    found.append(next(numbers))
-    value = wait.for_event("go", filter={"tag": [tag]}, timeout=timedelta(minutes=1)).payload["value"]
-    return [*found, *numbers, value, inner(), lock.locked()]
-
-
-@durable_task(retry=ONCE)
-def maps(tag: str, path: str) -> str:
-    """Maps a file privately, as libraries are mapped."""
-    with open(path, "r+b") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    wait.for_event("go", filter={"tag": [tag]}, timeout=timedelta(minutes=1))
-    return mapped[:6].decode()
-
-
-@durable_task(retry=ONCE)
-def connects(tag: str, path: str, registered: bool = False) -> Any:
-    """Has a connection to somebody else's unix socket over its wait."""
-    entered = note(f"{tag}:entered", "entered")
-    connection = socket.socket(socket.AF_UNIX)
-    connection.connect(path)
-    if registered:
-        checkpointable(
-            connection,
-            close=lambda held: (note(tag, "closed"), held.close()),
-            reopen=lambda held: note(tag, "opened"),
-        )
-    value = wait.for_event("go", filter={"tag": [tag]}, timeout=timedelta(minutes=1)).payload["value"]
-    return [value, note(f"{tag}:entered", "went on") - entered]
-
-
-@durable_task(retry=ONCE)
-def says(*words: str) -> None:
-    """Logs and prints, itself and through a child process; a wait between the words."""
-    for word in words:
-        logging.getLogger("tests.said").warning("logged %s", word)
-        sys.stdout.write(f"printed {word}\n")
-        subprocess.run(["echo", f"from a child {word}"], check=True)
-        wait.sleep(0.1)
-
-
-@durable_task(retry=ONCE)
-def pids() -> list[int]:
-    """Its process, and the one that was forked from."""
-    return [os.getpid(), os.getppid()]
-
-
-@durable_task(retry=ONCE)
-def holds_on(tag: str) -> str:
-    """Tells its process, then holds it until the gate is opened."""
-    note(tag, os.getpid())
-    while not is_open(tag):
-        time.sleep(0.02)
-    return tag

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -17,7 +18,8 @@ import pytest
 import checkpoint
 from tests.acceptance.cluster import Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
-from tests.acceptance.tasks import connects, holds, holds_on, maps, pids, says, stays
+from tests.acceptance.memory import computes, connects, holds, holds_on, maps, pids, says
+from tests.acceptance.tasks import stays
 from triggerapp.models import Checkpoint, Run
 from workers import events
 
@@ -38,7 +40,7 @@ def here(worker: Start) -> Iterator[Start]:
     """A worker whose runs wait by checkpoint; after the test none of its processes is left."""
     queues: list[str] = []
 
-    def start(**env: str) -> AbstractContextManager[Worker]:
+    def start(**env: Any) -> AbstractContextManager[Worker]:
         queues.append(queue := f"acceptance-{os.urandom(3).hex()}")
         return worker("prefork", queue=queue, ACCEPTANCE_CHECKPOINT="on", **env)
 
@@ -213,3 +215,19 @@ def test_a_canceled_runs_image_is_deleted(here: Start):
         path = stored(mine, waiting(result))
         result.revoke()
         wait_until(lambda: not path.exists())
+
+
+def test_a_deploy_moves_runs_in_the_middle_of_a_computation(here: Start):
+    """Neither step nor wait: they are dumped where they are, and go on in the next worker."""
+    with here(options=("-c", "4")) as mine:
+        results = [computes.delay(fresh(), 400) for _ in range(4)]
+        wait_until(lambda: Run.objects.filter(task=computes.name, status="running").count() == 4)
+        time.sleep(1)
+        mine.signal(signal.SIGTERM)
+        mine.wait()
+        found = [run_of(result) for result in results]
+        assert [run.status for run in found] == ["queued"] * 4, mine.text()
+        assert [run.checkpoint.wait for run in found] == [None] * 4
+        mine.restart()
+        assert [result.get(timeout=60) for result in results] == [[400, 1, 1]] * 4
+        assert [note_of(result) for result in results] == [""] * 4

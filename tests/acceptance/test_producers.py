@@ -67,7 +67,7 @@ def test_a_producer_that_knows_nothing_of_us(on: Worker, cluster: Cluster):
         "mapped": [2, 4],
         "killed": "done",
     }
-    before, _, after = notes(tag)
+    before, *_, after = notes(tag)
     assert before == after and before["custom"] == "plain" and before["priority"] == 3
     assert notes(f"{tag}:retried") == ["step", "try 0", "try 1", "try 2"]
     completed = Run.objects.filter(task_id__in=ids.values(), nesting=0, status="completed")
