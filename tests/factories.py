@@ -21,11 +21,15 @@ from triggerapp.engine.triggers import Trigger
 from triggerapp.engine.waits import Opening
 from triggerapp.models import (
     FINAL,
+    ApiKey,
     Attempt,
     AuditEntry,
+    Batch,
+    BatchItem,
     Event,
     FilterShape,
     Run,
+    SpentToken,
     Status,
     Step,
     Wait,
@@ -166,7 +170,8 @@ def everything() -> dict[str, list[dict[str, Any]]]:
 
 def delete_everything() -> None:
     """All rows but environments and queues, whose ids this process keeps."""
-    tables = (Step, Wait, Attempt, Run, Event, FilterShape, AuditEntry, Worker)
+    tables = (Step, Wait, Attempt, Run, Event, FilterShape, AuditEntry, Worker, BatchItem, Batch)
+    tables += (ApiKey, SpentToken)
     statements = [f"DELETE FROM {table._meta.db_table}" for table in tables]
     with connection.cursor() as cursor:
         cursor.execute("; ".join([*statements, "UPDATE triggerapp_queue SET paused = false WHERE paused"]))

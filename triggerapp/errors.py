@@ -48,6 +48,19 @@ class BadInput(TriggerError, ValueError):
     code = "bad_input"
 
 
+class BadArgument(BadInput):
+    """A payload that does not fit the task; `param` is the argument to blame."""
+
+    code = "bad_argument"
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message, param)
+        self.param = param
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class Unserializable(BadInput, EncodeError):
     """Something in a call that its serializer cannot encode; an `EncodeError` too, as Celery raises it."""
 

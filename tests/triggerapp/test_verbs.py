@@ -11,7 +11,7 @@ from django.db import OperationalError
 from tests.factories import fresh, make_event_wait, make_run, make_step, make_trigger, make_wait, make_worker
 from tests.inprocess import forward, messages
 from triggerapp.clock import now
-from triggerapp.engine import events, queues, runs, triggers, verbs, waits
+from triggerapp.engine import audit, events, queues, runs, triggers, verbs, waits
 from triggerapp.engine.runs import Claimed
 from triggerapp.errors import BadInput, IllegalMove, NotFound
 from triggerapp.models import FINAL, LIVE, AuditEntry, Run, Status, Step, Wait, WaitStatus
@@ -208,7 +208,7 @@ def test_a_replay_whose_audit_entry_cannot_be_written_is_not_triggered(monkeypat
         raise OperationalError("the database is gone")
 
     run = make_run(Status.COMPLETED)
-    monkeypatch.setattr(AuditEntry.objects, "create", fail)
+    monkeypatch.setattr(audit, "record", fail)
     with pytest.raises(OperationalError):
         verbs.replay(run.id)
     assert Run.objects.get() == run

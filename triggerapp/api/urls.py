@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from triggerapp.api import health, tokens, whoami
+from triggerapp.api import health, publictokens, runs, tasks, tokens, whoami
 
 urlpatterns: list[URLPattern] = [
     path("v1/health", health.health, name="health"),
     path("v1/ready", health.ready, name="ready"),
     path("v1/whoami", whoami.WhoAmI.as_view(), name="whoami"),
+    path("v1/tasks/<path:task>/trigger", tasks.TaskTrigger.as_view(), name="task-trigger"),
+    path("v1/auth/public-tokens", publictokens.PublicTokens.as_view(), name="public-tokens"),
+    path("v1/runs", runs.RunList.as_view(), name="run-list"),
+    path("v3/runs/<str:run>", runs.RunDetail.as_view(), name="run"),
+    path("v1/runs/<str:run>/result", runs.RunResult.as_view(), name="run-result"),
+    path("v1/runs/<str:run>/events", runs.RunEvents.as_view(), name="run-events"),
+    path("v1/runs/<str:run>/trace", runs.RunTrace.as_view(), name="run-trace"),
+    path("v1/runs/<str:run>/spans/<str:span>", runs.RunSpan.as_view(), name="run-span"),
+    path("v2/runs/<str:run>/cancel", runs.RunCancel.as_view(), name="run-cancel"),
+    path("v1/runs/<str:run>/retry", runs.RunRetry.as_view(), name="run-retry"),
+    path("v1/runs/<str:run>/replay", runs.RunReplay.as_view(), name="run-replay"),
+    path("v1/runs/<str:run>/reschedule", runs.RunReschedule.as_view(), name="run-reschedule"),
+    path("v1/runs/<str:run>/tags", runs.RunTags.as_view(), name="run-tags"),
+    path("v1/runs/<str:run>/metadata", runs.RunMetadata.as_view(), name="run-metadata"),
     path("v1/waitpoints/tokens/waitpoint_<uuid:token>/callback/<str:secret>", tokens.callback, name="token-callback"),
 ]

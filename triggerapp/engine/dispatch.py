@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from celery import Celery, signals
 from celery.app import app_or_default
@@ -183,6 +183,24 @@ def _unsubscribed(app: Celery) -> Iterator[None]:
 
 def _nothing(producer: object, task_id: str) -> None:
     """In the place of `on_task_call`."""
+
+
+class Triggerable(Protocol):
+    """A durable task, as far as the engine knows it."""
+
+    run: Callable[..., Any]
+
+    def request_for(self, args: Any, kwargs: Any, **options: Any) -> tuple[Any, Any]:
+        """The `Trigger` that a call stands for."""
+
+
+def durable_task(name: str) -> Triggerable | None:
+    """The durable task of this name in this project's Celery app."""
+    app = app_or_default()
+    if name not in app.tasks:
+        app.loader.import_default_modules()  # a web process has not looked for its tasks as a worker does
+    task = app.tasks.get(name)
+    return cast(Triggerable, task) if hasattr(task, "request_for") else None
 
 
 def after_commit(found: Iterable[Mapping[str, Any]]) -> None:

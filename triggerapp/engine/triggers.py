@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -56,6 +56,8 @@ class Trigger:
     send: bool = True
     """False where the worker that adopts the run goes on to claim it."""
     is_eager: bool = False
+    elsewhere: bool = False
+    """It belongs to another environment, whose ticker admits and sends it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,18 +69,24 @@ class Triggered:
     cached: bool
 
 
-def trigger(request: Trigger) -> Triggered:
+def trigger(request: Trigger, *, environment: int | None = None) -> Triggered:
     """Accept one run. Raises `BadInput` for options that cannot be, `DatabaseUnavailable` if nothing was accepted."""
-    (triggered,) = trigger_many([request])
+    (triggered,) = trigger_many([request], environment=environment)
     return triggered
 
 
-def trigger_many(requests: Sequence[Trigger]) -> list[Triggered]:
-    """Accept runs, in order; inside `atomic()` they are accepted with its commit, all or none."""
+def trigger_many(requests: Sequence[Trigger], *, environment: int | None = None) -> list[Triggered]:
+    """Accept runs, in order; inside `atomic()` they are accepted with its commit, all or none.
+
+    Runs of another `environment` than this process's are sent by a ticker over there: its broker is not ours.
+    """
     for request in requests:
         _check(request)
     try:
-        environment = environments.current()
+        here = environments.current()
+        environment = environment or here
+        if environment != here:
+            requests = [replace(request, elsewhere=True) for request in requests]
         with transaction.atomic() if len(requests) > _INLINE_CHUNK else nullcontext():
             inserted = _insert(environment, requests)
     except DataError as error:
@@ -148,7 +156,7 @@ def _insert(environment: int, requests: Sequence[Trigger]) -> dict[UUID, sql.Row
 
 def _values(environment: int, request: Trigger) -> Iterable[object]:
     queue = queues.identify(environment, request.queue)
-    status = "pending" if request.delay is not None else "queued"
+    status = "pending" if request.delay is not None or request.elsewhere else "queued"
     sent = status == "queued"
     due_at, delay = moment(request.delay)
     expires_at, ttl = moment(request.ttl)
@@ -229,5 +237,6 @@ def _sendings(requests: Sequence[Trigger], inserted: Mapping[UUID, sql.Row]) -> 
 
 
 def _notify_if_soon(requests: Sequence[Trigger]) -> None:
-    if any(isinstance(r.delay, timedelta) and r.delay < 2 * conf.get().TICK for r in requests):
+    soon = 2 * conf.get().TICK
+    if any(r.elsewhere or (isinstance(r.delay, timedelta) and r.delay < soon) for r in requests):
         sql.after_commit(sql.notify)

@@ -5,8 +5,9 @@ Each writes an audit entry. None needs a lease: the table of moves judges.
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from triggerapp import conf
-from triggerapp.engine import audit, dispatch, encoding, environments, queues, rescue, sql, triggers, wakes
+from triggerapp.engine import audit, dispatch, encoding, environments, limits, queues, rescue, sql, triggers, wakes
 from triggerapp.engine.dispatch import Message
 from triggerapp.errors import IllegalMove, NotFound
 from triggerapp.failpoints import point
@@ -24,6 +25,7 @@ from triggerapp.models.moves import move_sql
 from triggerapp.models.runs import new_id
 
 Json = Any
+Arguments = tuple[Sequence[Any], Mapping[str, Any]]
 
 
 def cancel(run_id: UUID, *, actor: str = "") -> bool:
@@ -174,16 +176,31 @@ def _locked(run_id: UUID) -> Run:
     return run
 
 
-def replay(run_id: UUID, *, actor: str = "", message: Message | None = None) -> triggers.Triggered:
-    """Do it again: a new run of the same task with the same payload (or that of `message`)."""
-    run = Run.objects.select_related("queue").filter(pk=run_id, environment_id=environments.current()).first()
-    if run is None:  # a new run is sent to this environment's broker, and so belongs to no other
+def replay(
+    run_id: UUID,
+    *,
+    actor: str = "",
+    message: Message | None = None,
+    arguments: Arguments | None = None,
+    environment: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> triggers.Triggered:
+    """Do it again: a new run of the same task with the same payload (or that of `message`, or other `arguments`).
+
+    `changes` are fields of `triggers.Trigger` that are not to be those of the first run.
+    """
+    owner = environment or environments.current()
+    run = Run.objects.select_related("queue").filter(pk=run_id, environment_id=owner).first()
+    if run is None:
         raise NotFound(f"there is no run {run_id} in this environment")
     fresh = new_id()
+    again = _as_new(message or Message.load(run.message, bytes(run.payload)), fresh, arguments)
+    if changes and "queue" in changes:
+        again = dataclasses.replace(again, exchange="", routing_key=changes["queue"])
     request = triggers.Trigger(
         task=run.task,
         run_id=fresh,
-        message=_as_new(message or Message.load(run.message, bytes(run.payload)), fresh),
+        message=again,
         queue=run.queue.name,
         replay_of=run.id,
         max_duration=run.max_duration,
@@ -194,14 +211,14 @@ def replay(run_id: UUID, *, actor: str = "", message: Message | None = None) -> 
         metadata=run.metadata,
     )
     with transaction.atomic():
-        triggered = triggers.trigger(request)
-        audit.record(run.environment_id, actor, "run.replay", run_id, after={"run": str(fresh)})
+        triggered = triggers.trigger(dataclasses.replace(request, **(changes or {})), environment=owner)
+        audit.record(run.environment_id, actor, "run.replay", run_id, after={"run": str(triggered.run_id)})
     return triggered
 
 
-def _as_new(message: Message, run_id: UUID) -> Message:
+def _as_new(message: Message, run_id: UUID, arguments: Arguments | None) -> Message:
     """The same call under a new task id, outside of the canvas that the first one belonged to."""
-    args, kwargs = message.arguments()
+    args, kwargs = arguments or message.arguments()
     serializer = dispatch.serializer_of(message)
     content_type, content_encoding, body = encoding.encode(
         (args, kwargs, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}), serializer
@@ -223,12 +240,20 @@ def _as_new(message: Message, run_id: UUID) -> Message:
 
 def reschedule(run_id: UUID, delay: triggers.Deadline, *, actor: str = "") -> None:
     """Move the start of a delayed run. Raises `IllegalMove` once it has started."""
+    limits.check_deadline("delay", delay)
     at, after = triggers.moment(delay)
-    changed = sql.run(
-        "UPDATE triggerapp_run SET due_at = COALESCE(%s::timestamptz, now() + %s::interval), updated_at = now() "
-        "WHERE id = %s AND status = 'pending' AND started_at IS NULL",
-        [at, after, run_id],
-    )
-    if not changed:
-        raise IllegalMove(f"run {run_id} is not delayed any more")
-    sql.after_commit(sql.notify)
+    with transaction.atomic():
+        changed = sql.row(
+            "WITH before AS (SELECT due_at FROM triggerapp_run WHERE id = %s FOR UPDATE) "
+            "UPDATE triggerapp_run SET due_at = COALESCE(%s::timestamptz, now() + %s::interval), updated_at = now() "
+            "WHERE id = %s AND status = 'pending' AND started_at IS NULL "
+            "RETURNING environment_id, due_at, (SELECT due_at FROM before) AS was",
+            [run_id, at, after, run_id],
+        )
+        if changed is None:
+            raise IllegalMove(f"run {run_id} is not delayed any more")
+        told = {name: str(changed[name]) for name in ("was", "due_at")}
+        audit.record(
+            changed["environment_id"], actor, "run.reschedule", run_id, before=told["was"], after=told["due_at"]
+        )
+        sql.after_commit(sql.notify)

@@ -1,0 +1,129 @@
+"""What a trigger may say beside its payload, from Trigger.dev's names to ours.
+
+An option that is not built is refused, not swallowed. Passed over are those that choose a machine, a region or a
+deployment, which the SDK of Trigger.dev sends by itself, and which have no meaning here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from triggerapp.engine import calls, limits, superjson
+from triggerapp.engine.calls import Arguments, Call
+from triggerapp.engine.durations import deadline, duration
+from triggerapp.errors import BadInput
+
+Json = Any
+Body = Mapping[str, Json]
+Found = dict[str, Any]
+
+PASSED_OVER = frozenset(
+    "machine region externalDeploymentId payloadSize payloadType idempotencyKeyOptions metadataType parentAttempt "
+    "parentBatch bulkActionId".split()
+)
+_PRIORITIES = 32_767
+
+
+def call_of(task: str, body: Body) -> Call:
+    """The call that the body of a trigger asks for."""
+    options = _object("options", body.get("options"))
+    return Call(
+        task=task,
+        payload=_payload(body, options.get("payloadType")),
+        options=_options(task, options),
+        changes=_changes(options),
+    )
+
+
+def of_replay(task: str, body: Body) -> tuple[Arguments | None, Found]:
+    """Other arguments for the same task, if there are any, and the fields of the run that are to differ."""
+    _refuse_unknown(body, _OPTIONS.keys() | {"payload", "payloadType", "version", "priority", "queue"} | PASSED_OVER)
+    options = {name: value for name, value in body.items() if name != "payload"}
+    if isinstance(options.get("queue"), str):
+        options["queue"] = {"name": options["queue"]}
+    found = {**_options(task, options), **_changes(options)}
+    arguments = None
+    if "payload" in body:
+        arguments = calls.arguments(task, _payload(body, options.get("payloadType")))
+    return arguments, found
+
+
+def _payload(body: Body, kind: Json) -> Json:
+    if "payload" not in body:
+        return calls.MISSING
+    payload = body["payload"]
+    if kind in (None, "application/json", "text/plain"):
+        return payload
+    if kind == "application/super+json" and isinstance(payload, str):
+        return superjson.loads(payload)
+    raise BadInput(f"payloadType={kind!r:.60} must be application/json, application/super+json or text/plain")
+
+
+def _options(task: str, given: Body) -> Found:
+    _refuse_unknown(given, _OPTIONS.keys() | PASSED_OVER | {"priority", "queue"})
+    read = {n: (_OPTIONS[n], value) for n, value in given.items() if n in _OPTIONS and value is not None}
+    found = {name: convert(value) for (name, convert), value in read.values()}
+    queue = _object("queue", given.get("queue")).get("name")
+    if queue is not None and queue != f"task/{task}":
+        limits.check_text("queue", queue)
+        found["queue"] = queue
+    return found
+
+
+def _changes(given: Body) -> Found:
+    priority = given.get("priority")
+    if priority is None:
+        return {}
+    if isinstance(priority, bool) or not isinstance(priority, int | float) or abs(priority) > _PRIORITIES:
+        raise BadInput(f"priority={priority!r:.60} must be a number of seconds up to {_PRIORITIES:,}")
+    return {"priority": round(priority)}
+
+
+def _refuse_unknown(given: Body, known: Any) -> None:
+    # What is empty asks for nothing.
+    for name, value in given.items():
+        if name not in known and value not in (None, False, [], {}):
+            raise BadInput(f"there is no option {name[:80]!r} here; it would have no effect")
+
+
+def tags_of(value: Json) -> list[str]:
+    """One tag, or a list of them."""
+    tags = [value] if isinstance(value, str) else value
+    if not isinstance(tags, list):
+        raise BadInput("tags must be a text or a list of texts")
+    limits.check_tags(tags)
+    return tags
+
+
+def _object(name: str, value: Json) -> Body:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise BadInput(f"{name} must be an object")
+    return value
+
+
+def _key(value: Json) -> str:
+    return str(value) if isinstance(value, int) else value
+
+
+def _max_duration(value: Json) -> Any:
+    return duration("maxDuration", value) or None
+
+
+def _same(value: Json) -> Json:
+    return value
+
+
+_OPTIONS: Mapping[str, tuple[str, Callable[[Json], Any]]] = {
+    "delay": ("delay", lambda value: deadline("delay", value)),
+    "ttl": ("ttl", lambda value: duration("ttl", value) or None),
+    "idempotencyKey": ("idempotency_key", _same),
+    "idempotencyKeyTTL": ("idempotency_ttl", lambda value: duration("idempotencyKeyTTL", value)),
+    "concurrencyKey": ("concurrency_key", _key),
+    "maxAttempts": ("max_attempts", _same),
+    "maxDuration": ("max_duration", _max_duration),
+    "tags": ("tags", tags_of),
+    "metadata": ("metadata", _same),
+}

@@ -1,0 +1,59 @@
+"""Public tokens: made with a secret key, for its own environment, and for no more than it may do itself."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from triggerapp.api.access import Principal
+from triggerapp.api.http import Access, View, body_of
+from triggerapp.engine import publictokens
+from triggerapp.engine.durations import duration
+from triggerapp.errors import BadInput
+
+_DEFAULT = timedelta(minutes=15)
+
+
+class PublicTokens(View):
+    """Make public tokens."""
+
+    access: ClassVar[Access] = {"POST": ("write", "publicTokens")}
+
+    def post(self, request: Request) -> Response:
+        """A token with these scopes, for a while, perhaps for one use."""
+        body, caller = body_of(request), self.principal
+        scopes = body.get("scopes")
+        if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
+            raise BadInput("scopes must be a list of texts")
+        if caller.public:
+            raise BadInput("a public token cannot make another one: use a secret key")
+        for scope in scopes:
+            _check_own(caller, scope)
+        token = publictokens.issue(
+            caller.key,
+            caller.slug,
+            scopes,
+            ttl=_ttl(body.get("expirationTime")),
+            once=body.get("oneTimeUse") is True,
+            realtime=body.get("realtime"),
+        )
+        return Response({"token": token})
+
+
+def _check_own(caller: Principal, scope: str) -> None:
+    verb, kind, row = [*scope.split(":", 2), "", ""][:3]
+    if not caller.may(verb, kind, [(kind, row)]):
+        raise BadInput(f"the key cannot give {scope!r:.100}, which it may not do itself")
+
+
+def _ttl(value: Any) -> timedelta:
+    """A duration, or the second of the epoch at which the token ends."""
+    if value is None:
+        return _DEFAULT
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return duration("expirationTime", value - time.time())
+    return duration("expirationTime", value)

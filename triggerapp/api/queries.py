@@ -1,0 +1,203 @@
+"""What the API reads: rows of one environment, by allow-listed filters, a page at a time, never counted.
+
+A cursor is the place between two rows, by time and id: pages stay right while new rows come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from django.db.models import F, Model, Q, QuerySet
+from django.db.models.expressions import Func, Value
+from django.db.models.fields import DateTimeField, TextField, UUIDField
+from django.db.models.functions import Now
+from django.db.models.lookups import GreaterThan, LessThan
+
+from triggerapp.api import ids
+from triggerapp.engine.durations import duration, moment
+from triggerapp.errors import BadInput, NotFound
+from triggerapp.models import BatchItem, Run, Status
+
+M = TypeVar("M", bound=Model)
+Params = Mapping[str, str]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST = 100
+_HEAVY = ("message", "payload", "result", "error")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page(Generic[M]):
+    """Rows, newest first, and the cursors beside them."""
+
+    rows: Sequence[M]
+    next: str | None
+    previous: str | None
+
+
+class _Row(Func):
+    """Time and id as PostgreSQL compares them: by an index over both."""
+
+    template = "(%(expressions)s)"
+    output_field = TextField()  # of no meaning: rows have no type of Django's
+
+
+def page(rows: QuerySet[M], params: Params, *, time: str) -> Page[M]:
+    """The page that `page[size]`, `page[after]` or `page[before]` ask for."""
+    size = _size(params.get("page[size]", "25"))
+    after, before = params.get("page[after]"), params.get("page[before]")
+    backwards = bool(before) and not after
+    cursor = after or before
+    if cursor:
+        compare = GreaterThan if backwards else LessThan
+        rows = rows.filter(compare(_Row(F(time), F("id")), _place(cursor)))
+    sign = "" if backwards else "-"
+    found = list(rows.order_by(f"{sign}{time}", f"{sign}id")[: size + 1])
+    more, found = len(found) > size, found[:size]
+    shown = found[::-1] if backwards else found
+    older, newer = (bool(cursor), more) if backwards else (more, bool(cursor))
+    return Page(
+        rows=shown,
+        next=_cursor(shown[-1], time) if shown and older else None,
+        previous=_cursor(shown[0], time) if shown and newer else None,
+    )
+
+
+def _size(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text[:9]) <= _MOST:
+        raise BadInput(f"page[size]={text!r:.40} must be 1 to {_MOST}")
+    return int(text)
+
+
+def _cursor(row: Model, time: str) -> str:
+    return f"{(getattr(row, time) - _EPOCH) // timedelta(microseconds=1)}_{row.pk.hex}"
+
+
+def _place(cursor: str) -> _Row:
+    micros, _, row = cursor.partition("_")
+    try:
+        at, pk = _EPOCH + timedelta(microseconds=int(micros)), UUID(hex=row)
+    except (ValueError, OverflowError) as error:
+        raise BadInput("the cursor is not one of ours; take it from `pagination`") from error
+    return _Row(Value(at, output_field=DateTimeField()), Value(pk, output_field=UUIDField()))
+
+
+def run_of(environment: int, text: str) -> Run:
+    """The run with this public id. Raises `NotFound`."""
+    run = Run.objects.filter(pk=ids.read("run", text), environment_id=environment).first()
+    if run is None:
+        raise NotFound(f"there is no run {text}")
+    return run
+
+
+def batch_of(run: Run) -> str | None:
+    """The public id of the batch that the run was triggered in."""
+    found = BatchItem.objects.filter(run=run.id).values_list("batch_id", flat=True).first()
+    return None if found is None else ids.show("batch", found)
+
+
+def relative(run: UUID | None) -> Run | None:
+    """A run above another one; None if it is gone by now."""
+    return None if run is None else Run.objects.filter(pk=run).defer(*_HEAVY).first()
+
+
+def children(run: Run) -> QuerySet[Run]:
+    """The first runs that this one triggered."""
+    return Run.objects.filter(parent_id=run.id, parent_key__isnull=False).defer(*_HEAVY).order_by("id")[:_MOST]
+
+
+def depth(run: Run) -> int:
+    """How many runs are above it."""
+    above, parent = 0, run.parent_id
+    while parent is not None and above < _MOST:
+        above, parent = above + 1, Run.objects.filter(pk=parent).values_list("parent_id", flat=True).first()
+    return above
+
+
+def runs(environment: int, params: Params) -> QuerySet[Run]:
+    """Runs of the environment that pass every filter of the request."""
+    found = Run.objects.filter(environment_id=environment).defer(*_HEAVY)
+    for name, text in params.items():
+        if name.startswith("filter[") and text:
+            filtered = _FILTERS.get(name)
+            if filtered is None:
+                raise BadInput(f"there is no {name[:60]!r}; there are {', '.join(_FILTERS)}")
+            found = found.filter(filtered(text))
+    return found
+
+
+def _status(text: str) -> Q:
+    return _any_of(_one_status(name) for name in text.split(","))
+
+
+def _any_of(choices: Any) -> Q:
+    either = Q(pk__in=[])
+    for choice in choices:
+        either |= choice
+    return either
+
+
+_WAITS_FOR_ROOM = Q(status=Status.PENDING) & (Q(started_at__isnull=False) | Q(due_at__isnull=True))
+_NONE = Q(pk__in=[])
+_STATUSES: Mapping[str, Q] = {
+    "QUEUED": Q(status=Status.QUEUED) | _WAITS_FOR_ROOM,
+    "DELAYED": Q(status=Status.PENDING, started_at__isnull=True, due_at__isnull=False),
+    "EXECUTING": Q(status=Status.RUNNING),
+    **{s.name: Q(status=s) for s in Status if s.name not in ("PENDING", "QUEUED", "RUNNING")},
+    "PENDING_VERSION": _NONE,
+    "DEQUEUED": _NONE,
+    "SYSTEM_FAILURE": _NONE,
+}
+
+
+def _one_status(name: str) -> Q:
+    if name not in _STATUSES:
+        raise BadInput(f"there is no status {name[:40]!r}; there are {', '.join(_STATUSES)}")
+    return _STATUSES[name]
+
+
+def _is_test(text: str) -> Q:
+    return _NONE if text == "true" else Q()
+
+
+def _queue(text: str) -> Q:
+    names = [name.removeprefix("task/") for name in text.split(",")]
+    return Q(queue__name__in=names)
+
+
+def _batch(text: str) -> Q:
+    try:
+        batch = ids.read("batch", text)
+    except NotFound:
+        return _NONE
+    return Q(pk__in=BatchItem.objects.filter(batch_id=batch).values("run"))
+
+
+def _nothing(text: str) -> Q:
+    """No run has one yet: versions, schedules and the like are stored with none."""
+    return _NONE
+
+
+def since(field: str) -> Mapping[str, Callable[[str], Q]]:
+    """The three filters on a time."""
+    return {
+        "filter[createdAt][from]": lambda text: Q(**{f"{field}__gte": moment("from", text)}),
+        "filter[createdAt][to]": lambda text: Q(**{f"{field}__lte": moment("to", text)}),
+        "filter[createdAt][period]": lambda text: Q(**{f"{field}__gte": Now() - duration("period", text)}),
+    }
+
+
+_FILTERS: Mapping[str, Callable[[str], Q]] = {
+    "filter[status]": _status,
+    "filter[taskIdentifier]": lambda text: Q(task__in=text.split(",")),
+    "filter[tag]": lambda text: Q(tags__overlap=text.split(",")),
+    "filter[queue]": _queue,
+    "filter[batch]": _batch,
+    "filter[isTest]": _is_test,
+    **since("created_at"),
+    **dict.fromkeys((f"filter[{n}]" for n in "version schedule machine region bulkAction error".split()), _nothing),
+}

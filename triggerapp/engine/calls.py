@@ -1,0 +1,145 @@
+"""Calls from outside Python: a payload becomes the arguments of a task, checked against its signature.
+
+An object is keyword arguments, `{"args": […], "kwargs": {…}}` both kinds, anything else the one positional argument.
+What does not fit is refused with the argument's name, and there is no run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from triggerapp.engine import audit, dispatch, limits, triggers
+from triggerapp.engine.triggers import Trigger, Triggered
+from triggerapp.errors import BadArgument, BadInput, NotFound
+
+Json = Any
+Arguments = tuple[list[Any], dict[str, Any]]
+MISSING: Any = object()
+"""No payload at all, which is not the same as null."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One trigger as it came."""
+
+    task: str
+    payload: Json = MISSING
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What `apply_async` of a durable task takes."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the `Trigger` that it has no option for."""
+
+
+def trigger(calls: Sequence[Call], *, environment: int, actor: str) -> list[Triggered]:
+    """Accept a run for each, all or none; inside `atomic()`. Raises `NotFound`, `BadArgument`, `BadInput`."""
+    accepted = triggers.trigger_many([request_of(call) for call in calls], environment=environment)
+    for call, triggered in zip(calls, accepted, strict=True):
+        if not triggered.cached:
+            audit.record(environment, actor, "task.trigger", call.task, after={"run": str(triggered.run_id)})
+    return accepted
+
+
+def request_of(call: Call) -> Trigger:
+    """The run that a call asks for. Nothing is accepted yet."""
+    task = dispatch.durable_task(call.task)
+    if task is None:
+        raise NotFound(f"there is no durable task {call.task[:200]!r}")
+    args, kwargs = arguments(call.task, call.payload)
+    try:
+        request: Trigger = task.request_for(args, kwargs, **call.options)[0]
+    except (TypeError, KeyError) as error:
+        raise BadInput(f"{call.task} cannot be called like this: {error}") from error
+    return dataclasses.replace(request, **call.changes)
+
+
+def arguments(name: str, payload: Json) -> Arguments:
+    """The positional and keyword arguments in a payload, fitting the task. Raises `NotFound`, `BadArgument`."""
+    limits.check_text("the name of the task", name)
+    task = dispatch.durable_task(name)
+    if task is None:
+        raise NotFound(f"there is no durable task {name[:200]!r}")
+    signature = inspect.signature(task.run)
+    args, kwargs = _spread(payload, signature)
+    _check(name, signature, args, kwargs)
+    _check_schemas(task.run, signature, args, kwargs)
+    return args, kwargs
+
+
+def _spread(payload: Json, signature: inspect.Signature) -> Arguments:
+    if payload is MISSING or (payload is None and not signature.parameters):
+        return [], {}
+    if not isinstance(payload, dict):
+        return [payload], {}
+    args, kwargs = payload.get("args"), payload.get("kwargs", {})
+    if payload.keys() <= {"args", "kwargs"} and isinstance(args, list) and isinstance(kwargs, dict):
+        return args, kwargs
+    return [], payload
+
+
+def _check(task: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        name = _culprit(signature, args, kwargs)
+        raise BadArgument(f"{task}{signature} cannot be called with this payload: {error}", name) from error
+
+
+def _culprit(signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """The argument that is too much, twice there, or missing."""
+    parameters = signature.parameters.values()
+    positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    named = {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+    filled = set(positional[: len(args)])
+    for name in kwargs:
+        if name in filled or (name not in named and not any(p.kind == p.VAR_KEYWORD for p in parameters)):
+            return str(name)
+    for parameter in parameters:
+        optional = parameter.default is not parameter.empty or parameter.kind in (
+            parameter.VAR_KEYWORD,
+            parameter.VAR_POSITIONAL,
+        )
+        if not optional and parameter.name not in filled and parameter.name not in kwargs:
+            return parameter.name
+    return f"args[{len(positional)}]"
+
+
+def _check_schemas(
+    fn: Callable[..., Any], signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> None:
+    """What is annotated as a pydantic model or a dataclass must be one's fields."""
+    try:
+        hints = typing.get_type_hints(inspect.unwrap(fn))
+    except (NameError, TypeError):  # names for type checkers only: there is nothing to check against
+        return
+    for name, value in signature.bind(*args, **kwargs).arguments.items():
+        wanted = hints.get(name)
+        if hasattr(wanted, "model_validate"):
+            _check_model(name, wanted, value)
+        elif dataclasses.is_dataclass(wanted):
+            _check_dataclass(name, typing.cast(type, wanted), value)
+
+
+def _check_model(name: str, model: Any, value: Json) -> None:
+    try:
+        model.model_validate(value)
+    except ValueError as error:  # pydantic's ValidationError is one, and pydantic need not be installed
+        first = error.errors()[0] if hasattr(error, "errors") else {"loc": (), "msg": str(error)}
+        path = ".".join(map(str, (name, *first["loc"])))
+        raise BadArgument(f"{path}: {first['msg']}", path) from error
+
+
+def _check_dataclass(name: str, wanted: type, value: Json) -> None:
+    if not isinstance(value, dict):
+        raise BadArgument(f"{name} must be an object with the fields of {wanted.__name__}", name)
+    known = {each.name: each for each in dataclasses.fields(wanted) if each.init}
+    for unknown in value.keys() - known.keys():
+        raise BadArgument(f"{wanted.__name__} has no field {unknown!r:.80}", f"{name}.{unknown}")
+    for each in known.values():
+        required = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+        if required and each.name not in value:
+            raise BadArgument(f"{wanted.__name__} needs the field {each.name!r}", f"{name}.{each.name}")
