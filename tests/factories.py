@@ -26,6 +26,7 @@ from triggerapp.models import (
     AuditEntry,
     Batch,
     BatchItem,
+    BulkAction,
     Event,
     FilterShape,
     Run,
@@ -171,7 +172,7 @@ def everything() -> dict[str, list[dict[str, Any]]]:
 def delete_everything() -> None:
     """All rows but environments and queues, whose ids this process keeps."""
     tables = (Step, Wait, Attempt, Run, Event, FilterShape, AuditEntry, Worker, BatchItem, Batch)
-    tables += (ApiKey, SpentToken)
+    tables += (ApiKey, SpentToken, BulkAction)
     statements = [f"DELETE FROM {table._meta.db_table}" for table in tables]
     with connection.cursor() as cursor:
         cursor.execute("; ".join([*statements, "UPDATE triggerapp_queue SET paused = false WHERE paused"]))

@@ -94,6 +94,12 @@ class Conf:
     CHECKPOINT_RETENTION: timedelta = timedelta(days=30)
     """How long images are kept; the run of an older one is re-entered."""
 
+    DASHBOARD_ACCESS: str = "triggerapp.dashboard.access.by_permissions"
+    """A function of a request that says what its user may do: a `triggerapp.dashboard.access.Level`."""
+
+    REDACT: tuple[str, ...] = ("passw", "secret", "authorization", "api_?key", "credit_?card")
+    """Regular expressions; values under keys that match one are not shown in the dashboard."""
+
     def __post_init__(self) -> None:
         for each in fields(self):
             _check_value(each.name, getattr(self, each.name), kind=type(each.default))
@@ -101,6 +107,7 @@ class Conf:
         _check_checkpoints(self)
         if not re.fullmatch(r"[1-9]\d*/(second|minute|hour|day)", self.API_RATE):
             raise _wrong("API_RATE", self.API_RATE, want="a rate, as in '100/second', or per minute, hour or day")
+        _check_patterns("REDACT", self.REDACT)
         if not self.BASE_URL.startswith(("http://", "https://")):
             raise _wrong("BASE_URL", self.BASE_URL, want="a URL that begins with http:// or https://")
         if self.EVENT_RETENTION < self.EVENT_LOOKBACK:
@@ -160,6 +167,14 @@ def _check_checkpoints(conf: Conf) -> None:
         raise _wrong("CHECKPOINT_MIN_WAIT", conf.CHECKPOINT_MIN_WAIT, want="0 or longer")
     if not isinstance(conf.CHECKPOINT_KEYS, Mapping) or not all(map(_is_key, conf.CHECKPOINT_KEYS.values())):
         raise _wrong("CHECKPOINT_KEYS", "…", want="a dict of names to 32 bytes in base64")
+
+
+def _check_patterns(name: str, value: object) -> None:
+    try:
+        if isinstance(value, str) or not all(re.compile(str(pattern)) for pattern in value):  # type: ignore[attr-defined]
+            raise TypeError
+    except (re.error, TypeError) as error:
+        raise _wrong(name, value, want="a list of regular expressions") from error
 
 
 def _is_key(text: object) -> bool:

@@ -76,6 +76,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -115,7 +116,10 @@ TIME_ZONE = "UTC"
 USE_I18N = False
 USE_TZ = True
 
+LOGIN_URL = "admin:login"
+
 STATIC_URL = "static/"
+WHITENOISE_USE_FINDERS = True  # no `collectstatic` before the first look
 STATICFILES_DIRS = [folder for folder in [BASE_DIR / "static"] if folder.exists()]
 
 CELERY_BROKER_URL = _broker_url or "redis://127.0.0.1:6379/0"

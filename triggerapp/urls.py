@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
+from django.views.generic import RedirectView
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
+    path("", RedirectView.as_view(pattern_name="triggers:home")),
+    path("triggers/", include("triggerapp.dashboard.urls")),
     path("api/", include("triggerapp.api.urls")),
 ]

@@ -402,4 +402,43 @@ class Migration(migrations.Migration):
             model_name='batchitem',
             constraint=models.UniqueConstraint(fields=('batch', 'index'), name='batch_item_once'),
         ),
+        migrations.CreateModel(
+            name='BulkAction',
+            fields=[
+                ('id', models.UUIDField(default=triggerapp.models.runs.new_id, primary_key=True, serialize=False)),
+                ('verb', models.CharField(choices=[('cancel', 'Cancel'), ('retry', 'Retry'), ('replay', 'Replay')], max_length=8)),
+                ('status', models.CharField(choices=[('running', 'Running'), ('completed', 'Completed'), ('aborted', 'Aborted')], db_default='running', default='running', max_length=16)),
+                ('filter', models.JSONField(null=True)),
+                ('selected', django.contrib.postgres.fields.ArrayField(base_field=models.UUIDField(), db_default=[], default=list, size=None)),
+                ('actor', models.CharField(max_length=255)),
+                ('cursor', models.CharField(db_default='', default='', max_length=128)),
+                ('total', models.PositiveIntegerField(null=True)),
+                ('done', models.PositiveIntegerField(db_default=0, default=0)),
+                ('refused', models.PositiveIntegerField(db_default=0, default=0)),
+                ('last_refusal', models.TextField(db_default='', default='')),
+                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
+                ('finished_at', models.DateTimeField(null=True)),
+            ],
+        ),
+        migrations.AlterModelOptions(
+            name='run',
+            options={'permissions': (('view_dashboard', 'Can see runs, waits, events and queues in the dashboard'), ('operate_dashboard', 'Can trigger, retry, replay and cancel runs and send events in the dashboard'), ('administer_dashboard', 'Can pause queues and read the audit log in the dashboard'))},
+        ),
+        migrations.AddIndex(
+            model_name='run',
+            index=models.Index(condition=models.Q(('status__in', ('failed', 'crashed', 'timed_out', 'expired'))), fields=['environment', '-created_at', '-id'], name='run_unsuccessful'),
+        ),
+        migrations.AddField(
+            model_name='bulkaction',
+            name='environment',
+            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='triggerapp.environment'),
+        ),
+        migrations.AddIndex(
+            model_name='bulkaction',
+            index=models.Index(condition=models.Q(('status', 'running')), fields=['environment', 'id'], name='bulk_running'),
+        ),
+        migrations.AddIndex(
+            model_name='bulkaction',
+            index=models.Index(fields=['environment', '-created_at'], name='bulk_newest'),
+        ),
     ]

@@ -2,6 +2,7 @@
 
 from triggerapp.models.access import ApiKey, SpentToken
 from triggerapp.models.batches import Batch, BatchItem
+from triggerapp.models.bulk import BulkAction, BulkStatus, BulkVerb
 from triggerapp.models.checkpoints import Checkpoint
 from triggerapp.models.control import AuditEntry, Environment, Queue, Worker
 from triggerapp.models.events import Event, FilterShape
@@ -17,6 +18,9 @@ __all__ = [
     "AuditEntry",
     "Batch",
     "BatchItem",
+    "BulkAction",
+    "BulkStatus",
+    "BulkVerb",
     "Checkpoint",
     "Environment",
     "Event",

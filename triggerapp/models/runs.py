@@ -99,6 +99,11 @@ class Run(models.Model):
     finished_at = models.DateTimeField(null=True)
 
     class Meta:
+        permissions = (
+            ("view_dashboard", "Can see runs, waits, events and queues in the dashboard"),
+            ("operate_dashboard", "Can trigger, retry, replay and cancel runs and send events in the dashboard"),
+            ("administer_dashboard", "Can pause queues and read the audit log in the dashboard"),
+        )
         constraints = (
             models.UniqueConstraint(
                 fields=(
@@ -160,6 +165,12 @@ class Run(models.Model):
                 fields=("environment", "status", "-created_at", "-id"),
                 name="run_ended_badly",
                 condition=Q(status__in=("failed", "crashed", "timed_out", "canceled", "expired")),
+            ),
+            # Rare among many, and what people look for.
+            models.Index(
+                fields=("environment", "-created_at", "-id"),
+                name="run_unsuccessful",
+                condition=Q(status__in=(Status.FAILED, Status.CRASHED, Status.TIMED_OUT, Status.EXPIRED)),
             ),
             models.Index(fields=("finished_at",), name="run_canceled", condition=Q(status=Status.CANCELED)),
             models.Index(fields=("root",), name="run_root", condition=Q(root__isnull=False)),

@@ -52,6 +52,7 @@ class Command(BaseCommand):
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends it as ctrl-C does
         with _servers() as environment:
             subprocess.run([*_manage(), "migrate", "--verbosity", "0"], env=environment, check=True)
+            subprocess.run([*_manage(), *_login(options)], env=environment, check=True)
             children = [_start(name, command, environment) for name, command in _commands(options)]
             self._follow(children)
 
@@ -102,6 +103,12 @@ def _servers() -> Iterator[dict[str, str]]:
 
 def _manage() -> list[str]:
     return [sys.executable, sys.argv[0]]
+
+
+def _login(options: dict[str, Any]) -> list[str]:
+    """Whom to log in as; in a database that is the project's own, a user is made for it."""
+    own = [] if os.environ.get("DATABASE_URL") else ["--make"]
+    return ["devlogin", "--port", str(options["port"]), *own]
 
 
 def _commands(options: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:

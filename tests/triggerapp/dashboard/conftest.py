@@ -1,0 +1,44 @@
+"""People in front of the dashboard, each with a level of access."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+
+PEOPLE = ("anybody", "viewer", "operator", "administrator")
+_PERMISSIONS = {"viewer": "view_dashboard", "operator": "operate_dashboard", "administrator": "administer_dashboard"}
+
+
+@pytest.fixture
+def log_in(database: None) -> Iterator[Callable[..., Client]]:
+    """A browser of somebody of that name; `nobody` is not logged in."""
+
+    def log_in(name: str, **options: bool) -> Client:
+        client = Client(**options)
+        if name != "nobody":
+            user, _ = User.objects.get_or_create(username=name)
+            if name in _PERMISSIONS:
+                user.user_permissions.add(Permission.objects.get(codename=_PERMISSIONS[name]))
+            client.force_login(user)
+        return client
+
+    yield log_in
+    User.objects.all().delete()
+
+
+@pytest.fixture
+def viewer(log_in: Callable[..., Client]) -> Client:
+    return log_in("viewer")
+
+
+@pytest.fixture
+def operator(log_in: Callable[..., Client]) -> Client:
+    return log_in("operator")
+
+
+@pytest.fixture
+def administrator(log_in: Callable[..., Client]) -> Client:
+    return log_in("administrator")

@@ -1,0 +1,92 @@
+"""Who sees and does what, and the headers of every page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from django.contrib.staticfiles import finders
+from django.test import override_settings
+from django.urls import reverse
+
+from triggerapp.dashboard import urls
+from triggerapp.dashboard.access import Level
+
+LEVELS = {
+    "nobody": Level.NONE,
+    "anybody": Level.NONE,
+    "viewer": Level.VIEW,
+    "operator": Level.OPERATE,
+    "administrator": Level.ADMINISTER,
+}
+GUARDED = [pattern for pattern in urls.urlpatterns if pattern.name != "home"]
+
+
+def address(pattern):
+    """A URL of this route; the row it names does not exist."""
+    route = str(pattern.pattern)
+    kinds = {"uuid": "0192f000-0000-7000-8000-000000000000", "int": "1", "str": "none", "path": "none"}
+    return "/triggers/" + re.sub(r"<(\w+):\w+>", lambda found: kinds[found[1]], route)
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_every_page_is_open_to_those_who_have_its_level_and_to_nobody_else(log_in, name):
+    client = log_in(name)
+    for pattern in GUARDED:
+        view = pattern.callback
+        method = client.post if view.methods == ("POST",) else client.get
+        response = method(address(pattern))
+        refused = 302 if name == "nobody" else 403
+        if LEVELS[name] >= view.needs:
+            assert response.status_code != 403, pattern
+            assert "/login/" not in response.headers.get("Location", ""), pattern
+        else:
+            assert response.status_code == refused, pattern
+        response.close()
+
+
+def test_a_post_without_its_token_changes_nothing(log_in):
+    client = log_in("administrator", enforce_csrf_checks=True)
+    for pattern in GUARDED:
+        if "POST" in pattern.callback.methods:
+            assert client.post(address(pattern)).status_code == 403, pattern
+
+
+def test_other_methods_are_refused(administrator):
+    for pattern in GUARDED:
+        assert administrator.delete(address(pattern)).status_code == 405, pattern
+
+
+def test_pages_allow_our_own_files_and_nothing_inline(viewer):
+    response = viewer.get("/triggers/runs/")
+    policy = response["Content-Security-Policy"]
+    nonce = re.search(r"script-src 'nonce-([\w-]+)'", policy)[1]
+    assert "unsafe" not in policy
+    assert "default-src 'none'" in policy
+    html = response.content.decode()
+    assert html.count(f'nonce="{nonce}"') == len(re.findall(r"<(?:script|link rel=\"stylesheet\")", html))
+    assert " style=" not in html
+    assert " onclick=" not in html
+    again = viewer.get("/triggers/runs/")["Content-Security-Policy"]
+    assert nonce not in again
+
+
+def test_no_page_asks_another_host_for_anything(viewer):
+    html = viewer.get("/triggers/runs/").content.decode()
+    assert re.findall(r"(?:src|href)=\"(?:https?:)?//", html) == []
+
+
+def test_scripts_and_styles_are_small():
+    names = ["dashboard.css", "dashboard.js", "vendor/htmx-2.0.10.min.js", "vendor/htmx-sse-2.min.js"]
+    sizes = [Path(finders.find(f"triggerapp/{name}")).stat().st_size for name in names]
+    assert sum(sizes) < 250_000
+
+
+def closed(request):
+    return Level.NONE
+
+
+@override_settings(TRIGGERAPP={"DASHBOARD_ACCESS": f"{__name__}.closed"})
+def test_a_project_can_say_by_itself_who_may_do_what(administrator):
+    assert administrator.get(reverse("triggers:runs")).status_code == 403

@@ -1,0 +1,155 @@
+"""The list of runs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from tests.factories import make_event_wait, make_run
+from triggerapp.clock import now
+from triggerapp.dashboard import queries
+from triggerapp.dashboard.filters import Cursor, RunFilter
+from triggerapp.models import Environment, Status
+
+URL = "/triggers/runs/"
+
+
+def shown(client, query=""):
+    """The ids of the runs that the page shows, from top to bottom."""
+    response = client.get(URL + query)
+    assert response.status_code == 200
+    return [row.id for row in response.context["found"].rows]
+
+
+def test_the_newest_run_is_on_top(viewer):
+    old = make_run(created_at=now() - timedelta(hours=2))
+    new = make_run(Status.COMPLETED)
+    assert shown(viewer) == [new.id, old.id]
+
+
+@pytest.mark.parametrize(
+    ("query", "fields"),
+    [
+        ("?status=failed", {"status": Status.FAILED}),
+        ("?status=failed&status=waiting", {"status": Status.WAITING}),
+        ("?task=shop.buy", {"task": "shop.buy"}),
+        ("?queue=slow", {"queue": "slow"}),
+        ("?tag=user:7", {"tags": ["red", "user:7"]}),
+        ("?period=all", {"age": timedelta(days=20), "status": Status.EXPIRED}),
+        ("?period=1h&status=canceled", {"status": Status.CANCELED}),
+    ],
+)
+def test_each_filter_of_the_url_finds_what_it_names(viewer, query, fields):
+    status = fields.pop("status", Status.QUEUED)
+    wanted = make_run(status, created_at=now() - fields.pop("age", timedelta()), **fields)
+    other = make_run(Status.COMPLETED, created_at=now() - timedelta(hours=3))
+    found = shown(viewer, query)
+    assert wanted.id in found
+    assert (other.id in found) == (query == "?period=all")
+
+
+def test_root_only_leaves_children_out(viewer):
+    root = make_run()
+    make_run(root=root, parent=root, parent_key="child#1")
+    assert shown(viewer, "?root=1") == [root.id]
+
+
+def test_the_beginning_of_an_id_a_whole_id_and_a_task_id_find_the_run(viewer):
+    run = make_run(task_id="order-7")
+    make_run()
+    for text in (str(run.id), f"run_{run.id}", run.id.hex[:30], "order-7"):
+        assert shown(viewer, f"?text={text}") == [run.id], text
+
+
+def test_runs_of_another_environment_are_shown_on_request_only(viewer):
+    other = Environment.objects.create(slug="elsewhere")
+    run = make_run(environment_id=other.pk)
+    try:
+        assert shown(viewer) == []
+        assert shown(viewer, "?environment=elsewhere") == [run.id]
+    finally:
+        run.delete()
+        other.delete()
+
+
+def test_pages_follow_one_another_without_gap_or_repetition(viewer, monkeypatch):
+    monkeypatch.setattr(queries, "PAGE", 3)
+    monkeypatch.setattr(queries.runs, "__kwdefaults__", {"older_than": None, "limit": 3})
+    made = [make_run(created_at=now() - timedelta(minutes=n // 2)).id for n in range(8)]
+    seen, query = [], ""
+    while True:
+        response = viewer.get(URL + query)
+        seen += [row.id for row in response.context["found"].rows]
+        if not response.context["older"]:
+            break
+        query = f"?{response.context['older']}"
+    assert len(seen) == 8
+    assert set(seen) == set(made)
+
+
+def test_a_search_that_no_index_answers_ends_somewhere_and_can_be_continued(database, monkeypatch):
+    monkeypatch.setattr(queries, "SEARCHED", 5)
+    wanted = make_run(task="rare", created_at=now() - timedelta(hours=1))
+    for _ in range(6):
+        make_run()
+    rare = RunFilter(task="rare", environment="dev")
+    first = queries.runs(rare)
+    assert first.rows == []
+    assert first.searched_up_to is not None
+    second = queries.runs(rare, older_than=first.older)
+    assert [row.id for row in second.rows] == [wanted.id]
+    assert second.older is None
+
+
+def test_without_runs_the_page_says_so_and_what_to_do(viewer):
+    assert "No runs in the last 7 days" in viewer.get(URL).content.decode()
+    assert "No run matches" in viewer.get(URL + "?task=none").content.decode()
+
+
+@pytest.mark.parametrize(
+    "query", ["?older=rubbish", "?period=never&status=odd", "?text=%00", "?environment=none", "?tag=%00x"]
+)
+def test_what_makes_no_sense_in_a_url_is_left_out(viewer, query):
+    assert viewer.get(URL + query).status_code == 200
+
+
+def test_newer_runs_are_announced_and_counted_under_the_same_filter(viewer):
+    run = make_run(created_at=now() - timedelta(minutes=1))
+    make_run(task="other")
+    newer = viewer.get(URL).context["newer"]
+    assert "new run" not in viewer.get(f"/triggers/runs/new?{newer}").content.decode()
+    make_run()
+    assert "1 new run" in viewer.get(f"/triggers/runs/new?{newer}").content.decode()
+    than = f"task={run.task}&than={Cursor(run.created_at, run.id)}"
+    assert "1 new run" in viewer.get(f"/triggers/runs/new?{than}").content.decode()
+
+
+def test_a_waiting_run_says_what_it_waits_for(viewer):
+    make_event_wait(make_run(Status.WAITING), "cart/checked-out")
+    assert "cart/checked-out" in viewer.get(URL).content.decode()
+
+
+def test_the_list_costs_as_many_queries_for_fifty_runs_as_for_one(viewer):
+    make_run(Status.WAITING)
+    with CaptureQueriesContext(connection) as one:
+        viewer.get(URL)
+    for _ in range(49):
+        make_run(Status.WAITING)
+    with CaptureQueriesContext(connection) as many:
+        viewer.get(URL)
+    assert len(many) == len(one) <= 10
+
+
+def test_a_database_that_is_away_is_said_in_a_sentence(viewer, monkeypatch):
+    from django.db import OperationalError
+
+    def fail(*_, **__):
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(queries, "runs", fail)
+    response = viewer.get(URL)
+    assert response.status_code == 503
+    assert "The database does not answer" in response.content.decode()

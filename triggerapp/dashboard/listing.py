@@ -1,0 +1,45 @@
+"""The list of runs: filters in the URL, pages by cursor, and a word when there are newer ones."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponseBase
+
+from triggerapp.dashboard import explain, queries
+from triggerapp.dashboard.filters import PERIODS, Cursor, RunFilter
+from triggerapp.dashboard.pages import page, render
+from triggerapp.models import Status
+
+
+@page()
+def runs(request: HttpRequest) -> HttpResponseBase:
+    """One page of the list."""
+    wanted = RunFilter.parse(request.GET)
+    cursor = Cursor.parse(request.GET.get("older"))
+    found = queries.runs(wanted, older_than=cursor)
+    newest = found.newest if cursor is None else None
+    return render(
+        request,
+        "runs.html",
+        {
+            "title": "Runs",
+            "filter": wanted,
+            "query": wanted.query(),
+            "found": found,
+            "first_page": cursor is None,
+            "statuses": [(status, explain.MEANS[status]) for status in Status],
+            "periods": PERIODS,
+            "environments": queries.environment_names(),
+            "queues": queries.queue_names(wanted.environment),
+            "older": found.older and wanted.query(older=str(found.older)),
+            "newer": wanted.query(than=str(newest or "")),
+        },
+    )
+
+
+@page()
+def newer(request: HttpRequest) -> HttpResponseBase:
+    """How many runs came since the page was made: rows never move under somebody's cursor."""
+    wanted = RunFilter.parse(request.GET)
+    count = queries.newer(wanted, Cursor.parse(request.GET.get("than")))
+    context = {"count": count, "most": count >= queries.MOST_NEW, "query": wanted.query()}
+    return render(request, "_newer.html", context)

@@ -1,0 +1,110 @@
+"""What every page shares: who may see it, its headers, its frame, and what is shown when something is wrong."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, cast
+
+from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
+from django.contrib.messages import get_messages
+from django.db import OperationalError
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
+from django.shortcuts import render as django_render
+from django.shortcuts import resolve_url
+from django.views.decorators.csrf import csrf_protect
+
+from triggerapp import conf
+from triggerapp.dashboard.access import Level, level_of
+from triggerapp.errors import NotFound, TriggerError
+
+log = logging.getLogger(__name__)
+P = ParamSpec("P")
+View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
+
+PAGES = (("runs", "Runs"),)
+"""What the navigation leads to: the name of the URL, and its word."""
+
+
+def page(needs: Level = Level.VIEW, *, methods: tuple[str, ...] = ("GET", "HEAD")) -> Callable[[View[P]], View[P]]:
+    """Make a view a page of the dashboard: for those who have the level, with our headers and our errors."""
+
+    def decorate(view: View[P]) -> View[P]:
+        @wraps(view)
+        def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+            request.csp_nonce = secrets.token_urlsafe(16)  # type: ignore[attr-defined]
+            response = _answer(view, request, needs, methods, *args, **kwargs)
+            _secure(response, request.csp_nonce)  # type: ignore[attr-defined]
+            return response
+
+        guarded.needs = needs  # type: ignore[attr-defined]
+        guarded.methods = methods  # type: ignore[attr-defined]
+        # A project without the middleware is protected too.
+        return cast("View[P]", csrf_protect(guarded))
+
+    return decorate
+
+
+def _answer(
+    view: View[P], request: HttpRequest, needs: Level, methods: tuple[str, ...], *args: P.args, **kwargs: P.kwargs
+) -> HttpResponseBase:
+    try:
+        refusal = _refusal(request, needs, methods)
+        return refusal if refusal is not None else view(request, *args, **kwargs)
+    except (Http404, NotFound) as error:
+        return failure(request, 404, "Not found", str(error))
+    except OperationalError as error:
+        log.warning("the database did not answer: %s", error)
+        return failure(request, 503, "The database does not answer", "Nothing was changed. Try again in a moment.")
+    except TriggerError as error:
+        return failure(request, 400, "That was refused", str(error))
+
+
+def _refusal(request: HttpRequest, needs: Level, methods: tuple[str, ...]) -> HttpResponseBase | None:
+    if request.method not in methods:
+        return HttpResponseNotAllowed(methods)
+    level = level_of(request)
+    request.dashboard_level = level  # type: ignore[attr-defined]
+    if level >= needs:
+        return None
+    if level == Level.NONE and not request.user.is_authenticated:
+        return redirect_to_login(request.get_full_path(), resolve_url(settings.LOGIN_URL))
+    return failure(
+        request, 403, "You may not do this", f"It needs the permission to {needs.name.lower()} in the dashboard."
+    )
+
+
+def _secure(response: HttpResponseBase, nonce: str) -> None:
+    """Only our own files, nothing inline, nobody's frame; and no copies in shared caches."""
+    response["Content-Security-Policy"] = (
+        f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+    response["X-Content-Type-Options"] = "nosniff"
+    response["Referrer-Policy"] = "same-origin"
+    if not response.has_header("Cache-Control"):
+        response["Cache-Control"] = "no-store"
+
+
+def render(
+    request: HttpRequest, template: str, context: Mapping[str, Any] | None = None, *, status: int = 200
+) -> HttpResponse:
+    """A template within the frame; needs none of the project's context processors."""
+    level = getattr(request, "dashboard_level", Level.NONE)
+    frame = {
+        "nonce": getattr(request, "csp_nonce", ""),
+        "pages": PAGES if level else (),
+        "may_operate": level >= Level.OPERATE,
+        "may_administer": level >= Level.ADMINISTER,
+        "home": conf.get().ENVIRONMENT,
+        "notes": get_messages(request),
+    }
+    return django_render(request, f"triggerapp/dashboard/{template}", {**frame, **(context or {})}, status=status)
+
+
+def failure(request: HttpRequest, status: int, title: str, why: str) -> HttpResponse:
+    """What went wrong, in a sentence."""
+    return render(request, "failure.html", {"title": title, "why": why}, status=status)

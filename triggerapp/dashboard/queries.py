@@ -1,0 +1,219 @@
+"""Every read that lists need. No request, no HTML; nothing here counts a large table or reads all of it.
+
+Lists go by an index. Conditions that none answers are looked for among the newest runs only, and the page says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from triggerapp.dashboard.filters import Cursor, RunFilter, id_range
+from triggerapp.engine import sql
+from triggerapp.models import LIVE, Environment, Queue, Wait
+
+PAGE = 50
+SEARCHED = 20_000
+"""So many runs are looked at for a condition that no index answers."""
+MOST_NEW = 100
+
+_COLUMNS = (
+    "id, task_id, task, status, queue_id, attempt, worker, waiting_on, tags, root_id, parent_id, replay_of_id, "
+    "is_eager, created_at, started_at, finished_at, due_at, expires_at"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRow:
+    """A run as lists show it."""
+
+    id: UUID
+    task_id: str
+    task: str
+    status: str
+    queue_id: int
+    queue: str
+    attempt: int
+    worker: UUID | None
+    waiting_on: UUID | None
+    tags: list[str]
+    root_id: UUID | None
+    parent_id: UUID | None
+    replay_of_id: UUID | None
+    is_eager: bool
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    due_at: datetime | None
+    expires_at: datetime | None
+    now: datetime
+    wait: Wait | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether anything is still going to happen."""
+        return self.status in LIVE
+
+    @property
+    def took(self) -> timedelta | None:
+        """From its start to its end, or to now."""
+        return None if self.started_at is None else (self.finished_at or self.now) - self.started_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPage:
+    """One page of a list of runs."""
+
+    rows: list[RunRow]
+    older: Cursor | None = None
+    """Where the next page begins; None if there is none."""
+    searched_up_to: datetime | None = None
+    """Set if older runs were not looked at."""
+    newest: Cursor | None = None
+
+
+@dataclass(slots=True)
+class _Where:
+    """Conditions and their values, in order."""
+
+    conditions: list[str] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
+
+    def add(self, condition: str, *values: Any) -> None:
+        self.conditions.append(condition)
+        self.values.extend(values)
+
+    def __str__(self) -> str:
+        return " AND ".join(self.conditions) or "true"
+
+
+def runs(wanted: RunFilter, *, older_than: Cursor | None = None, limit: int = PAGE) -> RunPage:
+    """A page of runs, newest first."""
+    environment = Environment.objects.filter(slug=wanted.environment).values_list("pk", flat=True).first()
+    if environment is None:
+        return RunPage(rows=[])
+    if wanted.text:
+        return RunPage(rows=_by_id(environment, wanted.text, limit))
+    indexed = _indexed(environment, wanted, older_than)
+    rows = _rows(indexed, _narrow(wanted), limit + 1)
+    if len(rows) > limit:
+        last = rows[limit - 1]
+        return _page(rows[:limit], older=Cursor(last.created_at, last.id))
+    end = _end_of_search(indexed) if wanted.is_narrow else None
+    return _page(rows, older=end, searched_up_to=end and end.at)
+
+
+def _page(rows: list[RunRow], **fields: Any) -> RunPage:
+    newest = Cursor(rows[0].created_at, rows[0].id) if rows else None
+    return RunPage(rows=rows, newest=newest, **fields)
+
+
+def _indexed(environment: int, wanted: RunFilter, older_than: Cursor | None) -> _Where:
+    """The conditions that `run_newest`, or the small index of a status, answers."""
+    where = _Where()
+    where.add("environment_id = %s", environment)
+    if wanted.status:  # written out: a partial index is found by its words
+        where.add(f"status IN ({', '.join(['%s'] * len(wanted.status))})", *wanted.status)
+    if wanted.since is not None:
+        where.add("created_at >= now() - %s::interval", wanted.since)
+    if older_than is not None:
+        where.add("(created_at, id) < (%s, %s)", older_than.at, older_than.id)
+    return where
+
+
+def _narrow(wanted: RunFilter) -> _Where:
+    where = _Where()
+    if wanted.task:
+        where.add("task = %s", wanted.task)
+    if wanted.queue:
+        where.add("queue_id IN (SELECT id FROM triggerapp_queue WHERE name = %s)", wanted.queue)
+    if wanted.tag:
+        where.add("%s = ANY(tags)", wanted.tag)
+    if wanted.root:
+        where.add("root_id IS NULL")
+    return where
+
+
+_NEWEST = "ORDER BY created_at DESC, id DESC LIMIT"
+
+
+def _rows(indexed: _Where, narrow: _Where, limit: int) -> list[RunRow]:
+    """The inner query is the window that is searched; without narrow conditions it is the page itself."""
+    window = SEARCHED if narrow.conditions else limit
+    return _read(
+        f"(SELECT {_COLUMNS} FROM triggerapp_run WHERE {indexed} {_NEWEST} {window:d})",
+        narrow,
+        limit,
+        values=indexed.values,
+    )
+
+
+def _read(source: str, where: _Where, limit: int, *, values: Sequence[Any] = ()) -> list[RunRow]:
+    found = sql.rows(
+        "SELECT r.*, q.name AS queue, now() AS now "
+        f"FROM (SELECT * FROM {source} s WHERE {where} {_NEWEST} {limit:d}) r "
+        "JOIN triggerapp_queue q ON q.id = r.queue_id ORDER BY r.created_at DESC, r.id DESC",
+        [*values, *where.values],
+    )
+    waits = Wait.objects.in_bulk([row["waiting_on"] for row in found if row["status"] == "waiting"])
+    return [RunRow(**row, wait=waits.get(row["waiting_on"])) for row in found]
+
+
+def _by_id(environment: int, text: str, limit: int) -> list[RunRow]:
+    """Runs whose id begins with the text, or whose Celery task id it is."""
+    ids = id_range(text)
+    where = _Where()
+    if ids is None:
+        where.add("environment_id = %s AND task_id = %s", environment, text)
+    else:
+        where.add("environment_id = %s AND (id BETWEEN %s AND %s OR task_id = %s)", environment, *ids, text)
+    return _read(
+        f"(SELECT {_COLUMNS} FROM triggerapp_run WHERE {where} LIMIT {limit:d})", _Where(), limit, values=where.values
+    )
+
+
+def _end_of_search(indexed: _Where) -> Cursor | None:
+    """The last run of the window, if there may be others behind it."""
+    row = sql.row(
+        f"SELECT created_at, id FROM triggerapp_run WHERE {indexed} {_NEWEST} 1 OFFSET {SEARCHED - 1}", indexed.values
+    )
+    return None if row is None else Cursor(row["created_at"], row["id"])
+
+
+def by_ids(ids: Iterable[UUID]) -> list[RunRow]:
+    """These runs."""
+    where = _Where()
+    where.add("id = ANY(%s)", list(ids))
+    return _read(f"(SELECT {_COLUMNS} FROM triggerapp_run WHERE {where})", _Where(), MOST_NEW * 10, values=where.values)
+
+
+def newer(wanted: RunFilter, than: Cursor | None) -> int:
+    """How many runs came after that one, `MOST_NEW` at most."""
+    environment = Environment.objects.filter(slug=wanted.environment).values_list("pk", flat=True).first()
+    if environment is None or wanted.text:
+        return 0
+    where = _indexed(environment, wanted, None)
+    if than is not None:
+        where.add("(created_at, id) > (%s, %s)", than.at, than.id)
+    narrow = _narrow(wanted)
+    row = sql.row(
+        f"SELECT count(*) AS found FROM (SELECT 1 FROM (SELECT {_COLUMNS} FROM triggerapp_run WHERE {where} "
+        f"{_NEWEST} {SEARCHED:d}) s WHERE {narrow} LIMIT {MOST_NEW:d}) n",
+        [*where.values, *narrow.values],
+    )
+    return int(row["found"]) if row else 0
+
+
+def environment_names() -> list[str]:
+    """All environments."""
+    return list(Environment.objects.order_by("slug").values_list("slug", flat=True))
+
+
+def queue_names(environment: str) -> list[str]:
+    """The queues of an environment."""
+    return list(
+        Queue.objects.filter(environment__slug=environment).order_by("name").values_list("name", flat=True)[:200]
+    )

@@ -1,0 +1,104 @@
+"""How the dashboard writes times, durations, sizes and statuses. Everything is escaped: text is never HTML."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from uuid import UUID
+
+from django import template
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timesince import timesince, timeuntil
+
+register = template.Library()
+
+NONE = "\N{EN DASH}"
+
+_MARKS = MappingProxyType(
+    {
+        "pending": "◷",
+        "queued": "⋯",
+        "running": "▶",
+        "waiting": "‖",
+        "completed": "✓",
+        "resolved": "✓",
+        "failed": "✗",
+        "crashed": "✗",
+        "timed_out": "⌛",
+        "canceled": "⊘",
+        "expired": "⌛",
+    }
+)
+"""Beside the colour, for those who do not see it."""
+
+
+@register.simple_tag
+def status(value: str, means: str = "") -> SafeString:
+    """A badge: sign, word and colour."""
+    word = str(value).replace("_", " ")
+    return format_html(
+        '<span class="status is-{}" title="{}"><span aria-hidden="true">{}</span> {}</span>',
+        str(value).replace("_", "-"),
+        means,
+        _MARKS.get(str(value), "•"),
+        word,
+    )
+
+
+@register.filter
+def when(moment: datetime | None) -> SafeString:
+    """How long ago, or how far ahead; the moment itself on hover."""
+    if moment is None:
+        return format_html('<span class="faint">{}</span>', NONE)
+    utc = moment.astimezone(UTC)
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        utc.isoformat(),
+        utc.strftime("%Y-%m-%d %H:%M:%S UTC"),
+        _relative(utc),
+    )
+
+
+def _relative(moment: datetime) -> str:
+    passed = datetime.now(UTC) - moment
+    if abs(passed) < timedelta(minutes=1):
+        seconds = int(abs(passed).total_seconds())
+        return f"{seconds} s ago" if passed >= timedelta() else f"in {seconds} s"
+    text = timesince(moment, depth=1) if passed > timedelta() else timeuntil(moment, depth=1)
+    return f"{text} ago" if passed > timedelta() else f"in {text}"
+
+
+@register.filter
+def duration(value: timedelta | None) -> str:
+    """Two units at most."""
+    if value is None:
+        return NONE
+    seconds = max(0.0, value.total_seconds())
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+@register.filter
+def size(value: int | None) -> str:
+    """Bytes for people."""
+    number = float(value or 0)
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if number < 1000 or unit == "GB":
+            break
+        number /= 1000
+    return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
+
+
+@register.filter
+def short(value: UUID | str | None) -> str:
+    """The end of an id, which differs where its beginning, a time, is the same."""
+    return f"…{str(value)[-8:]}" if value else NONE
