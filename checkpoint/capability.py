@@ -5,9 +5,12 @@ What decides is a real dump and restore of a small process; everything else expl
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import re
+import socket
+import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -25,6 +28,8 @@ _FEW_PIDS: Final = 1 << 17
 _PRIVILEGED: Final = {"SETPCAP": 8, "NET_ADMIN": 12, "SYS_CHROOT": 18, "SYS_ADMIN": 21, "SYS_TIME": 25}
 _CHECKPOINT_RESTORE: Final = 40
 _FILTERED: Final = "2"
+_SIOCGIFFLAGS: Final = 0x8913
+_IFF_UP: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +125,7 @@ def _look_around() -> Iterator[Reason]:
     yield from _look_at_rights()
     yield from _look_at_pids()
     yield from _look_at_run()
+    yield from _look_at_network()
 
 
 def _look_at_kernel() -> Iterator[Reason]:
@@ -176,6 +182,24 @@ def _look_at_run() -> Iterator[Reason]:
             message="/run is no tmpfs: CRIU cannot keep what it learned about the kernel, 25 to 35 ms in every call",
             remedy="mount a tmpfs on /run (Docker: --tmpfs /run)",
         )
+
+
+def _look_at_network() -> Iterator[Reason]:
+    if not _loopback_is_up():
+        yield Reason(
+            code="loopback",
+            message="the loopback interface of this network namespace is down: CRIU cannot find out what TCP can do",
+            remedy="ip link set lo up",
+        )
+
+
+def _loopback_is_up() -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            answer = fcntl.ioctl(asking, _SIOCGIFFLAGS, struct.pack("16sh14x", b"lo", 0))
+        except OSError:
+            return False
+    return bool(struct.unpack("16sh14x", answer)[1] & _IFF_UP)
 
 
 def _mode() -> Mode:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -54,6 +56,16 @@ def test_without_criu_the_verdict_is_no_with_a_remedy(monkeypatch: pytest.Monkey
     assert (verdict.ok, verdict.reasons[0].code, verdict.reasons[0].remedy) == (False, "criu", binary.INSTALL)
     with pytest.raises(Unsupported):
         checkpoint.driver()
+
+
+@pytest.mark.criu
+def test_a_network_namespace_whose_loopback_is_down_is_told_with_its_remedy() -> None:
+    command = ["unshare", "-n", sys.executable, "-m", "checkpoint", "check"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if "unshare" in said.stderr:
+        pytest.skip(said.stderr.strip())
+    assert said.returncode == 1
+    assert "ip link set lo up" in said.stdout
 
 
 def test_a_home_that_cannot_be_entered_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

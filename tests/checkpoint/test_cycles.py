@@ -1,0 +1,181 @@
+"""Again and again, many at once, and elsewhere."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from checkpoint import sandbox
+from checkpoint.archive import Archive
+from checkpoint.criu import Criu
+from checkpoint.errors import RestoreFailed
+from checkpoint.line import Line
+from checkpoint.sandbox import Sandbox
+from checkpoint.seal import Keyring
+from checkpoint.store import DirectoryStore
+from tests.checkpoint.freezing import SOON, Freezer
+
+pytestmark = [pytest.mark.criu, pytest.mark.usefixtures("no_process_left")]
+
+CYCLES = 200
+AT_ONCE = 20
+Run = Callable[[Callable[[Line], None]], Sandbox]
+
+
+def count(line: Line) -> None:
+    for number in range(10_000):
+        sandbox.park(line, f"{number} {size_of_self()}".encode())
+
+
+def stand(line: Line) -> None:
+    sandbox.park(line)
+
+
+@pytest.mark.slow
+def test_one_process_goes_through_two_hundred_cycles_and_grows_by_nothing(run: Run, freezer: Freezer) -> None:
+    base = freezer.make_base(run(stand))
+    process = run(count)
+    process.await_park(timeout=SOON)
+    opened = len(os.listdir("/proc/self/fd"))
+    grown = []
+    for cycle in range(CYCLES):
+        label, stored = freezer.freeze(process, base=base)
+        process = freezer.thaw(label)
+        number, mappings = map(int, process.await_park(timeout=SOON).split())
+        assert number == cycle + 1
+        grown.append((stored.size, mappings, len(os.listdir(f"/proc/{process.pid}/fd"))))
+        freezer.archive.store.delete(label.checkpoint)
+    process.end()
+    (first_size, first_mappings, first_opened), (size, mappings, last_opened) = grown[10], grown[-1]
+    assert size < first_size * 1.1
+    assert mappings <= first_mappings + 2
+    assert last_opened == first_opened
+    assert len(os.listdir("/proc/self/fd")) == opened
+
+
+@pytest.mark.slow
+def test_twenty_processes_are_restored_at_once(run: Run, freezer: Freezer) -> None:
+    base = freezer.make_base(run(stand))
+    waiting = [run(count) for _ in range(AT_ONCE)]
+    for number, process in enumerate(waiting):
+        for _ in range(number):
+            process.await_park(timeout=SOON)
+            process.wake(restored=False)
+        process.await_park(timeout=SOON)
+    labels = [freezer.freeze(process, base=base)[0] for process in waiting]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        restored = list(pool.map(freezer.thaw, labels))
+    assert [int(process.await_park(timeout=SOON).split()[0]) for process in restored] == list(range(1, AT_ONCE + 1))
+    for process in restored:
+        process.end()
+
+
+def test_of_two_that_restore_one_image_at_once_one_gets_it(run: Run, freezer: Freezer) -> None:
+    process = run(count)
+    process.await_park(timeout=SOON)
+    label, _ = freezer.freeze(process)
+    for _ in range(5):
+        both = threading.Barrier(2)
+
+        def thaw(_: int, both: threading.Barrier = both) -> Sandbox | RestoreFailed:
+            both.wait()
+            try:
+                return freezer.thaw(label)
+            except RestoreFailed as problem:
+                return problem
+
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(thaw, range(2)))
+        living = [one for one in found if isinstance(one, Sandbox)]
+        assert len(living) == 1, found
+        assert living[0].await_park(timeout=SOON).startswith(b"1 ")
+        living[0].end()
+
+
+@pytest.mark.parametrize("where", ["here", "in other network and mount namespaces"])
+def test_it_goes_on_after_its_zygote_and_supervisor_are_gone_with_only_the_store_left(
+    freezer: Freezer, tmp_path: Path, where: str
+) -> None:
+    """Another program, later; there also with a private /tmp, in which only the store is shared."""
+    private = where != "here"
+    if private and subprocess.run(["unshare", "-n", "-m", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("namespaces cannot be made here")
+    first = subprocess.run(
+        [sys.executable, "-c", FIRST, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert first.stderr == ""
+    checkpoint_id, run_id = first.stdout.split()
+    shutil.rmtree(tmp_path / "scratch")
+    command = [sys.executable, "-c", SECOND, str(tmp_path), checkpoint_id, run_id]
+    if private:
+        script = 'mkdir "$1.all" && mount --bind "$1" "$1.all" && mount -t tmpfs none "$1" && mkdir "$1/store" '
+        script += '&& mount --bind "$1.all/store" "$1/store" && ip link set lo up && shift && exec "$@"'
+        command = ["unshare", "-n", "-m", "sh", "-c", script, "sh", str(tmp_path), *command]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=os.getcwd())
+    assert second.stderr == ""
+    assert second.stdout == "went on with 16 from 14\n"
+
+
+COMMON = """
+import os, sys
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+import checkpoint
+from checkpoint import *
+from tests.checkpoint.freezing import SOON, Freezer
+root = Path(sys.argv[1])
+ring = Keyring(current="one", keys={"one": b"1" * 32})
+archive = Archive(store=DirectoryStore(root / "store"), keyring=ring, scratch=root / "scratch")
+freezer = Freezer(criu=checkpoint.driver(), archive=archive)
+"""
+FIRST = (
+    COMMON
+    + """
+def main(line):
+    total = 0
+    for number in (n * n for n in range(100)):
+        total += number
+        wake = park(line, f"{number} from {total - number}".encode())
+def stand(line):
+    park(line)
+base = freezer.make_base(start(stand, output=root / "output"))
+process = start(main, output=Path("/dev/null"))
+for _ in range(3):
+    process.await_park(timeout=SOON)
+    process.wake(restored=False)
+process.await_park(timeout=SOON)
+label = Label(checkpoint=uuid4(), run=uuid4(), sequence=1, lease=1)
+freezer.freeze(process, base=base, label=label)
+print(label.checkpoint, label.run)
+"""
+)
+SECOND = (
+    COMMON
+    + """
+label = Label(checkpoint=UUID(sys.argv[2]), run=UUID(sys.argv[3]), sequence=1, lease=1)
+process = freezer.thaw(label)
+print("went on with", process.await_park(timeout=SOON).decode())
+process.end()
+"""
+)
+
+
+def size_of_self() -> int:
+    """How many mappings this process has."""
+    return len(Path("/proc/self/maps").read_text().splitlines())
+
+
+@pytest.fixture
+def freezer(criu: Criu, tmp_path: Path) -> Freezer:
+    keyring = Keyring(current="one", keys={"one": b"1" * 32})
+    archive = Archive(store=DirectoryStore(tmp_path / "store"), keyring=keyring, scratch=tmp_path / "scratch")
+    return Freezer(criu=criu, archive=archive)
