@@ -82,7 +82,7 @@ class Ticker:
 
     def tick(self) -> bool:
         """Do what is due; whether there may be more of it."""
-        from triggerapp.engine import queues, rescue, wakes  # noqa: PLC0415
+        from triggerapp.engine import batches, queues, rescue, wakes  # noqa: PLC0415
 
         self._every("beat", self.settings.HEARTBEAT.total_seconds(), self._beat)
         self.reports.settle()
@@ -92,6 +92,7 @@ class Ticker:
         self._every("catch up", _OFTEN, self._catch_up)
         admitted = queues.admit(_BATCH)
         self._every("prune", _RARELY, rescue.prune)
+        self._every("prune_batches", _RARELY, batches.prune)
         self._every("sweep", _RARELY, partial(self._delete_images, "sweep"))
         return len(due) == _BATCH or woken == _BATCH or admitted == _BATCH
 

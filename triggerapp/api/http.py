@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 from rest_framework.exceptions import ParseError
@@ -104,7 +104,7 @@ class View(APIView):
     authentication_classes = (access.KeyAuthentication,)
     permission_classes = (access.Scoped,)
     throttle_classes = (access.KeyThrottle,)
-    parser_classes = (JsonParser,)
+    parser_classes: Sequence[type[BaseParser]] = (JsonParser,)
     renderer_classes = (JsonRenderer,)
 
     access: ClassVar[Access] = {}

@@ -15,7 +15,7 @@ from uuid import UUID
 from django.db import DataError, OperationalError, transaction
 
 from triggerapp import conf
-from triggerapp.engine import environments, filters, sql, wakes
+from triggerapp.engine import audit, environments, filters, sql, wakes
 from triggerapp.errors import BadInput, DatabaseUnavailable
 from triggerapp.failpoints import point
 from triggerapp.models.runs import new_id
@@ -51,6 +51,15 @@ def emit(
         raise BadInput(f"the event was not accepted: PostgreSQL cannot store it ({error})") from error
     except OperationalError as error:
         raise DatabaseUnavailable(f"the event was not accepted: the database did not answer ({error})") from error
+
+
+def emit_as(environment: int, name: str, payload: str, *, external_id: str | None, actor: str) -> Emitted:
+    """The same, by somebody with a key, which is noted."""
+    with transaction.atomic():
+        emitted = emit(name, payload, environment=environment, external_id=external_id)
+        if not emitted.cached:
+            audit.record(environment, actor, "event.send", emitted.id, after={"name": name})
+    return emitted
 
 
 _ACCEPT = sql.Hot(

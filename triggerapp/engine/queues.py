@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from django.db import connection
+from django.db import connection, transaction
 
-from triggerapp.engine import dispatch, environments, sql
+from triggerapp.engine import audit, dispatch, environments, sql
 from triggerapp.failpoints import point
 from triggerapp.models import Queue, Status
 from triggerapp.models.moves import move_sql
@@ -30,11 +30,16 @@ def _identify(environment: int, name: str, alias: str, database: str) -> int:
     return int(queue.pk)
 
 
-def set_paused(environment: int, name: str, *, paused: bool) -> None:
+def set_paused(environment: int, name: str, *, paused: bool, actor: str = "") -> None:
     """Pause or resume a queue; what has started goes on."""
-    Queue.objects.filter(pk=identify(environment, name)).update(paused=paused)
-    if not paused:
-        sql.after_commit(admit)
+    with transaction.atomic():
+        changed = Queue.objects.filter(pk=identify(environment, name), paused=not paused).update(paused=paused)
+        if changed:
+            action = "queue.pause" if paused else "queue.resume"
+            audit.record(environment, actor, action, name, before={"paused": not paused}, after={"paused": paused})
+        if not paused:
+            sql.after_commit(admit)
+            sql.after_commit(sql.notify)
 
 
 _DUE = (

@@ -272,6 +272,7 @@ def prune(limit: int = 1000) -> int:
         "wait WHERE run_id",
         "attempt WHERE run_id",
         "checkpoint WHERE run_id",
+        "batchitem WHERE run",
         "run WHERE id",
     ):
         sql.run(f"DELETE FROM triggerapp_{which} = ANY(%s)", [ids])

@@ -9,15 +9,16 @@ import hashlib
 import hmac
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 
 from triggerapp import conf
-from triggerapp.engine import environments, limits, triggers, waits
+from triggerapp.engine import audit, environments, limits, triggers, waits
 from triggerapp.errors import DatabaseUnavailable
 from triggerapp.models import Wait
 
@@ -44,6 +45,47 @@ def create(
     except OperationalError as error:
         raise DatabaseUnavailable(f"the token was not created: the database did not answer ({error})") from error
     return token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """A token; `cached` if its idempotency key had it before."""
+
+    id: UUID
+    cached: bool
+
+
+KEY_TTL = timedelta(hours=1)
+"""How long an idempotency key finds its token, unless it says otherwise."""
+
+
+def issue(
+    environment: int,
+    timeout: triggers.Deadline,
+    *,
+    tags: Sequence[str],
+    idempotency_key: str | None,
+    idempotency_ttl: timedelta,
+    actor: str,
+) -> Issued:
+    """A token that somebody outside asked for."""
+    limits.check_deadline("timeout", timeout)
+    limits.check_text("idempotencyKey", idempotency_key, most=limits.KEY_CHARACTERS)
+    limits.check_more_than_nothing("idempotencyKeyTTL", idempotency_ttl)
+    digest = None if idempotency_key is None else triggers.digest(idempotency_key)
+    with transaction.atomic():
+        token, cached = waits.create_token(
+            environment,
+            run_id=None,
+            key="",
+            deadline=timeout,
+            tags=tags,
+            idempotency_digest=digest,
+            idempotency_ttl=idempotency_ttl if digest else None,
+        )
+        if not cached:
+            audit.record(environment, actor, "token.create", token)
+    return Issued(id=token, cached=cached)
 
 
 def status(token: UUID) -> str:
@@ -94,3 +136,12 @@ def _refuse_constant(name: str) -> None:
 def complete(token: UUID, value: str, *, by: str = "") -> bool:
     """Complete the token with JSON text; False if it was completed, canceled or timed out before."""
     return waits.resolve(token, value, by=by)
+
+
+def complete_as(token: UUID, value: str, *, environment: int, actor: str) -> bool:
+    """The same, by somebody with a key, which is noted."""
+    with transaction.atomic():
+        won = waits.resolve(token, value, by=actor)
+        if won:
+            audit.record(environment, actor, "token.complete", token)
+    return won

@@ -17,7 +17,7 @@ from uuid import UUID
 from django.db import DataError, OperationalError, transaction
 
 from triggerapp import conf
-from triggerapp.engine import dispatch, environments, limits, queues, sql
+from triggerapp.engine import audit, dispatch, environments, limits, queues, sql
 from triggerapp.engine.dispatch import Message
 from triggerapp.errors import BadInput, DatabaseUnavailable
 from triggerapp.failpoints import point
@@ -196,6 +196,19 @@ def _forget_spent_key(environment: int, request: Trigger) -> None:
         "status IN ('failed', 'crashed', 'timed_out', 'expired'))",
         [environment, request.task, digest(request.idempotency_key)],
     )
+
+
+def forget_key(environment: int, task: str, key: str, *, actor: str) -> bool:
+    """Free an idempotency key, whatever became of its run; False if no run has it."""
+    with transaction.atomic():
+        row = sql.row(
+            "UPDATE triggerapp_run SET idempotency_digest = NULL "
+            "WHERE environment_id = %s AND task = %s AND idempotency_digest = %s RETURNING id",
+            [environment, task, digest(key)],
+        )
+        if row is not None:
+            audit.record(environment, actor, "key.forget", row["id"], before={"idempotency_key": key})
+    return row is not None
 
 
 def _triggered(environment: int, request: Trigger, row: sql.Row | None) -> Triggered:

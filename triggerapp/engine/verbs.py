@@ -216,7 +216,7 @@ def replay(
     return triggered
 
 
-def _as_new(message: Message, run_id: UUID, arguments: Arguments | None) -> Message:
+def _as_new(message: Message, run_id: UUID, arguments: Arguments | None = None) -> Message:
     """The same call under a new task id, outside of the canvas that the first one belonged to."""
     args, kwargs = arguments or message.arguments()
     serializer = dispatch.serializer_of(message)

@@ -1,0 +1,119 @@
+"""Queues: look at them, pause and resume them. Numbers are of live runs only, of which there are few."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+from typing import Any, ClassVar
+from urllib.parse import unquote
+
+from django.db.models import Count, Q
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from triggerapp.api import ids
+from triggerapp.api.http import Access, View, body_of
+from triggerapp.engine import queues
+from triggerapp.errors import BadInput, NotFound
+from triggerapp.models import Queue, Run, Status
+
+Json = dict[str, Any]
+_MOST = 100
+_TYPES = ("id", "custom", "task")
+
+
+def rendered(found: Sequence[Queue]) -> list[Json]:
+    """Queues as Trigger.dev's schemas want them. None has a limit yet."""
+    counts = _counts(found)
+    return [
+        {
+            "id": ids.show("queue", queue.pk),
+            "name": queue.name,
+            "type": "custom",
+            "running": counts.get(queue.pk, {}).get("running", 0),
+            "queued": counts.get(queue.pk, {}).get("queued", 0),
+            "paused": queue.paused,
+            "concurrencyLimit": None,
+            "version": "V1",
+        }
+        for queue in found
+    ]
+
+
+def _counts(found: Sequence[Queue]) -> Mapping[int, Mapping[str, int]]:
+    live = Run.objects.filter(queue__in=found, status__in=(Status.RUNNING, Status.QUEUED, Status.PENDING))
+    numbers = live.values("queue_id").annotate(
+        running=Count("id", filter=Q(status=Status.RUNNING)), queued=Count("id", filter=~Q(status=Status.RUNNING))
+    )
+    return {row["queue_id"]: {name: row[name] for name in ("running", "queued")} for row in numbers}
+
+
+class QueueList(View):
+    """The environment's queues."""
+
+    access: ClassVar[Access] = {"GET": ("read", "queues")}
+
+    def get(self, request: Request) -> Response:
+        """A page of them, by name."""
+        number, size = _number(request, "page", 1), min(_number(request, "perPage", 25), _MOST)
+        found = Queue.objects.filter(environment_id=self.principal.environment).order_by("name")
+        count = found.count()
+        rows = rendered(list(found[(number - 1) * size : number * size]))
+        pages = {"currentPage": number, "totalPages": max(1, ceil(count / size)), "count": count}
+        return Response({"data": rows, "pagination": pages})
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name, str(default))
+    if not text.isdecimal() or not 0 < int(text[:9]) <= 1_000_000:
+        raise BadInput(f"{name}={text!r:.40} must be a whole number above 0")
+    return int(text)
+
+
+class QueueView(View):
+    """A route of one queue."""
+
+    narrow: ClassVar[tuple[str, ...]] = ("queues",)
+
+    def queue(self, text: str, kind: object) -> Queue:
+        """The queue of this id, or of this name."""
+        if kind not in _TYPES:
+            raise BadInput(f"type={kind!r:.40} must be one of {', '.join(_TYPES)}")
+        name = unquote(text)  # the SDK writes a slash in a name as %2F twice over
+        wanted = _by_id(name) if kind == "id" else Q(name=name.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+        found = Queue.objects.filter(wanted, environment_id=self.principal.environment).first()
+        if found is None:
+            raise NotFound(f"there is no queue {name[:80]}")
+        self.require([("queues", found.name), ("queues", ids.show("queue", found.pk))], f"queue {name[:80]}")
+        return found
+
+
+def _by_id(text: str) -> Q:
+    number = text.removeprefix("queue_")
+    return Q(pk=int(number)) if number.isdecimal() and len(number) < 19 else Q(pk__in=[])
+
+
+class QueueDetail(QueueView):
+    """One queue."""
+
+    access: ClassVar[Access] = {"GET": ("read", "queues")}
+
+    def get(self, request: Request, queue: str) -> Response:
+        """The queue as it is now."""
+        return Response(rendered([self.queue(queue, request.query_params.get("type", "id"))])[0])
+
+
+class QueuePause(QueueView):
+    """Stop and start a queue."""
+
+    access: ClassVar[Access] = {"POST": ("write", "queues")}
+
+    def post(self, request: Request, queue: str) -> Response:
+        """Pause: no run is started; resume: they are."""
+        body = body_of(request)
+        found, action = self.queue(queue, body.get("type", "id")), body.get("action")
+        if action not in ("pause", "resume"):
+            raise BadInput(f"action={action!r:.40} must be pause or resume")
+        queues.set_paused(found.environment_id, found.name, paused=action == "pause", actor=self.principal.actor)
+        found.refresh_from_db()
+        return Response(rendered([found])[0])

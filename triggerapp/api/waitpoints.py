@@ -1,0 +1,155 @@
+"""Wait tokens: made here or in Python, completed here, by their URL, or by whoever holds a public token."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from django.db.models import Q, QuerySet
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from triggerapp import conf
+from triggerapp.api import ids, options, queries, rendering
+from triggerapp.api.http import Access, View, body_of, without_none
+from triggerapp.api.tasks import with_token
+from triggerapp.engine import tokens, triggers
+from triggerapp.engine.durations import deadline, duration
+from triggerapp.errors import BadInput, NotFound, PayloadTooLarge
+from triggerapp.models import Wait, WaitKind, WaitStatus
+
+_TOKEN_TTL = timedelta(days=1)
+_STATUSES = {"WAITING": ("pending",), "COMPLETED": ("resolved",), "TIMED_OUT": ("timed_out", "canceled")}
+_NAMES = {status: name for name, statuses in _STATUSES.items() for status in statuses}
+_OVER = {
+    WaitStatus.TIMED_OUT: "the token timed out",
+    WaitStatus.CANCELED: "the run that waited for the token has ended",
+}
+
+
+def rendered(wait: Wait) -> dict[str, Any]:
+    """A token as Trigger.dev's schemas want it."""
+    return without_none(
+        {
+            "id": ids.show("waitpoint", wait.id),
+            "url": tokens.url(wait.id),
+            "status": _NAMES[wait.status],
+            "completedAt": rendering.when(wait.resolved_at),
+            "timeoutAt": rendering.when(wait.expires_at),
+            "idempotencyKeyExpiresAt": rendering.when(wait.idempotency_expires_at),
+            "tags": wait.tags,
+            "createdAt": rendering.when(wait.opened_at),
+        }
+    )
+
+
+def _outcome(wait: Wait) -> dict[str, Any]:
+    if wait.status == WaitStatus.PENDING:
+        return {}
+    if wait.status in _OVER:
+        message = json.dumps({"message": _OVER[WaitStatus(wait.status)]})
+        return {"output": message, "outputType": "application/json", "outputIsError": True}
+    return {"output": wait.value or "null", "outputType": "application/json", "outputIsError": False}
+
+
+class TokenList(View):
+    """The environment's tokens."""
+
+    access: ClassVar[Access] = {"GET": ("read", "waitpoints"), "POST": ("write", "waitpoints")}
+
+    def get(self, request: Request) -> Response:
+        """A page of the tokens that pass all filters, newest first."""
+        found = queries.page(
+            _tokens(self.principal.environment, request.query_params), request.query_params, time="opened_at"
+        )
+        pagination = without_none({"next": found.next, "previous": found.previous})
+        return Response({"data": [rendered(wait) for wait in found.rows], "pagination": pagination})
+
+    def post(self, request: Request) -> Response:
+        """A new token, or the one that the idempotency key had."""
+        body, caller = body_of(request), self.principal
+        timeout, ttl = body.get("timeout"), body.get("idempotencyKeyTTL")
+        issued = tokens.issue(
+            caller.environment,
+            None if timeout is None else deadline("timeout", timeout),
+            tags=options.tags_of(body.get("tags") or []),
+            idempotency_key=body.get("idempotencyKey"),
+            idempotency_ttl=tokens.KEY_TTL if ttl is None else duration("idempotencyKeyTTL", ttl),
+            actor=caller.actor,
+        )
+        token = ids.show("waitpoint", issued.id)
+        answer = Response({"id": token, "isCached": issued.cached, "url": tokens.url(issued.id)})
+        return with_token(answer, caller, f"write:waitpoints:{token}", ttl=_TOKEN_TTL)
+
+
+def _tokens(environment: int, params: Mapping[str, str]) -> QuerySet[Wait]:
+    found = Wait.objects.filter(environment_id=environment, kind=WaitKind.TOKEN)
+    for name, text in params.items():
+        if name.startswith("filter[") and text:
+            if name not in _FILTERS:
+                raise BadInput(f"there is no {name[:60]!r}; there are {', '.join(_FILTERS)}")
+            found = found.filter(_FILTERS[name](text))
+    return found
+
+
+def _status(text: str) -> Q:
+    wanted = [status for name in text.split(",") for status in _STATUSES.get(name, ())]
+    if not all(name in _STATUSES for name in text.split(",")):
+        raise BadInput(f"there is no status {text[:60]!r}; there are {', '.join(_STATUSES)}")
+    return Q(status__in=wanted)
+
+
+_FILTERS: Mapping[str, Callable[[str], Q]] = {
+    "filter[status]": _status,
+    "filter[idempotencyKey]": lambda text: Q(idempotency_digest=triggers.digest(text)),
+    "filter[tags]": lambda text: Q(tags__overlap=text.split(",")),
+    **queries.since("opened_at"),
+}
+
+
+class TokenView(View):
+    """A route of one token."""
+
+    narrow: ClassVar[tuple[str, ...]] = ("waitpoints",)
+
+    def token(self, token: str) -> Wait:
+        """The token that the path names."""
+        self.require([("waitpoints", token)], f"token {token}")
+        found = Wait.objects.filter(
+            pk=ids.read("waitpoint", token), environment_id=self.principal.environment, kind=WaitKind.TOKEN
+        ).first()
+        if found is None:
+            raise NotFound(f"there is no token {token}")
+        return found
+
+
+class TokenDetail(TokenView):
+    """One token."""
+
+    access: ClassVar[Access] = {"GET": ("read", "waitpoints")}
+
+    def get(self, request: Request, token: str) -> Response:
+        """The token as it is now, with its value if it has one."""
+        found = self.token(token)
+        return Response({**rendered(found), **_outcome(found)})
+
+
+class TokenComplete(TokenView):
+    """Complete a token."""
+
+    access: ClassVar[Access] = {"POST": ("write", "waitpoints")}
+
+    def post(self, request: Request, token: str) -> Response:
+        """Give it its value; one that was completed before keeps the first."""
+        found = self.token(token)
+        text = json.dumps(body_of(request).get("data")).encode()
+        if len(text) > conf.get().MAX_VALUE_BYTES:
+            raise PayloadTooLarge(f"the value may have {conf.get().MAX_VALUE_BYTES:,} bytes")
+        try:
+            value = tokens.value_of(text)
+        except (ValueError, RecursionError) as error:
+            raise BadInput(f"the value is not JSON that can be stored: {error}") from error
+        tokens.complete_as(found.id, value, environment=found.environment_id, actor=self.principal.actor)
+        return Response({"success": True})
