@@ -49,11 +49,13 @@ def rewrite(server: Server, **changes: object) -> None:
     server.state_file.write_text(json.dumps({**record, **changes}))
 
 
-def test_both_servers_start_answer_and_stop(services: Services) -> None:
+@pytest.mark.parametrize("fsync", ["off", "on"], ids=["of a test", "that last"])
+def test_both_servers_start_answer_and_stop(services: Services, fsync: str) -> None:
+    services.postgres.die_with_parent = fsync == "off"
     urls = services.start()
     with psycopg.connect(urls.database_url) as connection:
         row = connection.execute("SELECT current_setting('fsync'), current_setting('max_connections')").fetchone()
-    assert row == ("on", "200")
+    assert row == (fsync, "200")
     client = redis.Redis.from_url(urls.broker_url)
     assert client.config_get("appendonly") == {"appendonly": "yes"}
     client.close()
