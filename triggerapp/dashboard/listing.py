@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from django.http import HttpRequest, HttpResponseBase
 
 from triggerapp.dashboard import explain, queries
@@ -31,6 +33,7 @@ def runs(request: HttpRequest) -> HttpResponseBase:
             "environments": queries.environment_names(),
             "queues": queries.queue_names(wanted.environment),
             "older": found.older and wanted.query(older=str(found.older)),
+            "live": urlencode({"run": [str(row.id) for row in found.rows if row.is_live]}, doseq=True),
             "newer": wanted.query(than=str(newest or "")),
         },
     )

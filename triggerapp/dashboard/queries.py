@@ -190,6 +190,14 @@ def by_ids(ids: Iterable[UUID]) -> list[RunRow]:
     return _read(f"(SELECT {_COLUMNS} FROM triggerapp_run WHERE {where})", _Where(), MOST_NEW * 10, values=where.values)
 
 
+def children(run_id: UUID, limit: int) -> list[RunRow]:
+    """The runs that this one triggered, the first ones first."""
+    where = _Where()
+    where.add("parent_id = %s AND parent_key IS NOT NULL", run_id)
+    source = f"(SELECT {_COLUMNS} FROM triggerapp_run WHERE {where} ORDER BY id LIMIT {limit:d})"
+    return _read(source, _Where(), limit, values=where.values)[::-1]
+
+
 def newer(wanted: RunFilter, than: Cursor | None) -> int:
     """How many runs came after that one, `MOST_NEW` at most."""
     environment = Environment.objects.filter(slug=wanted.environment).values_list("pk", flat=True).first()

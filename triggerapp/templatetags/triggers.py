@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from uuid import UUID
@@ -102,3 +103,23 @@ def size(value: int | None) -> str:
 def short(value: UUID | str | None) -> str:
     """The end of an id, which differs where its beginning, a time, is the same."""
     return f"…{str(value)[-8:]}" if value else NONE
+
+
+@register.filter(name="json")
+def as_json(value: object) -> str:
+    """As JSON text."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+@register.filter
+def example(filter: object) -> str:
+    """A payload that the filter of a wait matches, where it names the values themselves."""
+    return json.dumps(_matching(filter) if isinstance(filter, dict) else {}, indent=2, ensure_ascii=False)
+
+
+def _matching(condition: object) -> object:
+    if isinstance(condition, dict):
+        return {key: _matching(value) for key, value in condition.items() if not str(key).startswith("$")}
+    if isinstance(condition, list):
+        return next((item for item in condition if not isinstance(item, dict)), None)
+    return condition

@@ -1,0 +1,212 @@
+"""The page of one run: what it says, and what its buttons do."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from tests.factories import (
+    fresh,
+    make_event_wait,
+    make_run,
+    make_step,
+    make_wait,
+)
+from triggerapp.models import AuditEntry, Event, Run, Status, WaitKind
+
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+
+
+def url(run, rest=""):
+    return f"/triggers/runs/{run.id}/{rest}"
+
+
+def html(client, run):
+    response = client.get(url(run))
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def with_payload(status, *args, **kwargs):
+    run = make_run(status)
+    body = json.dumps([args, kwargs, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]).encode()
+    Run.objects.filter(pk=run.pk).update(payload=body)
+    return fresh(run)
+
+
+@pytest.mark.parametrize("status", Status)
+def test_each_status_is_explained_and_says_what_happens_next(viewer, status):
+    text = html(viewer, make_run(status))
+    assert text.count("<strong>") >= 1
+    assert 'id="next"' in text
+
+
+def test_a_paused_queue_is_the_reason_why_nothing_happens(viewer):
+    run = make_run(Status.PENDING)
+    run.queue.paused = True
+    run.queue.save()
+    assert "is paused: it starts when the queue is resumed" in html(viewer, run)
+
+
+def test_steps_waits_and_children_are_bars_on_one_line(viewer):
+    run = make_run(Status.WAITING)
+    make_step(run, "charge_card#1", 7)
+    make_event_wait(run, "cart/checked-out")
+    child = make_run(Status.COMPLETED, parent=run, root=run, parent_key="mail#1", task="send_mail")
+    text = html(viewer, run)
+    for label in ("charge_card#1", "cart/checked-out", "send_mail", "attempt 1", f"/triggers/runs/{child.id}/"):
+        assert label in text
+    assert text.count("<rect") == 5
+
+
+def test_payload_and_result_are_shown_without_what_is_secret(viewer):
+    run = with_payload(Status.COMPLETED, "tkt_1", card={"number": 4242, "api_key": "sk_live"})
+    Run.objects.filter(pk=run.pk).update(result=b'{"seat": "12a"}', result_type="application/json")
+    text = html(viewer, run)
+    assert "tkt_1" in text
+    assert "4242" in text
+    assert "sk_live" not in text
+    assert "12a" in text
+    assert b"sk_live" not in viewer.get(url(run, "download/payload")).content
+    assert viewer.get(url(run, "download/result")).json() == {"seat": "12a"}
+
+
+def test_a_payload_that_is_no_json_is_never_decoded(viewer):
+    import pickle
+
+    run = make_run()
+    message = json.loads(run.message) | {"content_type": "application/x-python-serialize"}
+    Run.objects.filter(pk=run.pk).update(payload=pickle.dumps(([1], {}, {})), message=json.dumps(message))
+    assert "which is not decoded here" in html(viewer, run)
+    assert viewer.get(url(run, "download/payload")).status_code == 404
+
+
+def test_a_payload_of_a_megabyte_is_no_part_of_the_page_but_can_be_had(viewer):
+    run = with_payload(Status.COMPLETED, "x" * 1_000_000)
+    response = viewer.get(url(run))
+    assert len(response.content) < 50_000
+    assert "Too large for a page" in response.content.decode()
+    assert len(viewer.get(url(run, "download/payload")).content) > 1_000_000
+
+
+def test_text_of_any_kind_stays_text(operator):
+    run = with_payload(Status.FAILED, EVIL, **{EVIL: EVIL})
+    error = {"type": EVIL, "message": EVIL, "traceback": EVIL}
+    Run.objects.filter(pk=run.pk).update(task=EVIL, tags=[EVIL], error=error, task_id=EVIL[:255])
+    make_step(run, EVIL, EVIL)
+    make_event_wait(run, EVIL, {"k": [EVIL]})
+    for page in (html(operator, run), operator.get("/triggers/runs/").content.decode()):
+        assert "<script>alert" not in page
+        assert "<img" not in page
+        assert "&lt;script&gt;" in page
+
+
+def test_the_journal_is_a_file(viewer):
+    run = make_run(Status.WAITING)
+    make_step(run, "charge#1", {"id": 7})
+    response = viewer.get(url(run, "journal"))
+    assert "attachment" in response["Content-Disposition"]
+    assert response.json()["steps"][0]["value"] == {"id": 7}
+
+
+def test_a_run_that_is_gone_says_why(viewer):
+    run = make_run()
+    Run.objects.all().delete()
+    response = viewer.get(url(run))
+    assert response.status_code == 404
+    assert "kept for a while only" in response.content.decode()
+
+
+def test_a_thousand_spans_cost_as_many_queries_as_one(viewer):
+    run = make_run(Status.WAITING)
+    make_step(run, "step#0")
+    make_wait(run, key="first#1")
+    with CaptureQueriesContext(connection) as one:
+        viewer.get(url(run))
+    for n in range(1, 40):
+        make_step(run, f"step#{n}")
+        make_wait(run, key=f"sleep#{n}", status="resolved")
+        make_run(Status.COMPLETED, parent=run, root=run, parent_key=f"child#{n}")
+    with CaptureQueriesContext(connection) as many:
+        viewer.get(url(run))
+    assert len(many) == len(one) <= 16
+
+
+def test_a_viewer_sees_no_buttons(viewer):
+    assert "<form" not in html(viewer, make_run(Status.FAILED))
+
+
+def test_retry_goes_on_with_a_failed_run_and_is_noted_with_who_did_it(operator):
+    run = make_run(Status.FAILED)
+    assert "Retry" in html(operator, run)
+    assert operator.post(url(run, "retry")).status_code == 302
+    assert fresh(run).attempt == 2
+    assert AuditEntry.objects.get(action="run.retry").actor == "user operator"
+
+
+def test_what_the_engine_refuses_is_said_in_its_words(operator):
+    response = operator.post(url(make_run(Status.COMPLETED), "retry"))
+    assert response.status_code == 400
+    assert "only a failed run can be retried" in response.content.decode()
+
+
+def test_cancel_stops_a_run(operator):
+    run = make_run(Status.WAITING)
+    operator.post(url(run, "cancel"))
+    assert fresh(run).status == Status.CANCELED
+    assert "It was over already." in operator.post(url(run, "cancel"), follow=True).content.decode()
+
+
+def test_replay_is_a_new_run_with_the_same_payload(operator):
+    run = with_payload(Status.COMPLETED, 1, b=2)
+    operator.post(url(run, "replay"))
+    new = Run.objects.get(replay_of=run)
+    assert json.loads(bytes(new.payload))[:2] == [[1], {"b": 2}]
+
+
+def test_replay_with_an_edited_payload_keeps_what_was_hidden_from_the_editor(operator):
+    run = with_payload(Status.COMPLETED, 1, password="s3cret", n=1)
+    assert "s3cret" not in html(operator, run)
+    edited = {"args": [2], "kwargs": {"password": "(hidden)", "n": 5}}
+    operator.post(url(run, "replay"), {"payload": json.dumps(edited)})
+    new = Run.objects.get(replay_of=run)
+    assert json.loads(bytes(new.payload))[:2] == [[2], {"password": "s3cret", "n": 5}]
+
+
+@pytest.mark.parametrize("payload", ["", "{", "[1]", '{"args": 1}', '{"kwargs": []}', '{"x": 1}', '{"args": [NaN]}'])
+def test_a_payload_that_cannot_be_is_refused_and_there_is_no_run(operator, payload):
+    run = with_payload(Status.COMPLETED)
+    assert operator.post(url(run, "replay"), {"payload": payload}).status_code == 400
+    assert Run.objects.count() == 1
+
+
+def test_a_token_is_completed_from_the_page(operator):
+    run = make_run(Status.WAITING)
+    wait = make_wait(run, WaitKind.TOKEN, key="token#1")
+    assert "Complete the token" in html(operator, run)
+    operator.post(f"/triggers/waits/{wait.id}/resolve", {"value": '{"ok": true}'})
+    assert (fresh(wait).status, fresh(wait).resolved_by) == ("resolved", "user operator")
+    assert json.loads(fresh(wait).value) == {"ok": True}
+    assert AuditEntry.objects.filter(action="token.complete").count() == 1
+
+
+def test_the_event_that_a_run_waits_for_is_sent_from_its_page(operator):
+    run = make_run(Status.WAITING)
+    wait = make_event_wait(run, "paid", {"order": ["o1"]})
+    text = html(operator, run)
+    assert "&quot;order&quot;: &quot;o1&quot;" in text
+    form = {"run": str(run.id), "environment": "dev", "name": "paid", "payload": '{"order": "o1"}'}
+    assert operator.post("/triggers/events/send", form).headers["Location"] == url(run)
+    assert fresh(wait).status == "resolved"
+    assert Event.objects.get().payload == {"order": "o1"}
+
+
+def test_a_call_can_be_copied_as_python_and_as_curl(viewer):
+    run = with_payload(Status.COMPLETED, 1, name="it's")
+    Run.objects.filter(pk=run.pk).update(task="shop.tasks.buy")
+    context = viewer.get(url(run)).context
+    assert context["python"] == 'from shop.tasks import buy\n\nbuy.delay(1, name="it\'s")'
+    assert "/api/v1/tasks/shop.tasks.buy/trigger" in context["curl"]

@@ -1,0 +1,126 @@
+"""The buttons: each view reads its form, calls one verb of the engine, and shows the page again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.db import transaction
+from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import redirect
+
+from triggerapp.dashboard import run as pages
+from triggerapp.dashboard import values
+from triggerapp.dashboard.access import Level, actor
+from triggerapp.dashboard.pages import page
+from triggerapp.engine import audit, events, limits, tokens, verbs
+from triggerapp.errors import BadInput, NotFound
+from triggerapp.models import Environment, Run, Wait
+
+Json = Any
+
+
+def say(request: HttpRequest, text: str, *, good: bool = True) -> None:
+    """Show a sentence on the next page; in a project without messages there is none."""
+    messages.add_message(request, messages.SUCCESS if good else messages.ERROR, text, fail_silently=True)
+
+
+@page(Level.OPERATE, methods=("POST",))
+def retry(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
+    """Go on at the step that failed."""
+    verbs.retry(run_id, actor=actor(request))
+    say(request, "It is tried again; steps that were recorded are not repeated.")
+    return redirect("triggers:run", run_id)
+
+
+@page(Level.OPERATE, methods=("POST",))
+def cancel(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
+    """Stop it."""
+    _existing(run_id)
+    canceled = verbs.cancel(run_id, actor=actor(request))
+    say(request, "Canceled, with its children." if canceled else "It was over already.", good=canceled)
+    return redirect("triggers:run", run_id)
+
+
+@page(Level.OPERATE, methods=("POST",))
+def replay(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
+    """Do it again as a new run, with the payload as it was or as it was edited."""
+    run = _existing(run_id)
+    text = request.POST.get("payload")
+    edited = None if text is None else _edited(run, text)
+    triggered = verbs.replay(run_id, actor=actor(request), arguments=edited, environment=run.environment_id)
+    say(request, f"This is the replay of run {run_id}.")
+    return redirect("triggers:run", triggered.run_id)
+
+
+def _existing(run_id: UUID) -> Run:
+    run = Run.objects.filter(pk=run_id).only("environment_id", "payload", "message").first()
+    if run is None:
+        raise NotFound(f"there is no run {run_id}")
+    return run
+
+
+def _edited(run: Run, text: str) -> tuple[list[Json], dict[str, Json]]:
+    wanted = read_json(text, "the payload")
+    if not isinstance(wanted, dict) or not isinstance(wanted.get("args", []), list):
+        raise BadInput('the payload must be {"args": […], "kwargs": {…}}')
+    if wanted.keys() - {"args", "kwargs"} or not isinstance(wanted.get("kwargs", {}), dict):
+        raise BadInput('the payload must be {"args": […], "kwargs": {…}}, and nothing else')
+    call = pages.arguments(bytes(run.payload), json.loads(run.message).get("content_type", ""))
+    args, kwargs = call or ([], {})
+    return values.restored(wanted.get("args", []), args), values.restored(wanted.get("kwargs", {}), kwargs)
+
+
+def read_json(text: str, what: str) -> Json:
+    """A text field's JSON. Raises `BadInput`."""
+    try:
+        return json.loads(tokens.value_of(text.encode()))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{what} is not JSON that can be stored: {error}") from error
+
+
+@page(Level.OPERATE, methods=("POST",))
+def resolve(request: HttpRequest, wait_id: UUID) -> HttpResponseBase:
+    """Complete a token by hand."""
+    wait = Wait.objects.filter(pk=wait_id, kind="token").only("run_id", "environment_id").first()
+    if wait is None:
+        raise NotFound(f"there is no token {wait_id}")
+    value = json.dumps(read_json(request.POST.get("value") or "null", "the value"))
+    with transaction.atomic():
+        completed = tokens.complete(wait_id, value, by=actor(request))
+        if completed:
+            audit.record(wait.environment_id, actor(request), "token.complete", wait_id)
+    say(request, "The token is completed." if completed else "The token was closed already.", good=completed)
+    return _back(request, wait.run_id)
+
+
+@page(Level.OPERATE, methods=("POST",))
+def send_event(request: HttpRequest) -> HttpResponseBase:
+    """Send an event by hand."""
+    name = request.POST.get("name", "").strip()
+    limits.check_text("an event's name", name)
+    payload = json.dumps(read_json(request.POST.get("payload") or "null", "the payload"))
+    external = request.POST.get("id", "").strip() or None
+    limits.check_text("an event's id", external)
+    slug = request.POST.get("environment") or None
+    environment = None if slug is None else Environment.objects.filter(slug=slug).values_list("pk", flat=True).first()
+    if slug is not None and environment is None:
+        raise NotFound("there is no such environment")
+    with transaction.atomic():
+        emitted = events.emit(name, payload, environment=environment, external_id=external)
+        audit.record(environment, actor(request), "event.send", name, after={"event": str(emitted.id)})
+    say(request, "The event was known already." if emitted.cached else f"The event {name} is sent.")
+    return _back(request, _run_of(request))
+
+
+def _run_of(request: HttpRequest) -> UUID | None:
+    try:
+        return UUID(request.POST.get("run", ""))
+    except ValueError:
+        return None
+
+
+def _back(request: HttpRequest, run_id: UUID | None) -> HttpResponseBase:
+    return redirect("triggers:runs") if run_id is None else redirect("triggers:run", run_id)

@@ -1,0 +1,142 @@
+"""A run's life as bars on one time line: attempts, steps, waits, checkpoints and children."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.urls import reverse
+
+from triggerapp.dashboard.detail import Facts
+from triggerapp.models import Attempt, Checkpoint, Step, Wait, WaitKind, WaitStatus
+
+WIDTH = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """One bar."""
+
+    kind: str
+    label: str
+    start: datetime
+    end: datetime
+    status: str = ""
+    note: str = ""
+    link: str = ""
+    x: int = 0
+    width: int = 0
+
+    @property
+    def took(self) -> timedelta:
+        """Its length."""
+        return self.end - self.start
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether it ended in an error."""
+        return self.status in ("failed", "crashed", "timed_out")
+
+
+def spans(facts: Facts) -> list[Span]:
+    """The bars of a run, in the order in which they began."""
+    begin, until = facts.run.created_at, max(facts.until, facts.run.created_at + timedelta(milliseconds=1))
+    total = until - begin
+    placed = []
+    for span in sorted(_all(facts), key=lambda span: (span.start, _ORDER.index(span.kind))):
+        x = _share(span.start - begin, total)
+        placed.append(_placed(span, x, max(2, _share(span.end - begin, total) - x)))
+    return placed
+
+
+_ORDER = ("queue", "attempt", "step", "wait", "checkpoint", "run")
+
+
+def _share(part: timedelta, total: timedelta) -> int:
+    return min(WIDTH, max(0, round(WIDTH * (part / total))))
+
+
+def _placed(span: Span, x: int, width: int) -> Span:
+    fields = {name: getattr(span, name) for name in ("kind", "label", "start", "end", "status", "note", "link")}
+    return Span(**fields, x=min(x, WIDTH - 2), width=width)
+
+
+def _all(facts: Facts) -> Iterator[Span]:
+    run = facts.run
+    yield Span(kind="queue", label=f"queue {run.queue}", start=run.created_at, end=run.started_at or facts.until)
+    yield from (_attempt(attempt, facts) for attempt in facts.attempts)
+    yield from (_step(step) for step in facts.steps)
+    yield from (_wait(wait, facts) for wait in facts.waits)
+    if facts.checkpoint is not None:
+        yield _checkpoint(facts.checkpoint)
+    for child in facts.children:
+        yield Span(
+            kind="run",
+            label=child.task,
+            start=child.created_at,
+            end=child.finished_at or facts.until,
+            status=child.status,
+            link=reverse("triggers:run", args=[child.id]),
+        )
+
+
+def _attempt(attempt: Attempt, facts: Facts) -> Span:
+    end = attempt.finished_at or facts.until
+    status = attempt.outcome or facts.run.status
+    return Span(
+        kind="attempt",
+        label=f"attempt {attempt.number}",
+        start=attempt.started_at,
+        end=end,
+        status=status,
+        note=attempt.note or _message(attempt.error),
+    )
+
+
+def _message(error: object) -> str:
+    return str(error.get("message", ""))[:300] if isinstance(error, dict) else ""
+
+
+def _step(step: Step) -> Span:
+    status = "failed" if step.error is not None else "completed"
+    notes = [
+        "rolled back" if step.undone else "",
+        "superseded: the next attempt called it again" if step.superseded else "",
+    ]
+    return Span(
+        kind="step",
+        label=step.key,
+        start=step.started_at,
+        end=step.finished_at,
+        status=status,
+        note=", ".join(filter(None, notes)) or "recorded",
+    )
+
+
+def _wait(wait: Wait, facts: Facts) -> Span:
+    end = wait.resolved_at or facts.until
+    return Span(
+        kind="wait",
+        label=f"{wait.get_kind_display()} {wait.name or wait.key}",
+        start=wait.opened_at,
+        end=end,
+        status=wait.status,
+        note=_by(wait),
+    )
+
+
+def _by(wait: Wait) -> str:
+    if wait.status == WaitStatus.PENDING:
+        return f"until {wait.expires_at:%Y-%m-%d %H:%M:%S} UTC" if wait.expires_at else "without a deadline"
+    if wait.event:
+        return f"by event {wait.event}"
+    if wait.kind == WaitKind.TIMER and wait.status == WaitStatus.RESOLVED:
+        return "by the clock"
+    return f"by {wait.resolved_by}" if wait.resolved_by else ""
+
+
+def _checkpoint(checkpoint: Checkpoint) -> Span:
+    note = f"{checkpoint.size / 1e6:.1f} MB stored by {checkpoint.host}, restored {checkpoint.restores} times"
+    label, end = f"checkpoint {checkpoint.sequence}", checkpoint.made_at
+    return Span(kind="checkpoint", label=label, start=end - checkpoint.took, end=end, note=note)
