@@ -51,19 +51,19 @@ def _make_template(database_url: str, broker_url: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def make_lane(servers: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Lane]]:
+def make_lane(servers: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Lane]]:
     """Makes lanes; all are closed in the end."""
     lanes: list[Lane] = []
     numbers = count(1)
     urls = servers.urls()
     assert urls is not None
 
-    def make() -> Lane:
+    def make(**env: str) -> Lane:
         number = next(numbers)
         name = f"lane{number}"
         database.create(urls.database_url, name, template=database.TEMPLATE)
         folder = tmp_path_factory.mktemp(name)
-        lane = Lane(name, number, database_url=urls.database_url, broker_url=urls.broker_url, folder=folder)
+        lane = Lane(name, number, database_url=urls.database_url, broker_url=urls.broker_url, folder=folder, env=env)
         lanes.append(lane)
         return lane
 
@@ -73,6 +73,6 @@ def make_lane(servers: Services, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture
-def lane(make_lane: Callable[[], Lane]) -> Lane:
+def lane(make_lane: Callable[..., Lane]) -> Lane:
     """A lane."""
     return make_lane()

@@ -25,7 +25,9 @@ ROOT = Path(__file__).resolve().parents[2]
 class Lane:
     """The remote control of a lane."""
 
-    def __init__(self, name: str, number: int, *, database_url: str, broker_url: str, folder: Path) -> None:
+    def __init__(
+        self, name: str, number: int, *, database_url: str, broker_url: str, folder: Path, env: dict[str, str]
+    ) -> None:
         self.folder = folder
         self.helps: dict[str, Callable[[], object]] = {}
         """What a scenario may ask of the test process, such as to stop a server."""
@@ -37,6 +39,7 @@ class Lane:
             "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
             "FAULTS_FOLDER": str(folder),
             "DJANGO_SECRET_KEY": "faults",
+            **env,
         }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.lane"],

@@ -186,6 +186,21 @@ def family(pid: int) -> list[int]:
     return failpoints._family(pid)
 
 
+def orphaned(program: str) -> list[tuple[int, str]]:
+    """Processes of this program below this one whose worker is gone; and the state that each is in."""
+    found = []
+    for pid in family(os.getpid()):
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            name, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+        except OSError:
+            continue
+        state, parent, *_ = rest.split()
+        if program in command and int(parent) == os.getpid() and state != "Z":
+            found.append((pid, state))
+    return found
+
+
 def signal_all(pid: int, number: signal.Signals) -> None:
     """Send a signal to a worker, its pool and its ticker."""
     for each in family(pid):

@@ -12,4 +12,7 @@ TRIGGERAPP = {
     "HEARTBEAT": timedelta(seconds=0.5),
     "TICK": timedelta(seconds=0.5),
     "RESEND_AFTER": timedelta(seconds=1),
+    "CHECKPOINT": os.environ.get("FAULTS_CHECKPOINT", "off"),
+    "CHECKPOINT_MIN_WAIT": timedelta(),
+    "CHECKPOINT_STORE": os.path.join(os.environ.get("FAULTS_FOLDER", "/nowhere"), "store"),
 }

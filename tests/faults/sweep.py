@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -72,6 +73,7 @@ def _report(world: World, run: str, fails: bool, fault: str, *, seconds: float) 
     fired = world.once.exists()
     violations = world.violations(kills=int(fired))
     violations += _wrong_end(world, run, result, fails)
+    violations += _left_processes()
     moment = world.once.stat().st_mtime if fired else 0.0
     ran = Counter((each.run, each.key) for each in world.executions())
     return {
@@ -84,6 +86,13 @@ def _report(world: World, run: str, fails: bool, fault: str, *, seconds: float) 
         "seconds": seconds,
         "log": world.tail() if violations or world.live() else "",
     }
+
+
+def _left_processes() -> list[str]:
+    """Run processes whose worker is gone, also frozen ones and those that nobody is the parent of."""
+    found = partial(processes.orphaned, "workers.zygote")
+    processes.until(lambda: not found(), within=5.0)
+    return [f"process {pid} is left: {state}" for pid, state in found()]
 
 
 def _wrong_end(world: World, run: str, result: dict[str, Any], fails: bool) -> list[str]:
