@@ -192,7 +192,7 @@ def orphaned(program: str) -> list[tuple[int, str]]:
     for pid in family(os.getpid()):
         try:
             command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-            name, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+            _, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
         except OSError:
             continue
         state, parent, *_ = rest.split()
