@@ -51,6 +51,10 @@ def test_nobody_changes_it_by_hand() -> None:
         ({"MAX_TAGS": True}, "a whole number above 0"),
         ({"ENVIRONMENT": ""}, "a string"),
         ({"BASE_URL": "localhost:8000"}, "http://"),
+        ({"CHECKPOINT": True}, "a string"),
+        ({"CHECKPOINT": "always"}, "'auto', 'on' or 'off'"),
+        ({"CHECKPOINT_MIN_WAIT": timedelta(seconds=-1)}, "0 or longer"),
+        ({"CHECKPOINT_KEYS": "one:short"}, "python -m checkpoint key"),
         ([("LEASE", 1)], "must be a dict"),
     ],
 )

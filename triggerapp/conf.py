@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import cache
@@ -83,10 +82,10 @@ class Conf:
     """Timers shorter than this keep their process: dumping and restoring it would take longer."""
 
     CHECKPOINT_STORE: str = "~/.local/state/triggerapp/checkpoints"
-    """The folder that images are stored in; shared, if they are to be restored on other hosts too."""
+    """The folder or `s3://bucket/prefix` of images; shared, if they are to be restored on other hosts too."""
 
-    CHECKPOINT_KEYS: Mapping[str, str] = field(default_factory=dict)
-    """Names of keys to 32 bytes in base64. The first one seals, all open; without any, the key is of SECRET_KEY."""
+    CHECKPOINT_KEYS: str = ""
+    """Keys as `python -m checkpoint key` makes them, by spaces; the first one seals, all open. "": from SECRET_KEY."""
 
     CHECKPOINT_MAX_BYTES: int = 2 << 30
     """The size of a process image at most; the run of a larger one is re-entered."""
@@ -102,7 +101,8 @@ class Conf:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            _check_value(each.name, getattr(self, each.name), kind=type(each.default))
+            if getattr(self, each.name) != each.default:
+                _check_value(each.name, getattr(self, each.name), kind=type(each.default))
         _check_durations(self)
         _check_checkpoints(self)
         if not re.fullmatch(r"[1-9]\d*/(second|minute|hour|day)", self.API_RATE):
@@ -165,8 +165,8 @@ def _check_checkpoints(conf: Conf) -> None:
         raise _wrong("CHECKPOINT", conf.CHECKPOINT, want="'auto', 'on' or 'off'")
     if conf.CHECKPOINT_MIN_WAIT < timedelta(0):
         raise _wrong("CHECKPOINT_MIN_WAIT", conf.CHECKPOINT_MIN_WAIT, want="0 or longer")
-    if not isinstance(conf.CHECKPOINT_KEYS, Mapping) or not all(map(_is_key, conf.CHECKPOINT_KEYS.values())):
-        raise _wrong("CHECKPOINT_KEYS", "…", want="a dict of names to 32 bytes in base64")
+    if not all(map(_is_key, conf.CHECKPOINT_KEYS.replace(",", " ").split())):
+        raise _wrong("CHECKPOINT_KEYS", "…", want="keys as `python -m checkpoint key` makes them, id:base64")
 
 
 def _check_patterns(name: str, value: object) -> None:
@@ -177,9 +177,10 @@ def _check_patterns(name: str, value: object) -> None:
         raise _wrong(name, value, want="a list of regular expressions") from error
 
 
-def _is_key(text: object) -> bool:
+def _is_key(text: str) -> bool:
+    name, _, encoded = text.partition(":")
     try:
-        return len(b64decode(str(text), validate=True)) == 32
+        return bool(name) and len(b64decode(encoded, validate=True)) == 32
     except ValueError:
         return False
 

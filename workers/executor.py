@@ -303,7 +303,7 @@ def announcer(task: Any, request: Any) -> Callable[[str], None]:
 
 
 def _resumed(task: Any, request: Any, claimed: Claimed) -> None:
-    if claimed.lease > 1:
+    if claimed.computed:
         _store_state(task, request, states.STARTED, None)
 
 

@@ -19,7 +19,7 @@ from typing import IO, Self
 import checkpoint
 from checkpoint import Verdict, manifest
 from triggerapp import conf
-from workers import identity, images
+from workers import identity
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,6 @@ def _prepare() -> None:
     """What each pool process would have to load and read before its first dump, while the zygote does so too."""
     from workers import supervisor  # noqa: F401, PLC0415  (late: the zygote is to be started first)
 
-    images.here()
     manifest.learn(os.getpid())
 
 

@@ -33,13 +33,14 @@ from checkpoint import (
 )
 from checkpoint.line import Hung, Word
 from checkpoint.line import Message as LineMessage
+from triggerapp import imagestore
 from triggerapp.engine import checkpoints, rescue
 from triggerapp.engine.checkpoints import Made, Taken
 from triggerapp.engine.runs import Claimed
 from triggerapp.engine.waits import Resolution
 from triggerapp.errors import StaleRun
 from triggerapp.failpoints import point
-from workers import base, freezing, identity, images, messages, records
+from workers import base, freezing, identity, messages, records
 from workers.board import Watch
 from workers.messages import (
     MOVE_OUT,
@@ -68,7 +69,7 @@ _MOVES = ("hostname", "delivery_info", "timelimit", "reply_to")
 
 def run(task: Any, request: Any, args: Any, kwargs: Any, claimed: Claimed, watch: Watch) -> object:
     """The task's value, or raises what it raised. Raises `Unborn` if no process could be had: nothing has happened."""
-    mine = _Supervision(task, request, claimed, _place(watch))
+    mine = _Supervision(task, request, claimed, watch)
     mine.begin(args, kwargs)
     return mine.follow()
 
@@ -76,8 +77,9 @@ def run(task: Any, request: Any, args: Any, kwargs: Any, claimed: Claimed, watch
 class _Supervision:
     """One run, from here to where it ends or leaves."""
 
-    def __init__(self, task: Any, request: Any, claimed: Claimed, place: Place) -> None:
-        self.place = place
+    def __init__(self, task: Any, request: Any, claimed: Claimed, watch: Watch) -> None:
+        self.watch = watch
+        self.place = _place(watch)
         self.task = task
         self.request = request
         self.claimed = claimed
@@ -93,6 +95,7 @@ class _Supervision:
         self.is_awake = False
         """Whether it may be signaled: it is at work, and does not stand at a wait."""
         self.is_late = False
+        self.must_move = False
 
     def begin(self, args: Any, kwargs: Any) -> None:
         """Restore the run's process, or have a new one enter the function."""
@@ -219,8 +222,16 @@ class _Supervision:
                 poll.unregister(self.process.output)
             if self.process.line.fileno() in ready:
                 return self.process.line.receive()
-            if identity.is_leaving() and self.is_awake:
-                self._signal(MOVE_OUT)
+            self._look_around()
+
+    def _look_around(self) -> None:
+        """Have the process move out if the worker shuts down, or if somebody asked for it."""
+        run_id, lease = self.claimed.run_id, self.claimed.lease
+        if self.watch.has_news(run_id):
+            with suppress(*UNANSWERED):
+                self.must_move = checkpoints.must_move(run_id, lease=lease)
+        if self.is_awake and (self.must_move or identity.is_leaving()):
+            self._signal(MOVE_OUT)
 
     def _print(self) -> bool:
         """Pass on what was printed; False if there will be no more."""
@@ -265,18 +276,18 @@ class _Supervision:
         try:
             entered = patiently(_Commit(self.claimed, parked, made))
         except StaleRun as stale:
-            images.delete([made.id])
+            imagestore.delete([made.id])
             self._end()
             raise Ignore(str(stale)) from stale
         except UNANSWERED:  # whether it was committed is not known: its image stays until that is
             return self._wake(Woken())
         if isinstance(entered, Resolution):
-            images.delete([made.id])
+            imagestore.delete([made.id])
             return self._wake(Woken(resolution=entered))
         point("kill.before")
         self._end()
         point("kill.after")
-        images.delete([entered])
+        imagestore.delete([entered])
         raise Suspended(parked.description)
 
     def _dump(self) -> Made:
@@ -307,7 +318,7 @@ class _Supervision:
             self.request.children.append(result_from_tuple(child, app=self.task.app))
         left = isinstance(outcome, Raised) and isinstance(outcome.error, Suspended)
         if self.taken is not None and not left:
-            images.delete([checkpoints.discard(self.claimed.run_id)])
+            imagestore.delete([checkpoints.discard(self.claimed.run_id)])
         self._retire()
         if isinstance(outcome, Returned):
             return outcome.value

@@ -97,13 +97,13 @@ class Ticker:
         return len(due) == _BATCH or woken == _BATCH or admitted == _BATCH
 
     def _spread_word(self) -> None:
-        """Tell the pool of the runs that were canceled under it: it begins no further step of them."""
-        from triggerapp.engine import verbs  # noqa: PLC0415
+        """Tell the pool of the runs that were canceled under it, or are to move: it begins no further step of them."""
+        from triggerapp.engine import checkpoints, verbs  # noqa: PLC0415
 
-        canceled = set(verbs.canceled_under(self.worker))
-        for run_id in canceled - self._told:
+        news = {*verbs.canceled_under(self.worker), *checkpoints.moving_under(self.worker)}
+        for run_id in news - self._told:
             identity.board().tell(run_id)
-        self._told = canceled
+        self._told = news
 
     def _delete_images(self, how: str) -> None:
         """Of runs that are over ("tidy"), or of no run at all ("sweep"); only where there are any."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
@@ -16,7 +19,7 @@ import psutil
 import pytest
 
 import checkpoint
-from tests.acceptance.cluster import Worker, wait_until
+from tests.acceptance.cluster import ROOT, Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
 from tests.acceptance.memory import computes, connects, holds, holds_on, maps, pids, says
 from tests.acceptance.tasks import stays
@@ -231,3 +234,41 @@ def test_a_deploy_moves_runs_in_the_middle_of_a_computation(here: Start):
         mine.restart()
         assert [result.get(timeout=60) for result in results] == [[400, 1, 1]] * 4
         assert [note_of(result) for result in results] == [""] * 4
+
+
+def manage(mine: Worker, *arguments: str) -> Any:
+    command = [sys.executable, "manage.py", "checkpoints", "--json", *arguments]
+    done = subprocess.run(command, env=mine._environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_run_moves_when_somebody_asks_for_it(here: Start):
+    with here() as mine:
+        result = computes.delay(fresh(), 600)
+        wait_until(lambda: run_of(result).status == "running")
+        run, lease = run_of(result).id, run_of(result).lease
+        time.sleep(0.5)
+        assert manage(mine, "pause", str(run)) == (0, {str(run): True})
+        wait_until(lambda: run_of(result).lease != lease and run_of(result).status == "running")
+        assert result.get(timeout=60) == [600, 1, 1] and note_of(result) == ""
+        assert manage(mine, "pause", str(run)) == (0, {str(run): False})
+
+
+def test_images_are_listed_verified_and_deleted(here: Start):
+    with here() as mine:
+        results = [holds.delay(fresh()), holds.delay(tag := fresh())]
+        found = [waiting(result) for result in results]
+        runs = [str(each.run_id) for each in found]
+        code, listed = manage(mine, "list")
+        assert code == 0 and {row["run"] for row in listed} >= set(runs)
+        assert all(0 < row["size"] < row["image_size"] for row in listed)
+        assert manage(mine, "verify", *runs) == (0, dict.fromkeys(runs, ""))
+        path = stored(mine, found[0])
+        path.write_bytes(path.read_bytes()[:-100])
+        code, problems = manage(mine, "verify", *runs)
+        assert code == 1 and problems[runs[0]] and not problems[runs[1]]
+        assert manage(mine, "delete", *runs) == (0, dict.fromkeys(runs, True))
+        assert not path.exists() and not Checkpoint.objects.filter(run__in=runs).exists()
+        go(tag)
+        assert results[1].get(timeout=40) == HELD and note_of(results[1]) == ""
+        assert notes(tag) == ["entered", "entered"]

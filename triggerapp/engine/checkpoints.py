@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db import transaction
 
 from triggerapp import conf
-from triggerapp.engine import dispatch, sql, waits
+from triggerapp.engine import dispatch, environments, sql, waits
 from triggerapp.engine.waits import Opening, Resolution, Suspended
 from triggerapp.errors import StaleRun
 from triggerapp.failpoints import point
@@ -159,6 +159,24 @@ def note(run_id: UUID, text: str, *, lease: int) -> None:
     )
 
 
+def ask_to_move(run_id: UUID) -> bool:
+    """Ask whoever runs it to dump it where it stands, for another worker to go on with; False if nobody does."""
+    asked = sql.run("UPDATE triggerapp_run SET moving = true WHERE id = %s AND status = 'running'", [run_id])
+    sql.after_commit(sql.notify)
+    return bool(asked)
+
+
+def must_move(run_id: UUID, *, lease: int) -> bool:
+    """Whether somebody asked for that."""
+    return sql.row("SELECT 1 FROM triggerapp_run WHERE id = %s AND lease = %s AND moving", [run_id, lease]) is not None
+
+
+def moving_under(worker: UUID) -> list[UUID]:
+    """The runs of this worker that are to move."""
+    statement = "SELECT id FROM triggerapp_run WHERE worker = %s AND status = 'running' AND moving"
+    return [row["id"] for row in sql.rows(statement, [worker])]
+
+
 def discard(run_id: UUID) -> UUID | None:
     """Forget the run's image; which it was, to be deleted after the commit."""
     row = sql.row("DELETE FROM triggerapp_checkpoint WHERE run_id = %s RETURNING id", [run_id])
@@ -173,9 +191,9 @@ def discard_ended(limit: int = 100) -> list[UUID]:
     point("discard.before_commit")
     found = sql.rows(
         "DELETE FROM triggerapp_checkpoint WHERE id IN (SELECT c.id FROM triggerapp_checkpoint c "
-        f"LEFT JOIN triggerapp_run r ON r.id = c.run_id WHERE r.id IS NULL OR r.status IN ({_OVER}) "
-        "OR c.made_at < now() - %s LIMIT %s FOR UPDATE OF c SKIP LOCKED) RETURNING id",
-        [conf.get().CHECKPOINT_RETENTION, limit],
+        f"JOIN triggerapp_run r ON r.id = c.run_id WHERE r.environment_id = %s AND (r.status IN ({_OVER}) "
+        "OR c.made_at < now() - %s) LIMIT %s FOR UPDATE OF c SKIP LOCKED) RETURNING id",
+        [environments.current(), conf.get().CHECKPOINT_RETENTION, limit],
     )
     return [row["id"] for row in found]
 

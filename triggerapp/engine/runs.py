@@ -88,7 +88,7 @@ WITH claimed AS ({
     move_sql(
         Status.RUNNING,
         f"lease = {_NEXT_LEASE}, worker = %s, claimed_at = now(), started_at = COALESCE(started_at, now()), "
-        "waiting_on = NULL",
+        "waiting_on = NULL, moving = false",
         "id = %s AND lease = %s AND status = 'queued' AND "
         "(started_at IS NOT NULL OR expires_at IS NULL OR expires_at > now())",
         returning="*",

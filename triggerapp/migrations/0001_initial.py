@@ -81,6 +81,7 @@ class Migration(migrations.Migration):
                 ('tags', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=128), db_default=[], default=list, size=None)),
                 ('metadata', models.JSONField(db_default={}, default=dict)),
                 ('is_eager', models.BooleanField(db_default=False, default=False)),
+                ('moving', models.BooleanField(db_default=False, default=False)),
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ('updated_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ('claimed_at', models.DateTimeField(null=True)),

@@ -91,6 +91,8 @@ class Run(models.Model):
     tags = ArrayField(models.CharField(max_length=128), default=list, db_default=[])
     metadata = models.JSONField(default=dict, db_default={})
     is_eager = models.BooleanField(default=False, db_default=False)
+    moving = models.BooleanField(default=False, db_default=False)
+    """Whoever runs it was asked to dump it where it stands, for another worker to go on with."""
 
     created_at = models.DateTimeField(db_default=Now())
     updated_at = models.DateTimeField(db_default=Now())

@@ -1,0 +1,123 @@
+"""`manage.py checkpoints`: the images that waiting runs can be restored from."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Any, cast
+from uuid import UUID
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from checkpoint import Archive, CheckpointError, Label
+from triggerapp import imagestore
+from triggerapp.engine import checkpoints
+from triggerapp.models import Checkpoint
+
+
+class Command(BaseCommand):
+    """Exit status 1 if an image that was verified is not sound."""
+
+    help = "List, verify or delete the process images of waiting runs, or have a running one move to another worker."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """The verbs; `list` is what it does without one."""
+        parser.add_argument("--json", action="store_true", help="print JSON")
+        verbs = parser.add_subparsers(dest="verb")
+        verbs.add_parser("list", help="all images, with their sizes")
+        verify = verbs.add_parser("verify", help="read images whole, as a restore would")
+        delete = verbs.add_parser(
+            "delete", help="delete images; their runs are entered again from the journal"
+        )
+        pause = verbs.add_parser("pause", help="dump a run where it stands, and let another worker go on with it")
+        verify.add_argument("runs", nargs="*", type=UUID, help="only of these runs")
+        for each in (delete, pause):
+            each.add_argument("runs", nargs="+", type=UUID)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Do the verb."""
+        self.as_json = options["json"]
+        verb = options["verb"] or "list"
+        getattr(self, f"_{verb}")(options.get("runs"))
+
+    def _list(self, _: object) -> None:
+        found = list(Checkpoint.objects.select_related("run").order_by("-made_at"))
+        if self.as_json:
+            self.stdout.write(json.dumps(list(map(_described, found)), indent=2))
+            return
+        table = Table("run", "task", "made", "host", "stored", "image", "took", "restores")
+        for each in found:
+            table.add_row(*_cells(each))
+        table.caption = f"{len(found)} images, {_megabytes(sum(each.size for each in found))} stored"
+        Console(file=cast("IO[str]", self.stdout)).print(table)
+
+    def _verify(self, runs: list[UUID]) -> None:
+        rows = Checkpoint.objects.filter(run__in=runs) if runs else Checkpoint.objects.all()
+        with tempfile.TemporaryDirectory(prefix="triggerapp-") as folder:
+            archive = Archive(store=imagestore.store(), keyring=imagestore.keyring(), scratch=Path(folder))
+            console = Console(stderr=True)
+            found = {str(row.run.pk): _problem(archive, row) for row in track(list(rows), "reading", console=console)}
+        self._say(found, {run: problem or "sound" for run, problem in found.items()})
+        unsound = sum(bool(problem) for problem in found.values())
+        if unsound:
+            raise CommandError(f"{unsound} of {len(found)} images cannot be restored; their runs will be re-entered")
+
+    def _delete(self, runs: Iterable[UUID]) -> None:
+        deleted = {str(run): imagestore.delete([checkpoints.discard(run)]) == 1 for run in runs}
+        self._say(deleted, {run: "deleted" if was else "there was none" for run, was in deleted.items()})
+
+    def _pause(self, runs: Iterable[UUID]) -> None:
+        asked = {str(run): checkpoints.ask_to_move(run) for run in runs}
+        self._say(asked, {run: "asked" if was else "does not run" for run, was in asked.items()})
+
+    def _say(self, found: object, lines: dict[str, str]) -> None:
+        text = (
+            json.dumps(found, indent=2) if self.as_json else "\n".join(f"{run}: {said}" for run, said in lines.items())
+        )
+        self.stdout.write(text)
+
+
+def _problem(archive: Archive, row: Checkpoint) -> str:
+    """Why it cannot be restored anywhere; empty if it is sound."""
+    try:
+        archive.verify(Label(checkpoint=row.id, run=row.run.pk, sequence=row.sequence, lease=row.lease))
+    except CheckpointError as problem:
+        return str(problem)
+    return ""
+
+
+def _described(row: Checkpoint) -> dict[str, object]:
+    return {
+        "id": str(row.id),
+        "run": str(row.run.pk),
+        "task": row.run.task,
+        "wait": row.wait and str(row.wait),
+        "made_at": row.made_at.isoformat(),
+        "host": row.host,
+        "size": row.size,
+        "image_size": row.image_size,
+        "took": row.took.total_seconds(),
+        "restores": row.restores,
+    }
+
+
+def _cells(row: Checkpoint) -> tuple[str, ...]:
+    return (
+        str(row.run.pk),
+        row.run.task,
+        f"{row.made_at:%Y-%m-%d %H:%M:%S}",
+        row.host,
+        _megabytes(row.size),
+        _megabytes(row.image_size),
+        f"{row.took.total_seconds():.2f} s",
+        str(row.restores),
+    )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.2f} MB"
