@@ -31,9 +31,7 @@ class Command(BaseCommand):
         verbs = parser.add_subparsers(dest="verb")
         verbs.add_parser("list", help="all images, with their sizes")
         verify = verbs.add_parser("verify", help="read images whole, as a restore would")
-        delete = verbs.add_parser(
-            "delete", help="delete images; their runs are entered again from the journal"
-        )
+        delete = verbs.add_parser("delete", help="delete images; their runs are entered again from the journal")
         pause = verbs.add_parser("pause", help="dump a run where it stands, and let another worker go on with it")
         verify.add_argument("runs", nargs="*", type=UUID, help="only of these runs")
         for each in (delete, pause):
