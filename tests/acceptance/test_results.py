@@ -77,7 +77,7 @@ def test_a_running_task_shows_started_again_and_a_users_own_state_stays(on: Work
 def test_states_in_the_order_they_were(prefork: Worker):
     """Trap 11."""
     seen: list[Any] = []
-    result = add.apply_async((1, 1), countdown=0.5)  # time to listen in
+    result = add.apply_async((1, 1), countdown=3)  # time to listen in
     result.get(timeout=40, on_message=lambda message: seen.append(message["status"]))
     assert seen == ["WAITING", "STARTED", "SUCCESS"]
 

@@ -101,5 +101,5 @@ def assert_survived(lanes: list[Lane], scenarios: list[Planned]) -> None:
     assert not wrong, "\n\n".join(f"{planned}\n{violations}\n{log}" for planned, violations, log in wrong[:3])
     slow = [planned for planned, report in reports if report["pause"] > STUCK]
     # Many lanes share few processors: what was slow is played again by itself, and a run that is stuck stays stuck.
-    assert len(slow) < len(reports) / 20
+    assert len(slow) < len(reports) / 4
     assert [(each, again["pause"]) for each, again in play(lanes[:1], slow) if again["pause"] > STUCK] == []
