@@ -1,16 +1,27 @@
-"""Suspending and resuming by checkpoint: what it takes beside CRIU's own command on the same process."""
+"""Suspending and resuming by checkpoint.
+
+First one process, beside CRIU's own command; then many runs on two slots of a worker, all of which wait as images.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import checkpoint
+from checkpoint import DirectoryStore
+from triggerapp.engine import sql
+from workers.bench import stage, tasks
 from workers.bench.report import Figure
-from workers.bench.stage import PATIENCE, BenchError, Stage
+from workers.bench.stage import PATIENCE, BenchError, Stage, Worker
 
 TITLE = "checkpoint: one Django and Celery process, dumped and restored"
 
@@ -24,6 +35,10 @@ def measure(on: Stage) -> list[Figure]:
     verdict = checkpoint.check()
     if not verdict.ok:
         raise BenchError(f"nothing can be dumped here:\n{verdict}")
+    return [*_of_one(on), *_of_many(on)]
+
+
+def _of_one(on: Stage) -> list[Figure]:
     on.say("a process is dumped and restored")
     found = _samples(on.pick(30, quick=3))
     seconds, sizes = found["seconds"], found["sizes"]
@@ -37,6 +52,62 @@ def measure(on: Stage) -> list[Figure]:
         _size("image", sizes["image"], None),
         _size("stored", sizes["stored"], _STORED_TARGET),
     ]
+
+
+def _of_many(on: Stage) -> list[Figure]:
+    size = on.pick(1000, quick=20)
+    with tempfile.TemporaryDirectory(prefix="checkpoint-bench-") as store:
+        os.environ[tasks.STORE] = store
+        try:
+            with on.worker(naps=5) as worker:
+                return _suspend_and_resume(on, worker, size, DirectoryStore(Path(store)))
+        finally:
+            del os.environ[tasks.STORE]
+
+
+def _suspend_and_resume(on: Stage, worker: Worker, size: int, store: DirectoryStore) -> list[Figure]:
+    before = len(worker.family())
+    on.say(f"{size:,} runs are suspended")
+    far = datetime.now(UTC) + timedelta(days=1)
+    asleep = _seconds(lambda: _sleep(worker, size, far))
+    images = _images()
+    processes, stored = len(worker.family()), sum(found.size for found in store.list())
+    on.say(f"{size:,} runs are resumed")
+    sql.run("UPDATE triggerapp_wait SET expires_at = now()")
+    awake = _seconds(lambda: worker.until(lambda: stage.count("completed", tasks.sleep_until) == size))
+    return [
+        Figure(name=f"of {size:,} suspended runs, those with an image", value=images, target=size),
+        Figure(name="processes more than before", value=processes - before, target=0, lower_is_better=True),
+        Figure(
+            name="stored for each", value=stored / size / _MEGA, unit="MB", target=_STORED_TARGET, lower_is_better=True
+        ),
+        Figure(name="suspended on 2 slots (trigger, start, dump, store)", value=size / asleep, unit="/s"),
+        Figure(name="resumed on 2 slots (wake, restore, complete)", value=size / awake, unit="/s"),
+        Figure(name="entered again instead of restored", value=_entered_again(), target=0, lower_is_better=True),
+    ]
+
+
+def _sleep(worker: Worker, size: int, until: datetime) -> None:
+    for _ in range(size):
+        tasks.sleep_until.delay(until.isoformat())
+    worker.until(lambda: stage.count("waiting", tasks.sleep_until) == size, every=0.05)
+
+
+def _seconds(act: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    act()
+    return time.perf_counter() - began
+
+
+def _images() -> int:
+    found = sql.rows("SELECT count(*) AS n FROM triggerapp_checkpoint")
+    return int(found[0]["n"])
+
+
+def _entered_again() -> int:
+    """Attempts that say why they could not use their image, or make one."""
+    found = sql.rows("SELECT count(*) AS n FROM triggerapp_attempt WHERE note ~ 'entered again|not dumped'")
+    return int(found[0]["n"])
 
 
 def _samples(rounds: int) -> dict[str, dict[str, list[float]]]:

@@ -47,14 +47,14 @@ class Stage:
         return quick if self.quick else full
 
     @contextmanager
-    def worker(self, slots: int = 2) -> Iterator[Worker]:
-        """A Celery worker of its own, ready and warm; ended afterwards."""
+    def worker(self, slots: int = 2, *, naps: int = 50) -> Iterator[Worker]:
+        """A Celery worker of its own, ready and warm after so many short waits a slot; ended afterwards."""
         with ExitStack() as stack:
             log = stack.enter_context(tempfile.TemporaryFile())
             process = _start(slots, log)
             stack.callback(_end, process)
             worker = Worker(process, slots=slots, log=log)
-            worker.warm_up()
+            worker.warm_up(naps)
             yield worker
         clear()
 
@@ -118,11 +118,11 @@ class Worker:
         self._process = process
         self._log = log
 
-    def warm_up(self) -> None:
+    def warm_up(self, naps: int) -> None:
         """Have each slot run each kind of task, so that connections and caches are there."""
         self.settle([tasks.plain_noop.delay() for _ in range(10 * self.slots)])
         self.settle([tasks.durable_noop.delay() for _ in range(10 * self.slots)])
-        self.settle([tasks.nap.delay() for _ in range(50 * self.slots)])
+        self.settle([tasks.nap.delay() for _ in range(naps * self.slots)])
 
     def pause(self) -> None:
         """Take no more messages."""
@@ -224,7 +224,7 @@ def clear() -> None:
     Never while a worker runs: it would adopt what is left in the queue.
     """
     _remove_queue(os.environ[tasks.QUEUE])
-    for table in ("step", "wait", "attempt", "event", "filtershape", "run"):
+    for table in ("step", "wait", "attempt", "event", "filtershape", "checkpoint", "run"):
         sql.run(f"TRUNCATE triggerapp_{table} CASCADE")
 
 

@@ -11,12 +11,14 @@ import time
 from datetime import datetime, timedelta
 
 from celery import Celery
+from django.conf import settings
 from django.db import connections
 
 from workers import durable_task, step, wait
 
 DATABASE = "TRIGGERAPP_BENCH_DATABASE"
 QUEUE = "TRIGGERAPP_BENCH_QUEUE"
+STORE = "TRIGGERAPP_BENCH_STORE"
 
 app = Celery("triggerapp-bench", set_as_current=False)
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -24,6 +26,12 @@ app.conf.update(task_default_queue=os.environ.get(QUEUE, "triggerapp-bench"), re
 
 if DATABASE in os.environ:  # a worker or its ticker: nothing has been opened yet
     connections.settings["default"]["NAME"] = os.environ[DATABASE]
+if STORE in os.environ:  # a worker whose runs wait as images; nothing has been read of the settings yet
+    settings.TRIGGERAPP = getattr(settings, "TRIGGERAPP", {}) | {
+        "CHECKPOINT": "on",
+        "CHECKPOINT_MIN_WAIT": timedelta(),
+        "CHECKPOINT_STORE": os.environ[STORE],
+    }
 
 
 @app.task
