@@ -133,6 +133,8 @@ class BatchItems(BatchView):
         found = ids.read("batch", batch)
         if not isinstance(request.data, list):
             raise ParseError("send one JSON object a line, as application/x-ndjson", code="bad_json")
+        if not request.data and "chunked" in request.headers.get("Transfer-Encoding", ""):
+            raise BadInput("no item has come: this server drops bodies that come in chunks, as WSGI does; use ASGI")
         caller = self.principal
         with _naming_the_item():
             filled = batches.fill(

@@ -1,0 +1,213 @@
+// What a Node program does with the official SDK. `node scenarios.mjs NAME` ends with 0 if all of it held.
+import assert from "node:assert/strict";
+import { setTimeout as pause } from "node:timers/promises";
+import { ApiClient } from "@trigger.dev/core/v3";
+import { auth, batch, idempotencyKeys, queues, runs, tasks, wait } from "@trigger.dev/sdk";
+
+const unique = () => `t${Date.now()}${Math.random().toString(36).slice(2)}`;
+const client = new ApiClient(process.env.TRIGGER_API_URL, process.env.TRIGGER_SECRET_KEY);
+
+async function until(what) {
+  for (let n = 0; n < 300; n++) {
+    const found = await what();
+    if (found) return found;
+    await pause(100);
+  }
+  assert.fail(`never: ${what}`);
+}
+
+const finished = (id) => runs.poll(id, { pollIntervalMs: 100 });
+const waiting = (id) => until(async () => (await runs.retrieve(id)).isWaiting);
+
+const scenarios = {
+  async trigger() {
+    const handle = await tasks.trigger("sdk.add", { x: 1, y: 2 }, { tags: ["a"], metadata: { k: 1 } });
+    const run = await finished(handle.id);
+    assert.equal(run.status, "COMPLETED");
+    assert.equal(run.output, 3);
+    assert.deepEqual(run.payload, { x: 1, y: 2 });
+    assert.deepEqual([run.tags, run.metadata], [["a"], { k: 1 }]);
+    assert.equal((await finished((await tasks.trigger("sdk.add", { args: [3, 4] })).id)).output, 7);
+    const result = await client.getRunResult(handle.id);
+    assert.deepEqual([result.ok, result.output], [true, "3"]);
+  },
+
+  async values() {
+    const value = { when: new Date(0), big: 12345678901234567890n, list: [1, "a", null, true] };
+    const run = await finished((await tasks.trigger("sdk.echo", { value })).id);
+    assert.match(run.output.when, /^1970-01-01T00:00:00/);
+    assert.deepEqual(run.output.list, value.list);
+    assert.equal((await finished((await tasks.trigger("sdk.echo", "text")).id)).output, "text");
+    assert.equal((await finished((await tasks.trigger("sdk.echo")).id)).output, undefined);
+  },
+
+  async refusals() {
+    const refused = async (call, status, pattern) =>
+      assert.rejects(call, (error) => error.status === status && pattern.test(error.message));
+    await refused(tasks.trigger("sdk.add", { x: 1, z: 2 }), 422, /'z'|'y'/);
+    await refused(tasks.trigger("sdk.none", {}), 404, /sdk\.none/);
+    await refused(runs.retrieve("run_none"), 404, /run_none/);
+    const failed = await finished((await tasks.trigger("sdk.fail", { message: "no luck" })).id);
+    assert.deepEqual([failed.status, failed.error.name, failed.error.message], ["FAILED", "ValueError", "no luck"]);
+    assert.match(failed.error.stackTrace, /Traceback/);
+    assert.equal((await client.getRunResult(failed.id)).error.message, "no luck");
+  },
+
+  async idempotency() {
+    const idempotencyKey = await idempotencyKeys.create(unique(), { scope: "global" });
+    const first = await tasks.trigger("sdk.echo", 1, { idempotencyKey });
+    const second = await tasks.trigger("sdk.echo", 2, { idempotencyKey, idempotencyKeyTTL: "1h" });
+    assert.deepEqual([first.isCached, second.isCached, second.id], [false, true, first.id]);
+    await finished(first.id);
+    await idempotencyKeys.reset("sdk.echo", idempotencyKey);
+    assert.notEqual((await tasks.trigger("sdk.echo", 3, { idempotencyKey })).id, first.id);
+  },
+
+  async batches() {
+    const handle = await tasks.batchTrigger("sdk.add", [1, 2, 3].map((x) => ({ payload: { x, y: 1 } })));
+    assert.equal(handle.runCount, 3);
+    const done = await until(async () => {
+      const found = await batch.retrieve(handle.batchId);
+      return found.status === "COMPLETED" && found;
+    });
+    assert.deepEqual(await Promise.all(done.runs.map(async (id) => (await runs.retrieve(id)).output)), [2, 3, 4]);
+    const results = await client.getBatchResults(handle.batchId);
+    assert.deepEqual(results.items.map((item) => item.output), ["2", "3", "4"]);
+    const mixed = await batch.trigger([{ id: "sdk.echo", payload: "a" }, { id: "sdk.add", payload: { x: 1, y: 1 } }]);
+    assert.equal((await batch.retrieve(mixed.batchId)).runs.length, 2);
+    await assert.rejects(batch.trigger([{ id: "sdk.add", payload: { x: 1 } }]), /'y'/);
+  },
+
+  async list() {
+    const tag = unique();
+    const from = new Date(Date.now() - 60_000);
+    const made = [];
+    for (let n = 0; n < 7; n++) made.unshift((await tasks.trigger("sdk.echo", n, { tags: [tag] })).id);
+    await Promise.all(made.map(finished));
+    const pages = [];
+    for (let page = await runs.list({ tag, limit: 3 }); ; page = await page.getNextPage()) {
+      pages.push(page.data.map((run) => run.id));
+      if (!page.hasNextPage()) break;
+    }
+    assert.deepEqual(pages, [made.slice(0, 3), made.slice(3, 6), made.slice(6)]);
+    const ids = async (query) => {
+      const found = [];
+      for await (const run of runs.list({ tag, ...query })) found.push(run.id);
+      return found;
+    };
+    const queue = { type: "custom", name: "celery" };
+    for (const query of [
+      { status: ["COMPLETED", "FAILED"] }, { taskIdentifier: ["sdk.echo"] }, { from }, { period: "1h" }, { queue },
+      { isTest: false }, { to: new Date(Date.now() + 60_000) },
+    ]) assert.deepEqual(await ids(query), made, JSON.stringify(query));
+    for (const query of [
+      { status: "CANCELED" }, { taskIdentifier: "sdk.add" }, { to: from }, { version: "20240101.1" }, { isTest: true },
+      { batch: "batch_none" }, { schedule: "sched_none" },
+    ]) assert.deepEqual(await ids(query), [], JSON.stringify(query));
+  },
+
+  async cancel() {
+    const { id } = await tasks.trigger("sdk.sleep", { seconds: 3600 });
+    await waiting(id);
+    assert.deepEqual(await runs.cancel(id), { id });
+    const run = await runs.retrieve(id);
+    assert.deepEqual([run.status, run.isCancelled, run.isCompleted], ["CANCELED", true, true]);
+  },
+
+  async replay() {
+    const first = await tasks.trigger("sdk.add", { x: 1, y: 2 });
+    await finished(first.id);
+    const again = await runs.replay(first.id);
+    assert.notEqual(again.id, first.id);
+    assert.equal((await finished(again.id)).output, 3);
+    const other = await runs.replay(first.id, { payload: { x: 5, y: 5 }, tags: ["again"] });
+    const run = await finished(other.id);
+    assert.deepEqual([run.output, run.tags], [10, ["again"]]);
+  },
+
+  async reschedule() {
+    const { id } = await tasks.trigger("sdk.echo", 1, { delay: "1h" });
+    const before = await runs.retrieve(id);
+    assert.deepEqual([before.status, before.isQueued], ["DELAYED", true]);
+    const after = await runs.reschedule(id, { delay: new Date(Date.now() + 7_200_000) });
+    assert.ok(after.delayedUntil - before.delayedUntil > 3_500_000);
+    await runs.reschedule(id, { delay: "1s" });
+    assert.equal((await finished(id)).output, 1);
+    await assert.rejects(runs.reschedule(id, { delay: "1h" }), (error) => error.status === 422);
+  },
+
+  async labels() {
+    const { id } = await tasks.trigger("sdk.sleep", { seconds: 3600 });
+    await client.addTags(id, { tags: ["a", "b"] });
+    await client.updateRunMetadata(id, { metadata: { step: "one" } });
+    const operations = [{ type: "increment", key: "$.progress.done", value: 2 }, { type: "append", key: "log", value: "x" }];
+    const { metadata } = await client.updateRunMetadata(id, { operations });
+    assert.deepEqual(metadata, { step: "one", progress: { done: 2 }, log: ["x"] });
+    const run = await runs.retrieve(id);
+    assert.deepEqual([run.tags, run.metadata], [["a", "b"], metadata]);
+    await runs.cancel(id);
+  },
+
+  async tokens() {
+    const made = await wait.createToken({ timeout: "10m", tags: ["js"], idempotencyKey: unique() });
+    const taker = await tasks.trigger("sdk.take_token", { token: made.id });
+    await waiting(taker.id);
+    assert.equal((await wait.retrieveToken(made.id)).status, "WAITING");
+    await auth.withAuth({ accessToken: made.publicAccessToken }, () => wait.completeToken(made.id, { ok: true }));
+    assert.deepEqual((await finished(taker.id)).output, { ok: true });
+    const shown = await wait.retrieveToken(made.id);
+    assert.deepEqual([shown.status, shown.output, shown.tags], ["COMPLETED", { ok: true }, ["js"]]);
+
+    const tag = unique();
+    const giver = await tasks.trigger("sdk.give_token", { tag });
+    await waiting(giver.id);
+    const listed = await wait.listTokens({ tags: [tag], status: ["WAITING"] });
+    assert.equal(listed.data.length, 1);
+    const answer = await fetch(listed.data[0].url, { method: "POST", body: '"by url"' });
+    assert.equal(answer.status, 200);
+    assert.equal((await finished(giver.id)).output, "by url");
+  },
+
+  async queues() {
+    await finished((await tasks.trigger("sdk.echo", 1)).id);
+    const named = { type: "custom", name: "celery" };
+    const listed = (await queues.list()).data;
+    const { id } = listed.find((queue) => queue.name === "celery");
+    assert.equal((await queues.retrieve(named)).id, id);
+    assert.equal((await queues.pause(id)).paused, true);
+    const held = await tasks.trigger("sdk.echo", 2);
+    assert.equal((await runs.retrieve(held.id)).status, "QUEUED");
+    assert.equal((await queues.resume(named)).paused, false);
+    assert.equal((await finished(held.id)).output, 2);
+  },
+
+  async publicTokens() {
+    const [mine, other] = [await tasks.trigger("sdk.echo", 1), await tasks.trigger("sdk.echo", 2)];
+    const token = await auth.createPublicToken({ scopes: { read: { runs: [mine.id] } } });
+    for (const accessToken of [token, mine.publicAccessToken]) {
+      await auth.withAuth({ accessToken }, async () => {
+        assert.equal((await runs.retrieve(mine.id)).id, mine.id);
+        await assert.rejects(runs.retrieve(other.id), (error) => error.status === 404);
+        await assert.rejects(runs.cancel(mine.id), (error) => error.status === 403);
+      });
+    }
+    const once = await auth.createTriggerPublicToken("sdk.echo");
+    await auth.withAuth({ accessToken: once }, async () => {
+      await tasks.trigger("sdk.echo", 3);
+      await assert.rejects(tasks.trigger("sdk.echo", 4), (error) => error.status === 401);
+    });
+  },
+
+  async trace() {
+    const { id } = await tasks.trigger("sdk.add", { x: 1, y: 2 });
+    await finished(id);
+    const { trace } = await client.retrieveRunTrace(id);
+    const [attempt] = trace.rootSpan.children;
+    const [step] = attempt.children;
+    assert.match(step.data.message, /sum/);
+    assert.equal((await client.retrieveSpan(id, step.id)).isPartial, false);
+    assert.equal((await client.listRunEvents(id)).events.length, 3);
+  },
+};
+
+await scenarios[process.argv[2]]();
