@@ -17,7 +17,7 @@ from tests.acceptance.ledger import fresh, notes, open_gate
 from tests.acceptance.nested import parent_of
 from tests.acceptance.tasks import add, echo, plain_errback, stays, total
 from tests.acceptance.trouble import gated
-from triggerapp.models import Run
+from triggerapp.models import Run, Step
 
 
 def status(result: Any) -> str:
@@ -67,7 +67,7 @@ def test_revoke_of_a_waiting_run_takes_its_children_along(on: Worker):
 def test_revoke_of_a_running_run_stops_it_at_its_next_step(on: Worker):
     """The step is the last thing it does, and is not recorded: the lease is no longer its own."""
     result = gated.delay(tag := fresh())
-    wait_until(lambda: notes(tag))
+    wait_until(lambda: Step.objects.filter(run__task_id=result.id).exists())
     result.revoke()
     open_gate(tag)
     wait_until(lambda: "through" in notes(tag))
