@@ -48,7 +48,7 @@ def examine() -> list[Finding]:
     database = list(_database())
     if database[0].level == "error":
         return [*database, *_broker(), *_settings()]
-    return [*database, *_migrations(), *_clock(), *_broker(), *_workers(), *_tokens(), *_settings()]
+    return [*database, *_migrations(), *_clock(), *_broker(), *_workers(), *_tokens(), *_checkpoints(), *_settings()]
 
 
 def _database() -> Iterator[Finding]:
@@ -185,6 +185,22 @@ def _answers_callbacks() -> bool:
         return resolve(tokens.path(NIL)).func is callback
     except Resolver404:
         return False
+
+
+def _checkpoints() -> Iterator[Finding]:
+    """Whether processes can be dumped here, by a dump and a restore; asked only where they are to be."""
+    wanted = conf.get().CHECKPOINT
+    if wanted == "off":
+        yield Finding(level="ok", about="checkpoints", says="are off: runs are entered again after each wait")
+        return
+    import checkpoint  # noqa: PLC0415  (nobody else is to load CRIU's driver)
+
+    verdict = checkpoint.check()
+    if verdict.ok:
+        yield Finding(level="ok", about="checkpoints", says=f"work here: CRIU {verdict.version}, {verdict.mode}")
+    for reason in verdict.reasons:
+        level = "warning" if wanted == "on" and reason.blocking else "ok"
+        yield Finding(level=level, about="checkpoints", says=reason.message, remedy=reason.remedy)
 
 
 def _settings() -> Iterator[Finding]:

@@ -20,9 +20,10 @@ def run_of(result: object) -> Run:
 
 
 def test_time_limits_bound_a_segment_and_not_the_wait(prefork: Worker):
-    """Two segments of 0.8 s and a wait of 1 s, under a limit of 1.5 s."""
-    soft = works.apply_async((fresh(), 0.8, 1.0), soft_time_limit=1.5)
-    hard = works.apply_async((fresh(), 0.8, 1.0), time_limit=1.5)
+    """Two segments of 0.8 s and a wait of 1 s, under a limit of 1.5 s; a dump takes its time too."""
+    seconds, limit = (2.5, 4.5) if prefork.by_checkpoint else (0.8, 1.5)
+    soft = works.apply_async((fresh(), seconds, 1.0), soft_time_limit=limit)
+    hard = works.apply_async((fresh(), seconds, 1.0), time_limit=limit)
     assert [soft.get(timeout=40), hard.get(timeout=40)] == ["done", "done"]
 
 
@@ -35,8 +36,9 @@ def test_a_soft_limit_within_the_second_segment_fails_the_run(prefork: Worker):
 
 def test_a_hard_limit_ends_the_run(prefork: Worker):
     """In its first segment as in its second."""
-    first = works.apply_async((tag1 := fresh(), 20), time_limit=1)
-    second = works.apply_async((tag2 := fresh(), 0.0), {"again": 20}, time_limit=1)
+    limit = 3 if prefork.by_checkpoint else 1  # a dump takes its time too
+    first = works.apply_async((tag1 := fresh(), 20), time_limit=limit)
+    second = works.apply_async((tag2 := fresh(), 0.0), {"again": 20}, time_limit=limit)
     for result in (first, second):
         with pytest.raises(TimeLimitExceeded):
             result.get(timeout=40)
@@ -62,7 +64,8 @@ def test_a_rate_limit_is_charged_once_per_run(on: Worker):
     """Trap 9: at 20/m a charge for each of the two wakes would take six seconds."""
     results = [rated.delay(fresh()) for _ in range(2)]
     first, second = (result.get(timeout=40) for result in results)
-    assert first < 2 and second < 2
+    most = 5 if on.by_checkpoint else 2
+    assert first < most and second < most
     started = sorted(run_of(result).started_at for result in results)
     assert (started[1] - started[0]).total_seconds() > 2  # and the limit is one
 
