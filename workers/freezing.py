@@ -59,9 +59,12 @@ def thaw(taken: Taken, *, run: UUID) -> tuple[Sandbox, str | None]:
     label = Label(checkpoint=taken.id, run=run, sequence=taken.sequence, lease=taken.lease)
     _await_free(taken.pid)
     point("fetch.before")
-    with mine.archive.unpacked(label, host=mine.host) as (folder, manifest):
+    with (
+        checkpoint.Thaw(mine.criu) as restore,  # CRIU starts while the image is fetched
+        mine.archive.unpacked(label, host=mine.host) as (folder, manifest),
+    ):
         point("restore.before")
-        process = checkpoint.thaw(mine.criu, folder, control=manifest.control, pipe=taken.pipe)
+        process = restore(folder, control=manifest.control, pipe=taken.pipe)
     return process, manifest.base
 
 
