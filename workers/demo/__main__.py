@@ -22,6 +22,7 @@ from django.db import connections
 from rich.console import Console
 from rich.markup import escape
 
+import checkpoint
 from triggerapp.services import Services, ServicesError, ServiceUrls
 from workers.demo import display, ledger, outside, play, processes, verdict
 from workers.demo.display import Display
@@ -93,7 +94,8 @@ def _stage(folder: Path, shown: Display) -> Iterator[Stage]:
         urls = stack.enter_context(_services(folder / "services"))
         payments = stack.enter_context(PaymentServer(book, MOODS))
         mail = stack.enter_context(MailServer(book))
-        _set_environment(urls, payments, mail)
+        _set_environment(urls, payments, mail, images=folder / "images")
+        shown.say(_how_runs_wait())
         shown.say("Migrating.")
         django.setup()
         call_command("migrate", verbosity=0)
@@ -111,7 +113,16 @@ def _services(folder: Path) -> Iterator[ServiceUrls]:
         shutil.rmtree(services.postgres.home, ignore_errors=True)  # may be outside of the folder
 
 
-def _set_environment(urls: ServiceUrls, payments: PaymentServer, mail: MailServer) -> None:
+def _how_runs_wait() -> str:
+    """Whether processes can be dumped here; the workers find out for themselves."""
+    found = checkpoint.check()
+    if found.ok:
+        return f"Waiting runs have no process: theirs is dumped with CRIU {found.version}, and restored afterwards."
+    reason = next(reason for reason in found.reasons if reason.blocking)
+    return f"Waiting runs have no process: they are entered again from their journal, because {reason.message}."
+
+
+def _set_environment(urls: ServiceUrls, payments: PaymentServer, mail: MailServer, *, images: Path) -> None:
     """What this process and the workers go by; whatever the user's own environment says of servers is not for us."""
     os.environ.pop("CELERY_RESULT_BACKEND", None)
     os.environ |= {
@@ -119,6 +130,8 @@ def _set_environment(urls: ServiceUrls, payments: PaymentServer, mail: MailServe
         "DJANGO_SECRET_KEY": secrets.token_urlsafe(),
         "DATABASE_URL": urls.database_url,
         "CELERY_BROKER_URL": urls.broker_url,
+        "TRIGGERAPP_CHECKPOINT": "auto",
+        "TRIGGERAPP_CHECKPOINT_STORE": str(images),
         outside.PAYMENTS: payments.url,
         outside.MAIL: mail.address,
     }
