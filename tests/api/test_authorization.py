@@ -1,0 +1,199 @@
+"""Every route against every kind of caller: nobody gets in who should not, and nobody learns what is there.
+
+A new route without a row here fails.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django.urls import URLPattern
+
+from tests.factories import make_run
+from triggerapp.api import urls
+from triggerapp.clock import now
+from triggerapp.engine import environments, events, keys, publictokens, queues, tokens
+from triggerapp.models import ApiKey, Batch, Event, Queue, Run, Status, Wait
+
+pytestmark = pytest.mark.django_db
+
+OPEN = {"health", "ready", "token-callback"}
+"""Health tells yes or no; the callback's secret is in its URL, and `test_token_callback` is about it."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A route, with what it takes."""
+
+    method: str
+    path: str
+    verb: str
+    body: object = None
+    one: bool = False
+    """It is about one row: that of another environment is a 404."""
+
+
+ROWS = {
+    "whoami": [Row("GET", "v1/whoami", "read")],
+    "public-tokens": [Row("POST", "v1/auth/public-tokens", "write", {"scopes": ["read:runs:run_1"]})],
+    "task-trigger": [Row("POST", "v1/tasks/none/trigger", "trigger", {}, one=True)],
+    "task-batch": [Row("POST", "v1/tasks/none/batch", "batchTrigger", {"items": [{}]}, one=True)],
+    "batch-v1": [Row("POST", "v1/tasks/batch", "batchTrigger", {"items": [{"task": "none"}]}, one=True)],
+    "batch-v2": [Row("POST", "v2/tasks/batch", "batchTrigger", {"items": [{"task": "none"}]}, one=True)],
+    "batch-v3": [Row("POST", "v3/batches", "batchTrigger", {"runCount": 1})],
+    "batch-items": [Row("POST", "v3/batches/{batch}/items", "batchTrigger", {"index": 0, "task": "none"}, one=True)],
+    "batch": [Row("GET", "v1/batches/{batch}", "read", one=True)],
+    "batch-retrieve-v2": [Row("GET", "v2/batches/{batch}", "read", one=True)],
+    "batch-results": [Row("GET", "v1/batches/{batch}/results", "read", one=True)],
+    "key-reset": [
+        Row("POST", "v1/idempotencyKeys/secret-key/reset", "write", {"taskIdentifier": "tests.task"}, one=True)
+    ],
+    "token-list": [
+        Row("GET", "v1/waitpoints/tokens", "read"),
+        Row("POST", "v1/waitpoints/tokens", "write", {}),
+    ],
+    "token": [Row("GET", "v1/waitpoints/tokens/{token}", "read", one=True)],
+    "token-complete": [Row("POST", "v1/waitpoints/tokens/{token}/complete", "write", {"data": 1}, one=True)],
+    "queue-list": [Row("GET", "v1/queues", "read")],
+    "queue-pause": [Row("POST", "v1/queues/{queue}/pause", "write", {"type": "id", "action": "pause"}, one=True)],
+    "queue": [Row("GET", "v1/queues/{queue}", "read", one=True)],
+    "event-list": [Row("POST", "v1/events", "write", {"name": "a"})],
+    "event": [Row("GET", "v1/events/{event}", "read", one=True)],
+    "run-list": [Row("GET", "v1/runs", "read")],
+    "run": [Row("GET", "v3/runs/{run}", "read", one=True)],
+    "run-result": [Row("GET", "v1/runs/{run}/result", "read", one=True)],
+    "run-events": [Row("GET", "v1/runs/{run}/events", "read", one=True)],
+    "run-trace": [Row("GET", "v1/runs/{run}/trace", "read", one=True)],
+    "run-span": [Row("GET", "v1/runs/{run}/spans/attempt_1", "read", one=True)],
+    "run-cancel": [Row("POST", "v2/runs/{run}/cancel", "write", one=True)],
+    "run-retry": [Row("POST", "v1/runs/{run}/retry", "write", one=True)],
+    "run-replay": [Row("POST", "v1/runs/{run}/replay", "write", one=True)],
+    "run-reschedule": [Row("POST", "v1/runs/{run}/reschedule", "write", {"delay": "1h"}, one=True)],
+    "run-tags": [Row("POST", "v1/runs/{run}/tags", "write", {"tags": ["x"]}, one=True)],
+    "run-metadata": [
+        Row("GET", "v1/runs/{run}/metadata", "read", one=True),
+        Row("PUT", "v1/runs/{run}/metadata", "write", {"metadata": {"x": 1}}, one=True),
+    ],
+}
+ALL = [row for rows in ROWS.values() for row in rows]
+CANARY = "canary-9b1d"
+
+
+def routes() -> Iterator[URLPattern]:
+    yield from urls.urlpatterns
+
+
+def test_every_route_has_a_row_for_each_of_its_methods():
+    wanted = {
+        (route.name, method)
+        for route in routes()
+        if route.name not in OPEN
+        for method in route.callback.cls.access  # type: ignore[union-attr]
+    }
+    assert {(name, row.method) for name, rows in ROWS.items() for row in rows} == wanted
+
+
+def test_a_route_answers_no_method_that_it_has_not_declared():
+    for route in routes():
+        if route.name not in OPEN:
+            view = route.callback.cls  # type: ignore[union-attr]
+            served = {method.upper() for method in view.http_method_names if hasattr(view, method)}
+            assert served - {"OPTIONS", "HEAD"} == set(view.access), route.name
+
+
+@dataclass(frozen=True)
+class Place:
+    """A row of each kind in production, which the callers of these tests have no business with."""
+
+    names: dict[str, str]
+
+    def call(self, row: Row, key: str | None) -> tuple[int, str]:
+        headers = {} if key is None else {"HTTP_AUTHORIZATION": f"Bearer {key}"}
+        kind = "application/x-ndjson" if row.path.endswith("/items") else "application/json"
+        body = b"" if row.body is None else json.dumps(row.body).encode()
+        path = f"/api/{row.path.format(**self.names)}"
+        answer = Client(raise_request_exception=False).generic(row.method, path, body, content_type=kind, **headers)
+        return answer.status_code, answer.content.decode()
+
+
+@pytest.fixture
+def place() -> Place:
+    prod = environments.by_slug("prod")
+    fields = {"tags": [CANARY], "metadata": {CANARY: 1}, "idempotency_key": "secret-key"}
+    run = make_run(Status.WAITING, environment_id=prod, queue=CANARY, **fields)
+    batch = Batch.objects.create(environment_id=prod, run_count=1, idempotency_key=CANARY)
+    options = {"tags": [CANARY], "idempotency_key": None, "idempotency_ttl": tokens.KEY_TTL, "actor": ""}
+    token = tokens.issue(prod, None, **options)
+    event = events.emit(CANARY, f'"{CANARY}"', environment=prod)
+    return Place(
+        {
+            "run": f"run_{run.id}",
+            "batch": f"batch_{batch.id}",
+            "token": f"waitpoint_{token.id}",
+            "event": f"event_{event.id}",
+            "queue": f"queue_{queues.identify(prod, CANARY)}",
+        }
+    )
+
+
+def snapshot() -> list[object]:
+    """All of production, to see that nothing was written."""
+    prod = environments.by_slug("prod")
+    tables = (Run, Batch, Wait, Event, Queue)
+    return [list(table._default_manager.filter(environment_id=prod).order_by("pk").values()) for table in tables]
+
+
+def refuses(place: Place, row: Row, key: str | None, statuses: set[int]) -> None:
+    before = snapshot()
+    status, text = place.call(row, key)
+    assert status in statuses, (row, status, text)
+    assert CANARY not in text
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize("row", ALL, ids=lambda row: f"{row.method} {row.path}")
+def test_nobody_gets_in_without_a_key_that_stands(row, place):
+    expired, revoked = keys.create("prod", "expired", ttl=timedelta(days=1)), keys.create("prod", "revoked")
+    ApiKey.objects.filter(pk=expired.key.pk).update(expires_at=now() - timedelta(seconds=1))
+    keys.revoke(revoked.key.prefix)
+    public = publictokens.issue(revoked.key.pk, "prod", ["admin"], ttl=timedelta(hours=1))
+    for key in (None, "", "tr_prod_sk_" + "x" * 24, expired.text, revoked.text, public):
+        refuses(place, row, key, {401})
+
+
+@pytest.mark.parametrize("row", ALL, ids=lambda row: f"{row.method} {row.path}")
+def test_another_environment_is_not_there(row, place):
+    refuses(place, row, keys.create("dev", "elsewhere").text, {404} if row.one else {200, 202})
+
+
+@pytest.mark.parametrize("row", ALL, ids=lambda row: f"{row.method} {row.path}")
+def test_a_key_does_nothing_beyond_its_scopes(row, place):
+    for verb in ("read", "write", "trigger", "batchTrigger"):
+        allowed = {"write": ("write", "trigger", "batchTrigger")}.get(verb, (verb,))
+        if row.verb not in allowed:
+            refuses(place, row, keys.create("prod", verb, scopes=[verb]).text, {403})
+
+
+@pytest.mark.parametrize("row", ALL, ids=lambda row: f"{row.method} {row.path}")
+def test_a_public_token_of_another_row_sees_nothing(row, place):
+    key = keys.create("prod", "shop")
+    scopes = [
+        f"{verb}:{kind}:other"
+        for verb in ("read", "write", "trigger", "batchTrigger")
+        for kind in ("runs", "tasks", "tags", "batch", "waitpoints", "queues", "events")
+    ]
+    public = publictokens.issue(key.key.pk, "prod", scopes, ttl=timedelta(hours=1))
+    if row.path != "v3/batches":  # announcing a batch reaches no row; filling it asks for each task
+        refuses(place, row, public, {403, 404})
+
+
+@pytest.mark.parametrize("row", ALL, ids=lambda row: f"{row.method} {row.path}")
+def test_who_may_gets_in(row, place):
+    status, text = place.call(row, keys.create("prod", "owner").text)
+    assert status not in (401, 403, 500), text
+    assert status < 300 or row.path.count("none") or row.verb in ("write", "batchTrigger") or "result" in row.path, text
