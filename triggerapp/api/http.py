@@ -23,6 +23,7 @@ from rest_framework.views import APIView
 from triggerapp import conf
 from triggerapp.api import access, errors
 from triggerapp.api.access import Principal, Subject
+from triggerapp.api.schemas import Described
 from triggerapp.errors import NotFound, PayloadTooLarge
 
 Json = Any
@@ -107,6 +108,7 @@ class View(APIView):
     throttle_classes = (access.KeyThrottle,)
     parser_classes: Sequence[type[BaseParser]] = (JsonParser,)
     renderer_classes = (JsonRenderer,)
+    schema = Described()
 
     access: ClassVar[Access] = {}
     """Method -> verb and kind of the scope that it needs."""

@@ -9,6 +9,7 @@ from triggerapp.api import (
     events,
     health,
     idempotency,
+    openapi,
     publictokens,
     queues,
     runs,
@@ -21,6 +22,7 @@ from triggerapp.api import (
 urlpatterns: list[URLPattern] = [
     path("v1/health", health.health, name="health"),
     path("v1/ready", health.ready, name="ready"),
+    path("v1/openapi.json", openapi.openapi, name="openapi"),
     path("v1/whoami", whoami.WhoAmI.as_view(), name="whoami"),
     path("v1/tasks/<path:task>/trigger", tasks.TaskTrigger.as_view(), name="task-trigger"),
     path("v1/auth/public-tokens", publictokens.PublicTokens.as_view(), name="public-tokens"),

@@ -1,0 +1,242 @@
+"""The API in OpenAPI's words: what each method takes and answers. A test holds it to the routes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import OpenApiParameter
+
+from triggerapp.models.moves import Status, public_name
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+NUMBER: Schema = {"type": "integer"}
+YES: Schema = {"type": "boolean"}
+TIME: Schema = {"type": "string", "format": "date-time"}
+ANY: Schema = {}
+OBJECT: Schema = {"type": "object", "additionalProperties": True}
+STATUSES = sorted({*map(public_name, Status), "PENDING_VERSION", "DEQUEUED", "SYSTEM_FAILURE"})
+
+
+def record(*required: str, **properties: Schema) -> Schema:
+    """An object with these properties."""
+    found = {"type": "object", "properties": properties}
+    return {**found, "required": list(required)} if required else found
+
+
+def several(items: Schema) -> Schema:
+    """A list."""
+    return {"type": "array", "items": items}
+
+
+_DURATION: Schema = {"type": "string", "description": "such as 30s, 1h30m or 2w; or a moment in ISO 8601"}
+_TAGS: Schema = {"oneOf": [TEXT, several(TEXT)]}
+_ID = record("id", id=TEXT)
+_TTL: Schema = {"oneOf": [TEXT, {"type": "number", "description": "seconds"}]}
+_OPTIONS = {
+    "delay": _DURATION,
+    "ttl": _TTL,
+    "idempotencyKey": {"type": "string", "maxLength": 2048},
+    "idempotencyKeyTTL": _DURATION,
+    "concurrencyKey": _TAGS["oneOf"][0],
+    "maxAttempts": NUMBER,
+    "maxDuration": {"type": "number", "description": "seconds"},
+    "tags": _TAGS,
+    "metadata": OBJECT,
+    "priority": {"type": "number"},
+}
+_PAYLOAD_TYPE: Schema = {"type": "string", "enum": ["application/json", "application/super+json", "text/plain"]}
+_TRIGGER_OPTIONS = record(**_OPTIONS, payloadType=_PAYLOAD_TYPE, queue=record("name", name=TEXT))
+TRIGGER = record(payload=ANY, options=_TRIGGER_OPTIONS)
+_ITEM = record("task", task=TEXT, payload=ANY, options=_TRIGGER_OPTIONS)
+RUN_ITEM = record(
+    "id",
+    "status",
+    "taskIdentifier",
+    "createdAt",
+    "updatedAt",
+    id=TEXT,
+    status={"type": "string", "enum": STATUSES},
+    taskIdentifier=TEXT,
+    idempotencyKey=TEXT,
+    isTest=YES,
+    **{f"is{name}": YES for name in "Queued Executing Waiting Completed Success Failed Cancelled".split()},
+    **dict.fromkeys(("createdAt", "updatedAt", "startedAt", "finishedAt", "delayedUntil", "expiredAt"), TIME),
+    ttl=TEXT,
+    tags=several(TEXT),
+    metadata=OBJECT,
+    costInCents=NUMBER,
+    baseCostInCents=NUMBER,
+    durationMs=NUMBER,
+)
+_ERROR_OF_RUN = record("message", message=TEXT, name=TEXT, stackTrace=TEXT)
+RUN: Schema = {
+    "allOf": [
+        RUN_ITEM,
+        record(
+            depth=NUMBER,
+            triggerFunction=TEXT,
+            batchId=TEXT,
+            payload=ANY,
+            output=ANY,
+            error=_ERROR_OF_RUN,
+            relatedRuns=record(root=RUN_ITEM, parent=RUN_ITEM, children=several(RUN_ITEM)),
+            attemptCount=NUMBER,
+        ),
+    ]
+}
+RESULT = record("ok", "id", ok=YES, id=TEXT, taskIdentifier=TEXT, output=TEXT, outputType=TEXT, error=OBJECT)
+BATCH = record(
+    "id",
+    "status",
+    id=TEXT,
+    status={"type": "string", "enum": ["PENDING", "PROCESSING", "COMPLETED"]},
+    idempotencyKey=TEXT,
+    createdAt=TIME,
+    updatedAt=TIME,
+    runCount=NUMBER,
+    runs=several(TEXT),
+    processing=OBJECT,
+)
+TOKEN = record(
+    "id",
+    "url",
+    "status",
+    id=TEXT,
+    url=TEXT,
+    status={"type": "string", "enum": ["WAITING", "COMPLETED", "TIMED_OUT"]},
+    tags=several(TEXT),
+    **dict.fromkeys(("createdAt", "completedAt", "timeoutAt", "idempotencyKeyExpiresAt"), TIME),
+    output=TEXT,
+    outputType=TEXT,
+    outputIsError=YES,
+)
+QUEUE = record("id", "name", id=TEXT, name=TEXT, type=TEXT, running=NUMBER, queued=NUMBER, paused=YES, version=TEXT)
+_EVENT_SENT = record("name", name=TEXT, payload=ANY, id={"type": "string", "description": "the sender's own id"})
+_EVENT_ACCEPTED = record("id", "isCached", id=TEXT, isCached=YES)
+_EVENT = record("id", id=TEXT, name=TEXT, payload=ANY, createdAt=TIME, waits=several(OBJECT), externalId=TEXT)
+_METADATA = record("metadata", metadata=OBJECT)
+_METADATA_CHANGE = record(
+    metadata=OBJECT, operations=several(OBJECT), parentOperations=several(OBJECT), rootOperations=several(OBJECT)
+)
+_FILLED = record(
+    "id",
+    id=TEXT,
+    itemsAccepted=NUMBER,
+    itemsDeduplicated=NUMBER,
+    sealed=YES,
+    enqueuedCount=NUMBER,
+    expectedCount=NUMBER,
+)
+REFUSAL = record("error", "code", error=TEXT, code=TEXT, param=TEXT)
+
+
+def _page(items: Schema) -> Schema:
+    return record("data", "pagination", data=several(items), pagination=record(next=TEXT, previous=TEXT))
+
+
+_QUEUES = record(data=several(QUEUE), pagination=record(currentPage=NUMBER, totalPages=NUMBER, count=NUMBER))
+_BATCH_MADE = record("id", id=TEXT, runCount=NUMBER, isCached=YES, idempotencyKey=TEXT, runs=several(OBJECT))
+
+METHODS: Mapping[str, tuple[Schema | None, Schema]] = {
+    "WhoAmI.get": (None, record(environment=TEXT, actor=TEXT, scopes=several(TEXT), isPublicToken=YES)),
+    "PublicTokens.post": (
+        record("scopes", scopes=several(TEXT), expirationTime=_TTL, oneTimeUse=YES, realtime=ANY),
+        record("token", token=TEXT),
+    ),
+    "TaskTrigger.post": (TRIGGER, record("id", "isCached", id=TEXT, isCached=YES)),
+    "TaskBatch.post": (record("items", items=several(TRIGGER)), record(batchId=TEXT, runs=several(TEXT))),
+    "ManyTasks.post": (record("items", items=several(_ITEM)), _BATCH_MADE),
+    "BatchList.post": (record("runCount", runCount=NUMBER, idempotencyKey=TEXT), _BATCH_MADE),
+    "BatchItems.post": (TEXT, _FILLED),
+    "BatchDetail.get": (None, BATCH),
+    "BatchResults.get": (None, record("id", "items", id=TEXT, items=several(RESULT))),
+    "KeyReset.post": (record("taskIdentifier", taskIdentifier=TEXT), _ID),
+    "TokenList.get": (None, _page(TOKEN)),
+    "TokenList.post": (
+        record(timeout=_DURATION, tags=_TAGS, idempotencyKey=TEXT, idempotencyKeyTTL=_DURATION),
+        record("id", "isCached", "url", id=TEXT, isCached=YES, url=TEXT),
+    ),
+    "TokenDetail.get": (None, TOKEN),
+    "TokenComplete.post": (record(data=ANY), record("success", success=YES)),
+    "QueueList.get": (None, _QUEUES),
+    "QueueDetail.get": (None, QUEUE),
+    "QueuePause.post": (
+        record("action", type=TEXT, action={"type": "string", "enum": ["pause", "resume"]}),
+        QUEUE,
+    ),
+    "EventList.post": ({"oneOf": [_EVENT_SENT, several(_EVENT_SENT)]}, {"oneOf": [_EVENT_ACCEPTED, OBJECT]}),
+    "EventDetail.get": (None, _EVENT),
+    "RunList.get": (None, _page(RUN_ITEM)),
+    "RunDetail.get": (None, RUN),
+    "RunResult.get": (None, RESULT),
+    "RunEvents.get": (None, record("events", events=several(OBJECT))),
+    "RunTrace.get": (None, record("trace", trace=OBJECT)),
+    "RunSpan.get": (None, OBJECT),
+    "RunCancel.post": (None, _ID),
+    "RunRetry.post": (None, _ID),
+    "RunReplay.post": (record(payload=ANY, payloadType=_PAYLOAD_TYPE, queue=TEXT, **_OPTIONS), _ID),
+    "RunReschedule.post": (record("delay", delay=_DURATION), RUN),
+    "RunTags.post": (record("tags", tags=_TAGS), record("message", message=TEXT)),
+    "RunMetadata.get": (None, _METADATA),
+    "RunMetadata.put": (_METADATA_CHANGE, _METADATA),
+}
+
+_CREATED = ("filter[createdAt][from]", "filter[createdAt][to]", "filter[createdAt][period]")
+_PAGE = ("page[size]", "page[after]", "page[before]")
+_RUN_FILTERS = "status taskIdentifier tag queue batch isTest version schedule machine region bulkAction error".split()
+QUERIES: Mapping[str, tuple[str, ...]] = {
+    "RunList": (*_PAGE, *(f"filter[{name}]" for name in _RUN_FILTERS), *_CREATED),
+    "TokenList": (*_PAGE, "filter[status]", "filter[idempotencyKey]", "filter[tags]", *_CREATED),
+    "QueueList": ("page", "perPage"),
+    "QueueDetail": ("type",),
+}
+
+
+class Described(AutoSchema):
+    """Reads the tables above."""
+
+    def get_request_serializer(self) -> Any:
+        """The body, by media type."""
+        found = METHODS[self._name()][0]
+        if found is None:
+            return None
+        kinds = [parser.media_type for parser in self.view.parser_classes]
+        return dict.fromkeys(kinds, found)
+
+    def get_response_serializers(self) -> Any:
+        """The answer, and the shape of every refusal."""
+        status = "202" if self._name() == "BatchList.post" else "200"
+        return {status: METHODS[self._name()][1], **dict.fromkeys(("4XX", "503"), REFUSAL)}
+
+    def get_override_parameters(self) -> list[Any]:
+        """The query of a list."""
+        names = QUERIES.get(type(self.view).__name__, ()) if self.method == "GET" else ()
+        return [OpenApiParameter(name=name, type=str, location=OpenApiParameter.QUERY) for name in names]
+
+    def get_operation_id(self) -> str:
+        """Unique: some views stand under two versions of a path."""
+        return f"{type(self.view).__name__}_{self.method.lower()}_{self.path.split('/')[1]}"
+
+    def get_tags(self) -> list[str]:
+        """The kind of row that it is about."""
+        kind: str = self.view.access[self.method][1]  # type: ignore[attr-defined]  # ours has it
+        return [kind]
+
+    def _name(self) -> str:
+        return f"{type(self.view).__name__}.{self.method.lower()}"
+
+
+class Bearer(OpenApiAuthenticationExtension):
+    """How a caller says who they are."""
+
+    target_class = "triggerapp.api.access.KeyAuthentication"
+    name = "key"
+
+    def get_security_definition(self, auto_schema: Any) -> Schema:
+        """A secret key, or a public token."""
+        return {"type": "http", "scheme": "bearer"}
