@@ -23,7 +23,7 @@ from triggerapp.models import ApiKey, Batch, Event, Queue, Run, Status, Wait
 pytestmark = pytest.mark.django_db
 
 OPEN = {"health", "ready", "openapi", "token-callback"}
-"""Health tells yes or no, the document what the code is; the callback's secret is in its URL, and has tests of its own."""
+"""They tell yes or no, and what the code is; the callback has a secret in its URL, and tests of its own."""
 
 
 @dataclass(frozen=True)
