@@ -52,6 +52,7 @@ class Ticker:
         self.ended = False
         self._due: dict[str, float] = {}
         self._lenient_until = 0.0
+        self._more_bulk = False
         self._told: set[UUID] = set()
 
     def run(self) -> None:
@@ -94,7 +95,16 @@ class Ticker:
         self._every("prune", _RARELY, rescue.prune)
         self._every("prune_batches", _RARELY, batches.prune)
         self._every("sweep", _RARELY, partial(self._delete_images, "sweep"))
-        return len(due) == _BATCH or woken == _BATCH or admitted == _BATCH
+        self._every("bulk", _OFTEN, self._advance_bulk)
+        if self._more_bulk:
+            self._due.pop("bulk", None)
+        return self._more_bulk or len(due) == _BATCH or woken == _BATCH or admitted == _BATCH
+
+    def _advance_bulk(self) -> None:
+        """Bulk actions, a little in each tick: the heart beats on meanwhile."""
+        from triggerapp.engine import bulk  # noqa: PLC0415
+
+        self._more_bulk = bulk.advance()
 
     def _spread_word(self) -> None:
         """Tell the pool of the runs that were canceled under it, or are to move: it begins no further step of them."""

@@ -88,12 +88,9 @@ def resolve(request: HttpRequest, wait_id: UUID) -> HttpResponseBase:
     if wait is None:
         raise NotFound(f"there is no token {wait_id}")
     value = json.dumps(read_json(request.POST.get("value") or "null", "the value"))
-    with transaction.atomic():
-        completed = tokens.complete(wait_id, value, by=actor(request))
-        if completed:
-            audit.record(wait.environment_id, actor(request), "token.complete", wait_id)
+    completed = tokens.complete_as(wait_id, value, environment=wait.environment_id, actor=actor(request))
     say(request, "The token is completed." if completed else "The token was closed already.", good=completed)
-    return _back(request, wait.run_id)
+    return _back(wait.run_id, "triggers:waits")
 
 
 @page(Level.OPERATE, methods=("POST",))
@@ -112,7 +109,7 @@ def send_event(request: HttpRequest) -> HttpResponseBase:
         emitted = events.emit(name, payload, environment=environment, external_id=external)
         audit.record(environment, actor(request), "event.send", name, after={"event": str(emitted.id)})
     say(request, "The event was known already." if emitted.cached else f"The event {name} is sent.")
-    return _back(request, _run_of(request))
+    return _back(_run_of(request), "triggers:events")
 
 
 def _run_of(request: HttpRequest) -> UUID | None:
@@ -122,5 +119,5 @@ def _run_of(request: HttpRequest) -> UUID | None:
         return None
 
 
-def _back(request: HttpRequest, run_id: UUID | None) -> HttpResponseBase:
-    return redirect("triggers:runs") if run_id is None else redirect("triggers:run", run_id)
+def _back(run_id: UUID | None, otherwise: str) -> HttpResponseBase:
+    return redirect(otherwise) if run_id is None else redirect("triggers:run", run_id)

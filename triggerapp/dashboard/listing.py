@@ -7,8 +7,9 @@ from urllib.parse import urlencode
 from django.http import HttpRequest, HttpResponseBase
 
 from triggerapp.dashboard import explain, queries
-from triggerapp.dashboard.filters import PERIODS, Cursor, RunFilter
+from triggerapp.dashboard.filters import RunFilter
 from triggerapp.dashboard.pages import page, render
+from triggerapp.engine.selection import PERIODS, Cursor
 from triggerapp.models import Status
 
 
@@ -24,8 +25,10 @@ def runs(request: HttpRequest) -> HttpResponseBase:
         "runs.html",
         {
             "title": "Runs",
+            "active": "runs",
             "filter": wanted,
             "query": wanted.query(),
+            "query_here": wanted.query(environment=wanted.environment),
             "found": found,
             "first_page": cursor is None,
             "statuses": [(status, explain.MEANS[status]) for status in Status],

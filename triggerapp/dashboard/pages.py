@@ -25,8 +25,17 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
 
-PAGES = (("runs", "Runs"),)
-"""What the navigation leads to: the name of the URL, and its word."""
+PAGES = (
+    ("runs", "Runs", Level.VIEW),
+    ("waits", "Waits", Level.VIEW),
+    ("events", "Events", Level.VIEW),
+    ("tasks", "Tasks", Level.VIEW),
+    ("queues", "Queues", Level.VIEW),
+    ("workers", "Workers", Level.VIEW),
+    ("bulks", "Bulk actions", Level.VIEW),
+    ("audit", "Audit log", Level.ADMINISTER),
+)
+"""What the navigation leads to: the name of the URL, its word, and who may go there."""
 
 
 def page(needs: Level = Level.VIEW, *, methods: tuple[str, ...] = ("GET", "HEAD")) -> Callable[[View[P]], View[P]]:
@@ -96,7 +105,7 @@ def render(
     level = getattr(request, "dashboard_level", Level.NONE)
     frame = {
         "nonce": getattr(request, "csp_nonce", ""),
-        "pages": PAGES if level else (),
+        "pages": [(name, word) for name, word, needs in PAGES if level >= needs],
         "may_operate": level >= Level.OPERATE,
         "may_administer": level >= Level.ADMINISTER,
         "home": conf.get().ENVIRONMENT,

@@ -6,13 +6,14 @@ Lists go by an index. Conditions that none answers are looked for among the newe
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from triggerapp.dashboard.filters import Cursor, RunFilter, id_range
+from triggerapp.dashboard.filters import RunFilter
 from triggerapp.engine import sql
+from triggerapp.engine.selection import NEWEST, Cursor, Where, indexed, narrow
 from triggerapp.models import LIVE, Environment, Queue, Wait
 
 PAGE = 50
@@ -75,34 +76,19 @@ class RunPage:
     newest: Cursor | None = None
 
 
-@dataclass(slots=True)
-class _Where:
-    """Conditions and their values, in order."""
-
-    conditions: list[str] = field(default_factory=list)
-    values: list[Any] = field(default_factory=list)
-
-    def add(self, condition: str, *values: Any) -> None:
-        self.conditions.append(condition)
-        self.values.extend(values)
-
-    def __str__(self) -> str:
-        return " AND ".join(self.conditions) or "true"
-
-
 def runs(wanted: RunFilter, *, older_than: Cursor | None = None, limit: int = PAGE) -> RunPage:
     """A page of runs, newest first."""
     environment = Environment.objects.filter(slug=wanted.environment).values_list("pk", flat=True).first()
     if environment is None:
         return RunPage(rows=[])
     if wanted.text:
-        return RunPage(rows=_by_id(environment, wanted.text, limit))
-    indexed = _indexed(environment, wanted, older_than)
-    rows = _rows(indexed, _narrow(wanted), limit + 1)
+        return RunPage(rows=_by_id(environment, wanted, limit))
+    by_index = indexed(environment, wanted, older_than)
+    rows = _rows(by_index, narrow(wanted), limit + 1)
     if len(rows) > limit:
         last = rows[limit - 1]
         return _page(rows[:limit], older=Cursor(last.created_at, last.id))
-    end = _end_of_search(indexed) if wanted.is_narrow else None
+    end = _end_of_search(by_index) if wanted.is_narrow else None
     return _page(rows, older=end, searched_up_to=end and end.at)
 
 
@@ -111,50 +97,21 @@ def _page(rows: list[RunRow], **fields: Any) -> RunPage:
     return RunPage(rows=rows, newest=newest, **fields)
 
 
-def _indexed(environment: int, wanted: RunFilter, older_than: Cursor | None) -> _Where:
-    """The conditions that `run_newest`, or the small index of a status, answers."""
-    where = _Where()
-    where.add("environment_id = %s", environment)
-    if wanted.status:  # written out: a partial index is found by its words
-        where.add(f"status IN ({', '.join(['%s'] * len(wanted.status))})", *wanted.status)
-    if wanted.since is not None:
-        where.add("created_at >= now() - %s::interval", wanted.since)
-    if older_than is not None:
-        where.add("(created_at, id) < (%s, %s)", older_than.at, older_than.id)
-    return where
-
-
-def _narrow(wanted: RunFilter) -> _Where:
-    where = _Where()
-    if wanted.task:
-        where.add("task = %s", wanted.task)
-    if wanted.queue:
-        where.add("queue_id IN (SELECT id FROM triggerapp_queue WHERE name = %s)", wanted.queue)
-    if wanted.tag:
-        where.add("%s = ANY(tags)", wanted.tag)
-    if wanted.root:
-        where.add("root_id IS NULL")
-    return where
-
-
-_NEWEST = "ORDER BY created_at DESC, id DESC LIMIT"
-
-
-def _rows(indexed: _Where, narrow: _Where, limit: int) -> list[RunRow]:
+def _rows(by_index: Where, others: Where, limit: int) -> list[RunRow]:
     """The inner query is the window that is searched; without narrow conditions it is the page itself."""
-    window = SEARCHED if narrow.conditions else limit
+    window = SEARCHED if others.conditions else limit
     return _read(
-        f"(SELECT {_COLUMNS} FROM triggerapp_run WHERE {indexed} {_NEWEST} {window:d})",
-        narrow,
+        f"(SELECT {_COLUMNS} FROM triggerapp_run WHERE {by_index} {NEWEST} {window:d})",
+        others,
         limit,
-        values=indexed.values,
+        values=by_index.values,
     )
 
 
-def _read(source: str, where: _Where, limit: int, *, values: Sequence[Any] = ()) -> list[RunRow]:
+def _read(source: str, where: Where, limit: int, *, values: Sequence[Any] = ()) -> list[RunRow]:
     found = sql.rows(
         "SELECT r.*, q.name AS queue, now() AS now "
-        f"FROM (SELECT * FROM {source} s WHERE {where} {_NEWEST} {limit:d}) r "
+        f"FROM (SELECT * FROM {source} s WHERE {where} {NEWEST} {limit:d}) r "
         "JOIN triggerapp_queue q ON q.id = r.queue_id ORDER BY r.created_at DESC, r.id DESC",
         [*values, *where.values],
     )
@@ -162,40 +119,34 @@ def _read(source: str, where: _Where, limit: int, *, values: Sequence[Any] = ())
     return [RunRow(**row, wait=waits.get(row["waiting_on"])) for row in found]
 
 
-def _by_id(environment: int, text: str, limit: int) -> list[RunRow]:
-    """Runs whose id begins with the text, or whose Celery task id it is."""
-    ids = id_range(text)
-    where = _Where()
-    if ids is None:
-        where.add("environment_id = %s AND task_id = %s", environment, text)
-    else:
-        where.add("environment_id = %s AND (id BETWEEN %s AND %s OR task_id = %s)", environment, *ids, text)
-    return _read(
-        f"(SELECT {_COLUMNS} FROM triggerapp_run WHERE {where} LIMIT {limit:d})", _Where(), limit, values=where.values
-    )
+def _by_id(environment: int, wanted: RunFilter, limit: int) -> list[RunRow]:
+    """Runs whose id begins with the text, or whose Celery task id it is, however old they are."""
+    where = indexed(environment, RunFilter(text=wanted.text, period="all"), None)
+    source = f"(SELECT {_COLUMNS} FROM triggerapp_run WHERE {where} LIMIT {limit:d})"
+    return _read(source, Where(), limit, values=where.values)
 
 
-def _end_of_search(indexed: _Where) -> Cursor | None:
+def _end_of_search(by_index: Where) -> Cursor | None:
     """The last run of the window, if there may be others behind it."""
     row = sql.row(
-        f"SELECT created_at, id FROM triggerapp_run WHERE {indexed} {_NEWEST} 1 OFFSET {SEARCHED - 1}", indexed.values
+        f"SELECT created_at, id FROM triggerapp_run WHERE {by_index} {NEWEST} 1 OFFSET {SEARCHED - 1}", by_index.values
     )
     return None if row is None else Cursor(row["created_at"], row["id"])
 
 
 def by_ids(ids: Iterable[UUID]) -> list[RunRow]:
     """These runs."""
-    where = _Where()
+    where = Where()
     where.add("id = ANY(%s)", list(ids))
-    return _read(f"(SELECT {_COLUMNS} FROM triggerapp_run WHERE {where})", _Where(), MOST_NEW * 10, values=where.values)
+    return _read(f"(SELECT {_COLUMNS} FROM triggerapp_run WHERE {where})", Where(), MOST_NEW * 10, values=where.values)
 
 
 def children(run_id: UUID, limit: int) -> list[RunRow]:
     """The runs that this one triggered, the first ones first."""
-    where = _Where()
+    where = Where()
     where.add("parent_id = %s AND parent_key IS NOT NULL", run_id)
     source = f"(SELECT {_COLUMNS} FROM triggerapp_run WHERE {where} ORDER BY id LIMIT {limit:d})"
-    return _read(source, _Where(), limit, values=where.values)[::-1]
+    return _read(source, Where(), limit, values=where.values)[::-1]
 
 
 def newer(wanted: RunFilter, than: Cursor | None) -> int:
@@ -203,14 +154,14 @@ def newer(wanted: RunFilter, than: Cursor | None) -> int:
     environment = Environment.objects.filter(slug=wanted.environment).values_list("pk", flat=True).first()
     if environment is None or wanted.text:
         return 0
-    where = _indexed(environment, wanted, None)
+    where = indexed(environment, wanted, None)
     if than is not None:
         where.add("(created_at, id) > (%s, %s)", than.at, than.id)
-    narrow = _narrow(wanted)
+    others = narrow(wanted)
     row = sql.row(
         f"SELECT count(*) AS found FROM (SELECT 1 FROM (SELECT {_COLUMNS} FROM triggerapp_run WHERE {where} "
-        f"{_NEWEST} {SEARCHED:d}) s WHERE {narrow} LIMIT {MOST_NEW:d}) n",
-        [*where.values, *narrow.values],
+        f"{NEWEST} {SEARCHED:d}) s WHERE {others} LIMIT {MOST_NEW:d}) n",
+        [*where.values, *others.values],
     )
     return int(row["found"]) if row else 0
 

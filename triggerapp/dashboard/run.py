@@ -23,7 +23,7 @@ _RETRIABLE = (Status.FAILED, Status.CRASHED, Status.TIMED_OUT)
 def run(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
     """All of it."""
     facts = detail.facts(run_id)
-    context = {"title": facts.run.task, "live": facts.run.is_live, **of(facts), **_outcome(facts)}
+    context = {"title": facts.run.task, "active": "runs", "live": facts.run.is_live, **of(facts), **_outcome(facts)}
     return render(request, "run.html", context)
 
 

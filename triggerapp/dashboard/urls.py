@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import URLPattern, path
 from django.views.generic import RedirectView
 
-from triggerapp.dashboard import actions, listing, run, streams
+from triggerapp.dashboard import actions, bulks, listing, overview, run, streams, tasks
 
 app_name = "triggers"
 
@@ -22,6 +22,20 @@ urlpatterns: list[URLPattern] = [
     path("runs/<uuid:run_id>/retry", actions.retry, name="run-retry"),
     path("runs/<uuid:run_id>/replay", actions.replay, name="run-replay"),
     path("runs/<uuid:run_id>/cancel", actions.cancel, name="run-cancel"),
+    path("waits/", overview.waits, name="waits"),
     path("waits/<uuid:wait_id>/resolve", actions.resolve, name="resolve"),
+    path("events/", overview.events, name="events"),
     path("events/send", actions.send_event, name="send-event"),
+    path("events/<uuid:event_id>/", overview.event, name="event"),
+    path("tasks/", tasks.tasks, name="tasks"),
+    path("tasks/<path:name>/test", tasks.test, name="test"),
+    path("queues/", overview.queue_list, name="queues"),
+    path("queues/<int:queue_id>/pause", overview.pause, name="pause"),
+    path("workers/", overview.workers, name="workers"),
+    path("bulk/", bulks.listing, name="bulks"),
+    path("bulk/start", bulks.start, name="bulk-start"),
+    path("bulk/<uuid:bulk_id>/", bulks.one, name="bulk"),
+    path("bulk/<uuid:bulk_id>/progress", bulks.progress, name="bulk-progress"),
+    path("bulk/<uuid:bulk_id>/abort", bulks.abort, name="bulk-abort"),
+    path("audit/", overview.audit, name="audit"),
 ]

@@ -203,6 +203,13 @@ def durable_task(name: str) -> Triggerable | None:
     return cast(Triggerable, task) if hasattr(task, "request_for") else None
 
 
+def durable_tasks() -> list[str]:
+    """The names of all durable tasks of this project's Celery app."""
+    app = app_or_default()
+    app.loader.import_default_modules()
+    return sorted(name for name, task in app.tasks.items() if hasattr(task, "request_for"))
+
+
 def after_commit(found: Iterable[Mapping[str, Any]]) -> None:
     """Send the messages of these rows (`COLUMNS`) once the transaction has committed."""
     batch = list(found)

@@ -11,7 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from tests.factories import make_event_wait, make_run
 from triggerapp.clock import now
 from triggerapp.dashboard import queries
-from triggerapp.dashboard.filters import Cursor, RunFilter
+from triggerapp.dashboard.filters import RunFilter
+from triggerapp.engine.selection import Cursor
 from triggerapp.models import Environment, Status
 
 URL = "/triggers/runs/"

@@ -1,0 +1,192 @@
+"""The pages beside the runs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from tests.factories import fresh, make_event, make_event_wait, make_run, make_wait, make_worker
+from tests.inprocess import durable
+from triggerapp.dashboard import overviews
+from triggerapp.engine import audit, environments, events
+from triggerapp.models import AuditEntry, Event, Queue, Run, Status, WaitKind
+
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+PAGES = ("runs", "waits", "events", "tasks", "queues", "workers", "bulk", "audit")
+
+
+def page(client, path):
+    response = client.get(f"/triggers/{path}")
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+@durable
+def greet(name: str, times: int = 1) -> str:
+    return name * times
+
+
+@durable
+def anything(*args, **kwargs):
+    return args, kwargs
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_each_page_without_rows_says_so(administrator, path):
+    assert "empty" in page(administrator, f"{path}/") or path in ("tasks", "queues")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_costs_as_many_queries_for_many_rows_as_for_one(administrator, path):
+    def fill(count):
+        for n in range(count):
+            run = make_run(Status.WAITING, queue=f"queue {n}")
+            make_event_wait(run, f"event {n}")
+            make_event(f"event {n}")
+            audit.record(environments.current(), "somebody", "deed", n)
+
+    fill(1)
+    with CaptureQueriesContext(connection) as one:
+        page(administrator, f"{path}/")
+    fill(20)
+    with CaptureQueriesContext(connection) as many:
+        page(administrator, f"{path}/")
+    assert len(many) == len(one) <= 12
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_text_of_any_kind_stays_text(administrator, path):
+    run = make_run(Status.WAITING, task=EVIL, tags=[EVIL], queue=EVIL)
+    make_event_wait(run, EVIL, {"k": [EVIL]})
+    make_event(EVIL, {EVIL: EVIL}, external_id=EVIL)
+    audit.record(environments.current(), EVIL, "deed", EVIL, after={EVIL: EVIL})
+    text = page(administrator, f"{path}/?name=&target=")
+    assert "<script>alert" not in text
+    assert "<img" not in text
+
+
+def test_waits_are_those_of_suspended_runs_and_can_be_chosen_by_kind_and_event(viewer):
+    waiting = make_event_wait(make_run(Status.WAITING), "paid")
+    token = make_wait(make_run(Status.WAITING), WaitKind.TOKEN, key="token#1")
+    over = make_run(Status.COMPLETED)
+    make_wait(over, status="resolved")
+    text = page(viewer, "waits/")
+    assert str(waiting.run_id) in text
+    assert str(token.run_id) in text
+    assert str(over.id) not in text
+    assert str(token.run_id) not in page(viewer, "waits/?kind=event&name=paid")
+
+
+def test_waits_are_paged(viewer, monkeypatch):
+    monkeypatch.setattr(overviews, "PAGE", 2)
+    for n in range(3):
+        make_event_wait(make_run(Status.WAITING), f"e{n}")
+    first = viewer.get("/triggers/waits/").context
+    second = viewer.get(f"/triggers/waits/?{first['older']}").context
+    assert [row["name"] for row in [*first["found"].rows, *second["found"].rows]] == ["e2", "e1", "e0"]
+
+
+@pytest.mark.parametrize("name", ["", "paid"])
+def test_events_are_paged_newest_first(viewer, monkeypatch, name):
+    monkeypatch.setattr(overviews, "PAGE", 2)
+    made = [str(make_event("paid", n).id) for n in range(3)]
+    first = viewer.get(f"/triggers/events/?name={name}").context
+    second = viewer.get(f"/triggers/events/?{first['older']}").context
+    assert [str(row["id"]) for row in [*first["found"].rows, *second["found"].rows]] == made[::-1]
+
+
+def test_an_event_shows_the_waits_that_it_reached(viewer):
+    wait = make_event_wait(make_run(Status.WAITING), "paid", {"order": ["o1"]})
+    emitted = events.emit("paid", '{"order": "o1", "secret": "x1y2z3"}')
+    text = page(viewer, f"events/{emitted.id}/")
+    assert str(wait.run_id) in text
+    assert "x1y2z3" not in text
+    assert "No wait matched it yet" in page(viewer, f"events/{make_event('other').id}/")
+
+
+def test_an_event_can_be_sent_by_hand_once_for_each_id_of_its_sender(operator):
+    for _ in range(2):
+        form = {"environment": "dev", "name": "paid", "id": "e1", "payload": '{"n": 1}'}
+        assert operator.post("/triggers/events/send", form).status_code == 302
+    assert Event.objects.get().payload == {"n": 1}
+
+
+@pytest.mark.parametrize("form", [{"name": ""}, {"name": "x" * 300}, {"name": "x", "payload": "{"}, {"name": "a\0"}])
+def test_an_event_that_cannot_be_is_refused(operator, form):
+    assert operator.post("/triggers/events/send", form).status_code == 400
+    assert Event.objects.count() == 0
+
+
+def test_queues_show_what_is_in_them_and_are_paused_by_administrators_only(administrator, operator):
+    run = make_run(Status.PENDING, queue="slow")
+    make_run(Status.RUNNING, queue="slow")
+    queue = Queue.objects.get(name="slow")
+    row = next(row for row in administrator.get("/triggers/queues/").context["rows"] if row["name"] == "slow")
+    assert (row["running"], row["queued"], row["oldest"]) == (1, 1, run.created_at)
+    url = f"/triggers/queues/{queue.pk}/pause"
+    assert operator.post(url, {"paused": "1"}).status_code == 403
+    administrator.post(url, {"paused": "1"})
+    assert fresh(queue).paused
+    assert "Resume" in page(administrator, "queues/")
+    administrator.post(url, {"paused": "0"})
+    assert not fresh(queue).paused
+    assert fresh(run).status == Status.QUEUED
+    assert list(AuditEntry.objects.order_by("id").values_list("action", flat=True)) == ["queue.pause", "queue.resume"]
+
+
+def test_workers_are_alive_or_gone_by_their_heartbeat(viewer):
+    make_worker()
+    make_worker(alive=False)
+    text = page(viewer, "workers/")
+    assert "alive" in text
+    assert "gone" in text
+
+
+def test_the_audit_log_says_who_did_what(administrator):
+    audit.record(environments.current(), "user eve", "queue.pause", "slow", after={"paused": True})
+    audit.record(None, "user bob", "other", "else")
+    text = page(administrator, "audit/?target=slow")
+    assert "user eve" in text
+    assert "user bob" not in text
+
+
+def test_tasks_are_listed_with_their_arguments(operator):
+    text = page(operator, "tasks/")
+    assert greet.name in text
+    assert "times:" in text
+
+
+def test_a_task_is_tried_with_a_form_made_from_its_signature(operator, worker):
+    url = f"/triggers/tasks/{greet.name}/test"
+    names = [field.name for field in operator.get(url).context["fields"]]
+    assert names == ["name", "times"]
+    response = operator.post(url, {"arg-name": "Eve", "arg-times": "2", "tags": "a, b", "idempotency_key": "k"})
+    run = Run.objects.get()
+    assert response.headers["Location"] == f"/triggers/runs/{run.id}/"
+    assert run.tags == ["a", "b"]
+    worker.work()
+    assert json.loads(bytes(fresh(run).result)) == "EveEve"
+    assert AuditEntry.objects.get(action="task.trigger").actor == "user operator"
+    again = operator.get(f"{url}?from={run.id}")
+    assert [field.value for field in again.context["fields"]] == ["Eve", "2"]
+
+
+def test_a_task_that_takes_anything_takes_json(operator):
+    url = f"/triggers/tasks/{anything.name}/test"
+    assert operator.get(url).context["fields"] is None
+    operator.post(url, {"raw": '{"args": [1], "kwargs": {"b": 2}}'})
+    assert json.loads(bytes(Run.objects.get().payload))[:2] == [[1], {"b": 2}]
+
+
+@pytest.mark.parametrize("form", [{"arg-name": "x", "arg-times": "{"}, {"arg-name": "x", "delay": "soon"}])
+def test_what_a_form_cannot_mean_is_refused_and_there_is_no_run(operator, form):
+    response = operator.post(f"/triggers/tasks/{greet.name}/test", form)
+    assert response.status_code == 400
+    assert Run.objects.count() == 0
+
+
+def test_a_task_that_is_none_is_not_found(operator):
+    assert operator.get("/triggers/tasks/no.such/test").status_code == 404

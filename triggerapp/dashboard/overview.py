@@ -1,0 +1,94 @@
+"""The pages beside the runs: what is waited for, events, queues, workers, who did what."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import redirect
+
+from triggerapp import conf
+from triggerapp.dashboard import actions, overviews, queries, values
+from triggerapp.dashboard.access import Level, actor
+from triggerapp.dashboard.pages import page, render
+from triggerapp.engine import queues
+from triggerapp.errors import NotFound
+from triggerapp.models import Queue, WaitKind
+
+Json = Any
+
+
+def _chosen(request: HttpRequest, *names: str) -> dict[str, str]:
+    """Conditions of the URL, with the environment."""
+    texts = {name: request.GET.get(name, "").replace("\0", "")[:255] for name in names}
+    return {"environment": request.GET.get("environment", "").replace("\0", "")[:32] or conf.get().ENVIRONMENT, **texts}
+
+
+def _listing(request: HttpRequest, title: str, chosen: dict[str, str], found: overviews.Page, **more: Json) -> Json:
+    older = found.older and urlencode({**{k: v for k, v in chosen.items() if v}, "older": found.older})
+    environments = queries.environment_names()
+    return {"title": title, "chosen": chosen, "found": found, "older": older, "environments": environments, **more}
+
+
+@page()
+def waits(request: HttpRequest) -> HttpResponseBase:
+    """What everything waits for."""
+    chosen = _chosen(request, "kind", "name")
+    found = overviews.waits(**chosen, older=request.GET.get("older"))
+    return render(
+        request, "waits.html", _listing(request, "Waits", chosen, found, kinds=WaitKind.values, active="waits")
+    )
+
+
+@page()
+def events(request: HttpRequest) -> HttpResponseBase:
+    """What was sent."""
+    chosen = _chosen(request, "name")
+    found = overviews.events(**chosen, older=request.GET.get("older"))
+    return render(request, "events.html", _listing(request, "Events", chosen, found, active="events"))
+
+
+@page()
+def event(request: HttpRequest, event_id: UUID) -> HttpResponseBase:
+    """One event, and whom it reached."""
+    found, reached = overviews.event(event_id)
+    text = values.pretty(found.payload)
+    context = {"title": found.name, "event": found, "reached": reached, "payload": text[: values.SHOWN_CHARACTERS]}
+    return render(request, "event.html", {**context, "active": "events"})
+
+
+@page()
+def queue_list(request: HttpRequest) -> HttpResponseBase:
+    """Queues, and what is in them."""
+    chosen = _chosen(request)
+    rows = overviews.queues(chosen["environment"])
+    context = {"title": "Queues", "rows": rows, "chosen": chosen, "environments": queries.environment_names()}
+    return render(request, "queues.html", {**context, "active": "queues"})
+
+
+@page(Level.ADMINISTER, methods=("POST",))
+def pause(request: HttpRequest, queue_id: int) -> HttpResponseBase:
+    """Pause a queue, or resume it."""
+    queue = Queue.objects.select_related("environment").filter(pk=queue_id).first()
+    if queue is None:
+        raise NotFound(f"there is no queue {queue_id}")
+    paused = request.POST.get("paused") == "1"
+    queues.set_paused(queue.environment_id, queue.name, paused=paused, actor=actor(request))
+    actions.say(request, f"{queue.name} is {'paused: what has started goes on' if paused else 'resumed'}.")
+    return redirect("triggers:queues")
+
+
+@page()
+def workers(request: HttpRequest) -> HttpResponseBase:
+    """Who is there to work."""
+    return render(request, "workers.html", {"title": "Workers", "rows": overviews.workers(), "active": "workers"})
+
+
+@page(Level.ADMINISTER)
+def audit(request: HttpRequest) -> HttpResponseBase:
+    """Who did what."""
+    target = request.GET.get("target", "").replace("\0", "")[:255]
+    found = overviews.audit(target=target, older=request.GET.get("older"))
+    return render(request, "audit.html", _listing(request, "Audit log", {"target": target}, found, active="audit"))

@@ -1,0 +1,147 @@
+"""Reads for the pages beside the runs: waits, events, queues, workers, the audit log. Each goes by an index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from triggerapp import conf
+from triggerapp.dashboard import queries
+from triggerapp.dashboard.queries import RunRow
+from triggerapp.engine import sql
+from triggerapp.errors import NotFound
+from triggerapp.models import AuditEntry, Event, Wait
+
+PAGE = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Rows, and where the next ones begin."""
+
+    rows: Sequence[Any]
+    older: str = ""
+
+
+def uuid_or_none(text: str | None) -> UUID | None:
+    """What a URL says, if it is an id."""
+    try:
+        return UUID(text or "")
+    except ValueError:
+        return None
+
+
+_WAITING = """
+SELECT r.id AS run, r.task, w.id, w.kind, w.name, w.key, w.filter, w.expires_at, w.opened_at, w.remaining
+FROM (SELECT id, task, waiting_on FROM triggerapp_run WHERE status = 'waiting' AND waiting_on < %s
+        AND environment_id = (SELECT id FROM triggerapp_environment WHERE slug = %s)
+      ORDER BY waiting_on DESC LIMIT 5000) r
+JOIN triggerapp_wait w ON w.id = r.waiting_on WHERE (%s = '' OR w.kind = %s) AND (%s = '' OR w.name = %s)
+ORDER BY r.waiting_on DESC LIMIT %s
+"""
+_LAST = UUID(int=(1 << 128) - 1)
+
+
+def waits(environment: str, *, kind: str = "", name: str = "", older: str | None = None) -> Page:
+    """What the runs of an environment wait for, the newest wait first."""
+    before = uuid_or_none(older) or _LAST
+    rows = sql.rows(_WAITING, [before, environment, kind, kind, name, name, PAGE + 1])
+    more = len(rows) > PAGE
+    return Page(rows=rows[:PAGE], older=str(rows[PAGE - 1]["id"]) if more else "")
+
+
+_EVENTS = """
+SELECT id, name, created_at, source_run, external_id, octet_length(payload::text) AS size FROM triggerapp_event
+WHERE environment_id = (SELECT id FROM triggerapp_environment WHERE slug = %s)
+"""
+
+
+def events(environment: str, *, name: str = "", older: str | None = None) -> Page:
+    """Events, the newest first; by their ids, which are times, or by the index of their name."""
+    before = uuid_or_none(older) or _LAST
+    if name:
+        before_row = Event.objects.filter(pk=before).values_list("created_at", flat=True).first()
+        statement = (
+            _EVENTS
+            + "AND name = %s AND created_at < COALESCE(%s::timestamptz, 'infinity') ORDER BY created_at DESC LIMIT %s"
+        )
+        rows = sql.rows(statement, [environment, name, before_row, PAGE + 1])
+    else:
+        rows = sql.rows(_EVENTS + "AND id < %s ORDER BY id DESC LIMIT %s", [environment, before, PAGE + 1])
+    more = len(rows) > PAGE
+    return Page(rows=rows[:PAGE], older=str(rows[PAGE - 1]["id"]) if more else "")
+
+
+def event(event_id: UUID) -> tuple[Event, list[tuple[Wait, RunRow | None]]]:
+    """An event with the waits that it resolved, and their runs."""
+    found = Event.objects.select_related("environment").filter(pk=event_id).first()
+    if found is None:
+        raise NotFound(f"There is no event {event_id}. Events are kept for {conf.get().EVENT_RETENTION.days} days.")
+    reached = list(Wait.objects.filter(event=event_id).defer("value").order_by("id")[: PAGE * 2])
+    runs = {run.id: run for run in queries.by_ids([wait.run_id for wait in reached if wait.run_id])}
+    return found, [(wait, runs.get(wait.run_id)) for wait in reached if wait.run_id]
+
+
+_QUEUES = """
+SELECT q.id, q.name, q.paused, COALESCE(n.running, 0) AS running, COALESCE(n.queued, 0) AS queued, n.oldest
+FROM triggerapp_queue q LEFT JOIN (
+  SELECT queue_id, count(*) FILTER (WHERE status = 'running') AS running,
+    count(*) FILTER (WHERE status <> 'running') AS queued, min(created_at) FILTER (WHERE status <> 'running') AS oldest
+  FROM triggerapp_run WHERE status IN ('pending', 'queued', 'running') GROUP BY queue_id
+) n ON n.queue_id = q.id
+WHERE q.environment_id = (SELECT id FROM triggerapp_environment WHERE slug = %s) ORDER BY q.name LIMIT 500
+"""
+
+
+def queues(environment: str) -> list[sql.Row]:
+    """Queues with how many runs are running and how many are not yet."""
+    return sql.rows(_QUEUES, [environment])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRow:
+    """A worker and when it was last heard of."""
+
+    id: UUID
+    hostname: str
+    pid: int
+    started_at: datetime
+    expires_at: datetime
+    running: int
+    now: datetime
+
+    @property
+    def silent_for(self) -> timedelta:
+        """The age of its last heartbeat."""
+        return max(timedelta(), self.now - (self.expires_at - conf.get().LEASE))
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its lease holds."""
+        return self.expires_at > self.now
+
+
+_WORKERS = """
+SELECT w.id, w.hostname, w.pid, w.started_at, w.expires_at, now() AS now,
+  (SELECT count(*) FROM triggerapp_run r WHERE r.status = 'running' AND r.worker = w.id) AS running
+FROM triggerapp_worker w ORDER BY w.expires_at DESC LIMIT 200
+"""
+
+
+def workers() -> list[WorkerRow]:
+    """The workers that were heard of last."""
+    return [WorkerRow(**row) for row in sql.rows(_WORKERS)]
+
+
+def audit(*, target: str = "", older: str | None = None) -> Page:
+    """Who did what, the newest first."""
+    found = AuditEntry.objects.order_by("-id")
+    if target:
+        found = AuditEntry.objects.filter(target=target).order_by("-created_at", "-id")
+    if older and older.isdecimal():
+        found = found.filter(pk__lt=int(older[:18]))
+    rows = list(found[: PAGE + 1])
+    return Page(rows=rows[:PAGE], older=str(rows[PAGE - 1].pk) if len(rows) > PAGE else "")

@@ -1,0 +1,147 @@
+"""Bulk actions: the ticks do them, one run at a time, each with its progress in one commit.
+
+So a worker that dies in the middle leaves nothing done twice: another one's tick goes on where it stood.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from triggerapp.engine import audit, environments, sql, verbs
+from triggerapp.engine.selection import NEWEST, Cursor, Selection, indexed, narrow
+from triggerapp.errors import BadInput, TriggerError
+from triggerapp.models import LIVE, BulkAction, BulkStatus, BulkVerb, Environment, Status
+
+MOST_SELECTED = 1000
+MOST_COUNTED = 10_000
+_SPENT = 0.25
+"""Seconds that one tick gives to bulk actions."""
+_SENSIBLE = {
+    BulkVerb.CANCEL: tuple(status.value for status in LIVE),
+    BulkVerb.RETRY: (Status.FAILED.value, Status.CRASHED.value, Status.TIMED_OUT.value),
+}
+"""Where no status is asked for, the verb is tried on these."""
+
+
+def start(
+    verb: BulkVerb, *, environment: int, actor: str, selected: Sequence[UUID] = (), matching: Selection | None = None
+) -> BulkAction:
+    """Have it done to the selected runs, or to all that match now. Raises `BadInput` without any."""
+    if matching is None and not 0 < len(selected) <= MOST_SELECTED:
+        raise BadInput(f"select 1 to {MOST_SELECTED:,} runs, or all that match")
+    if matching is not None and not matching.status and verb in _SENSIBLE:
+        matching = replace(matching, status=_SENSIBLE[verb])
+    total = len(selected) if matching is None else _count(environment, matching)
+    with transaction.atomic():
+        bulk = BulkAction.objects.create(
+            environment_id=environment,
+            verb=verb,
+            actor=actor,
+            selected=[] if matching else list(selected),
+            filter=matching and matching.dump(),
+            total=total,
+        )
+        asked = {"verb": verb, "filter": bulk.filter, "total": total}
+        audit.record(environment, actor, "bulk.start", bulk.pk, after=asked)
+        sql.after_commit(sql.notify)
+    return bulk
+
+
+def _count(environment: int, matching: Selection) -> int | None:
+    """How many there are; None if they are too many to be counted."""
+    where, others = indexed(environment, matching, None), narrow(matching)
+    row = sql.row(
+        "SELECT count(*) AS n FROM "
+        f"(SELECT 1 FROM triggerapp_run WHERE {where} AND {others} LIMIT {MOST_COUNTED + 1}) s",
+        [*where.values, *others.values],
+    )
+    return None if row is None or row["n"] > MOST_COUNTED else int(row["n"])
+
+
+def abort(bulk: UUID, *, actor: str) -> bool:
+    """Do no more of it; False if it was over."""
+    with transaction.atomic():
+        found = BulkAction.objects.filter(pk=bulk, status=BulkStatus.RUNNING)
+        stopped = found.update(status=BulkStatus.ABORTED, finished_at=Now())
+        if stopped:
+            audit.record(None, actor, "bulk.abort", bulk)
+    return bool(stopped)
+
+
+def advance(seconds: float = _SPENT) -> bool:
+    """Go on with this environment's oldest bulk action for a while; whether there is more to do."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not _advance_by_one():
+            return False
+    return True
+
+
+def _advance_by_one() -> bool:
+    with transaction.atomic():
+        running = BulkAction.objects.filter(environment_id=environments.current(), status=BulkStatus.RUNNING)
+        bulk = running.select_for_update(skip_locked=True).order_by("id").first()
+        if bulk is None:
+            return False
+        run = _next(bulk)
+        if run is None:
+            BulkAction.objects.filter(pk=bulk.pk).update(status=BulkStatus.COMPLETED, finished_at=Now(), selected=[])
+        else:
+            _do(bulk, run)
+    return True
+
+
+def _next(bulk: BulkAction) -> UUID | None:
+    """The next run, noted as taken on the row; None at the end."""
+    if bulk.filter is None:
+        return bulk.selected.pop(0) if bulk.selected else None
+    matching = Selection.load(bulk.filter)
+    where, others = indexed(bulk.environment_id, matching, Cursor.parse(bulk.cursor)), narrow(matching)
+    where.add("created_at <= %s", bulk.created_at)  # else replays would be replayed
+    row = sql.row(
+        f"SELECT id, created_at FROM triggerapp_run WHERE {where} AND {others} {NEWEST} 1",
+        [*where.values, *others.values],
+    )
+    if row is None:
+        return None
+    bulk.cursor = str(Cursor(row["created_at"], row["id"]))
+    return UUID(str(row["id"]))
+
+
+def _do(bulk: BulkAction, run: UUID) -> None:
+    try:
+        with transaction.atomic():
+            done = _apply(bulk, run)
+    except TriggerError as error:
+        bulk.last_refusal, done = str(error), False
+    bulk.done += done
+    bulk.refused += not done
+    fields = ("done", "refused", "last_refusal", "cursor", "selected")
+    BulkAction.objects.filter(pk=bulk.pk).update(**{name: getattr(bulk, name) for name in fields})
+
+
+def _apply(bulk: BulkAction, run: UUID) -> bool:
+    actor: dict[str, Any] = {"actor": f"{bulk.actor}, bulk {bulk.pk}"}
+    match bulk.verb:
+        case BulkVerb.CANCEL:
+            return verbs.cancel(run, **actor)
+        case BulkVerb.RETRY:
+            verbs.retry(run, **actor)
+        case _:
+            verbs.replay(run, environment=bulk.environment_id, **actor)
+    return True
+
+
+def environment_of(slug: str) -> int:
+    """The id of an environment by its name. Raises `BadInput`."""
+    found = Environment.objects.filter(slug=slug).values_list("pk", flat=True).first()
+    if found is None:
+        raise BadInput(f"there is no environment {slug[:40]!r}")
+    return int(found)

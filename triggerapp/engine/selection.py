@@ -1,0 +1,140 @@
+"""Which runs are meant: by conditions that all hold at once, newest first.
+
+The dashboard's lists and bulk actions choose by the same words. Status and time go by an index; `narrow` conditions do
+not, and whoever uses them bounds how far back is looked.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Self
+from uuid import UUID
+
+PERIODS: Mapping[str, timedelta | None] = {
+    "1h": timedelta(hours=1),
+    "24h": timedelta(days=1),
+    "7d": timedelta(days=7),
+    "30d": timedelta(days=30),
+    "all": None,
+}
+DEFAULT_PERIOD = "7d"
+NEWEST = "ORDER BY created_at DESC, id DESC LIMIT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """All conditions hold at once; an empty one is none."""
+
+    status: tuple[str, ...] = ()
+    task: str = ""
+    queue: str = ""
+    tag: str = ""
+    environment: str = ""
+    period: str = DEFAULT_PERIOD
+    root: bool = False
+    text: str = ""
+    """The beginning of a run's id, or a whole Celery task id."""
+
+    @classmethod
+    def load(cls, stored: Mapping[str, Any]) -> Self:
+        """From what `dump` wrote."""
+        return cls(**{**stored, "status": tuple(stored["status"])})
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether conditions are set that no index answers."""
+        return bool(self.task or self.queue or self.tag or self.root)
+
+    @property
+    def since(self) -> timedelta | None:
+        """How far back to look."""
+        return PERIODS[self.period]
+
+
+@dataclass(slots=True)
+class Where:
+    """Conditions and their values, in order."""
+
+    conditions: list[str] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
+
+    def add(self, condition: str, *values: Any) -> None:
+        """One more."""
+        self.conditions.append(condition)
+        self.values.extend(values)
+
+    def __str__(self) -> str:
+        return " AND ".join(self.conditions) or "true"
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in a list that is ordered by time, newest first."""
+
+    at: datetime
+    id: UUID
+
+    def __str__(self) -> str:
+        return base64.urlsafe_b64encode(f"{self.at.isoformat()} {self.id}".encode()).decode().rstrip("=")
+
+    @classmethod
+    def parse(cls, text: str | None) -> Self | None:
+        """The place that a URL names; None for the beginning, and for what is none."""
+        try:
+            at, _, id = base64.urlsafe_b64decode(f"{text or ''}===").decode().partition(" ")
+            moment = datetime.fromisoformat(at)
+            return cls(moment, UUID(id)) if moment.tzinfo else None
+        except ValueError:
+            return None
+
+
+def id_range(text: str) -> tuple[UUID, UUID] | None:
+    """The ids that begin with `text`; None if no id can."""
+    digits = text.removeprefix("run_").replace("-", "").lower()
+    if not 4 <= len(digits) <= 32 or not set(digits) <= set("0123456789abcdef"):
+        return None
+    return UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
+
+
+def indexed(environment: int, wanted: Selection, older_than: Cursor | None) -> Where:
+    """The conditions that `run_newest`, or the small index of a status, answers."""
+    where = Where()
+    where.add("environment_id = %s", environment)
+    if wanted.text:
+        _add_id(where, wanted.text)
+    if wanted.status:  # written out: a partial index is found by its words
+        where.add(f"status IN ({', '.join(['%s'] * len(wanted.status))})", *wanted.status)
+    if wanted.since is not None:
+        where.add("created_at >= now() - %s::interval", wanted.since)
+    if older_than is not None:
+        where.add("(created_at, id) < (%s, %s)", older_than.at, older_than.id)
+    return where
+
+
+def narrow(wanted: Selection) -> Where:
+    """The conditions that no index answers."""
+    where = Where()
+    if wanted.task:
+        where.add("task = %s", wanted.task)
+    if wanted.queue:
+        where.add("queue_id IN (SELECT id FROM triggerapp_queue WHERE name = %s)", wanted.queue)
+    if wanted.tag:
+        where.add("%s = ANY(tags)", wanted.tag)
+    if wanted.root:
+        where.add("root_id IS NULL")
+    return where
+
+
+def _add_id(where: Where, text: str) -> None:
+    ids = id_range(text)
+    if ids is None:
+        where.add("task_id = %s", text)
+    else:
+        where.add("(id BETWEEN %s AND %s OR task_id = %s)", *ids, text)
