@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +15,6 @@ import pytest
 from checkpoint import sandbox
 from checkpoint.archive import Archive
 from checkpoint.criu import Criu
-from checkpoint.errors import RestoreFailed
 from checkpoint.line import Line
 from checkpoint.sandbox import Sandbox
 from checkpoint.seal import Keyring
@@ -78,26 +76,30 @@ def test_twenty_processes_are_restored_at_once(run: Run, freezer: Freezer) -> No
         process.end()
 
 
-def test_of_two_that_restore_one_image_at_once_one_gets_it(run: Run, freezer: Freezer) -> None:
+def test_of_two_supervisors_that_restore_one_image_at_once_one_gets_it(
+    run: Run, freezer: Freezer, tmp_path: Path
+) -> None:
     process = run(count)
     process.await_park(timeout=SOON)
     label, _ = freezer.freeze(process)
-    for _ in range(5):
-        both = threading.Barrier(2)
-
-        def thaw(_: int, both: threading.Barrier = both) -> Sandbox | RestoreFailed:
-            both.wait()
-            try:
-                return freezer.thaw(label)
-            except RestoreFailed as problem:
-                return problem
-
-        with ThreadPoolExecutor(2) as pool:
-            found = list(pool.map(thaw, range(2)))
-        living = [one for one in found if isinstance(one, Sandbox)]
-        assert len(living) == 1, found
-        assert living[0].await_park(timeout=SOON).startswith(b"1 ")
-        living[0].end()
+    command = [sys.executable, "-c", RIVAL, str(tmp_path), str(label.checkpoint), str(label.run)]
+    rivals = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    try:
+        assert [rival.stdout.readline() for rival in rivals] == ["ready\n"] * 2  # type: ignore[union-attr]
+        for _ in range(5):
+            for rival in rivals:
+                print("go", file=rival.stdin, flush=True)
+            found = sorted(rival.stdout.readline() for rival in rivals)  # type: ignore[union-attr]
+            assert found == ["lives 1\n", "refused\n"]
+            for rival in rivals:
+                print("end it", file=rival.stdin, flush=True)
+            assert [rival.stdout.readline() for rival in rivals] == ["ended\n"] * 2  # type: ignore[union-attr]
+    finally:
+        for rival in rivals:
+            rival.communicate(timeout=20)
 
 
 @pytest.mark.parametrize("where", ["here", "in other network and mount namespaces"])
@@ -165,6 +167,24 @@ label = Label(checkpoint=UUID(sys.argv[2]), run=UUID(sys.argv[3]), sequence=1, l
 process = freezer.thaw(label)
 print("went on with", process.await_park(timeout=SOON).decode())
 process.end()
+"""
+)
+RIVAL = (
+    COMMON
+    + """
+label = Label(checkpoint=UUID(sys.argv[2]), run=UUID(sys.argv[3]), sequence=1, lease=1)
+print("ready", flush=True)
+while sys.stdin.readline():
+    try:
+        process = freezer.thaw(label)
+        print("lives", process.await_park(timeout=SOON).decode().split()[0], flush=True)
+    except RestoreFailed as problem:
+        process = None
+        print("refused", flush=True)
+    sys.stdin.readline()
+    if process is not None:
+        process.end()
+    print("ended", flush=True)
 """
 )
 
