@@ -27,6 +27,7 @@ from triggerapp.models import (
     Batch,
     BatchItem,
     BulkAction,
+    Checkpoint,
     Event,
     FilterShape,
     Run,
@@ -171,7 +172,7 @@ def everything() -> dict[str, list[dict[str, Any]]]:
 
 def delete_everything() -> None:
     """All rows but environments and queues, whose ids this process keeps."""
-    tables = (Step, Wait, Attempt, Run, Event, FilterShape, AuditEntry, Worker, BatchItem, Batch)
+    tables = (Checkpoint, Step, Wait, Attempt, Run, Event, FilterShape, AuditEntry, Worker, BatchItem, Batch)
     tables += (ApiKey, SpentToken, BulkAction)
     statements = [f"DELETE FROM {table._meta.db_table}" for table in tables]
     with connection.cursor() as cursor:
