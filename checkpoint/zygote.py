@@ -59,6 +59,11 @@ class Zygote:
         line, output = descriptors
         return Sandbox(int(answer["pid"]), Line.on(line), int(answer["inode"]), output, leash)
 
+    def await_ready(self, *, timeout: timedelta = PATIENCE) -> None:
+        """Return once it has imported everything. Unborn if that takes longer."""
+        leash, _, _ = self._ask({"do": "greet"}, timeout)
+        leash.close()
+
     def watch(self, pid: int, *, timeout: timedelta = PATIENCE) -> socket.socket:
         """A leash for a process that was restored. Unborn if the zygote does not answer."""
         leash, _, _ = self._ask({"do": "watch", "pid": pid}, timeout)
@@ -151,8 +156,9 @@ class _Server:
         if wanted["do"] == "forget":
             self._leashes.pop(asking, None)
             return
-        if wanted["do"] == "watch":
-            self._hold(asking, int(str(wanted["pid"])))
+        if wanted["do"] in ("watch", "greet"):
+            if "pid" in wanted:
+                self._hold(asking, int(str(wanted["pid"])))
             asking.send(b"{}")
             return
         output, printed = os.pipe()

@@ -12,12 +12,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from socket import socket
 from typing import IO, Self
 
 import checkpoint
-from checkpoint import Verdict, manifest
+from checkpoint import Unborn, Verdict, Zygote, manifest
 from triggerapp import conf
 from workers import identity
 
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 _TOO_SOON = 10.0
 """Seconds of a life that is no life: an app that cannot be imported is not imported for ever."""
 _TRIES = 3
+_IMPORTS = 60.0
+"""Seconds that the worker waits for its zygote at its start."""
 
 
 class Keeper:
@@ -50,7 +53,17 @@ class Keeper:
         identity.settle(home)
         keeper = cls(app, home, lock)
         _prepare()
+        keeper._await_ready()
         return keeper
+
+    def _await_ready(self) -> None:
+        """Before the worker takes tasks: their time limits are not for imports."""
+        deadline = time.monotonic() + _IMPORTS
+        while self._process.poll() is None and time.monotonic() < deadline:
+            with suppress(Unborn):
+                return Zygote(self._home / "zygote").await_ready(timeout=timedelta(seconds=1))
+        log.warning("the zygote is not ready; runs that it cannot start stay in the pool processes")
+        return None
 
     def look_after(self) -> None:
         """Start it again if it died; if it does so at once each time, runs stay in the pool processes."""

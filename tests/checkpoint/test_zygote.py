@@ -135,6 +135,12 @@ def test_all_end_with_the_keeper(started: tuple[Zygote, subprocess.Popen[bytes]]
     assert gone(*tasks)
 
 
+def test_a_zygote_tells_when_it_is_ready(started: tuple[Zygote, subprocess.Popen[bytes]]) -> None:
+    zygote, program = started
+    zygote.await_ready()
+    assert program.poll() is None
+
+
 def test_no_zygote_is_an_error_that_says_so(tmp_path: Path) -> None:
     with pytest.raises(Unborn, match="does not answer"):
         Zygote(tmp_path / "none").fork()
