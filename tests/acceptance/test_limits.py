@@ -21,7 +21,7 @@ def run_of(result: object) -> Run:
 
 def test_time_limits_bound_a_segment_and_not_the_wait(prefork: Worker):
     """Two segments of 0.8 s and a wait of 1 s, under a limit of 1.5 s; a dump takes its time too."""
-    seconds, limit = (2.5, 4.5) if prefork.by_checkpoint else (0.8, 1.5)
+    seconds, limit = (6.0, 11.0) if prefork.by_checkpoint else (0.8, 1.5)
     soft = works.apply_async((fresh(), seconds, 1.0), soft_time_limit=limit)
     hard = works.apply_async((fresh(), seconds, 1.0), time_limit=limit)
     assert [soft.get(timeout=40), hard.get(timeout=40)] == ["done", "done"]
