@@ -113,7 +113,7 @@ def _login(options: dict[str, Any]) -> list[str]:
 
 def _commands(options: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     celery = [sys.executable, "-m", "celery", "-A", options["app"] or celery_app(str(settings.SETTINGS_MODULE))]
-    yield "web", [*_manage(), "runserver", f"127.0.0.1:{options['port']}"]
+    yield "web", [sys.executable, "-m", "triggerapp.devserver", str(options["port"])]
     yield "worker", [*celery, "worker", "-E", "--loglevel", "INFO", "--concurrency", str(options["concurrency"])]
     if options["flower_port"]:
         yield "flower", [*celery, "flower", "--address=127.0.0.1", f"--port={options['flower_port']}"]
