@@ -65,6 +65,18 @@ def _count(environment: int, matching: Selection) -> int | None:
     return None if row is None or row["n"] > MOST_COUNTED else int(row["n"])
 
 
+def matching(environment: int, wanted: Selection) -> list[UUID]:
+    """The runs that match now, the newest first. Raises `BadInput` if they are too many to be held at once."""
+    where, others = indexed(environment, wanted, None), narrow(wanted)
+    rows = sql.rows(
+        f"SELECT id FROM triggerapp_run WHERE {where} AND {others} {NEWEST} {MOST_COUNTED + 1}",
+        [*where.values, *others.values],
+    )
+    if len(rows) > MOST_COUNTED:
+        raise BadInput(f"more than {MOST_COUNTED:,} runs match: narrow the filter, or use the dashboard's bulk action")
+    return [row["id"] for row in rows]
+
+
 def abort(bulk: UUID, *, actor: str) -> bool:
     """Do no more of it; False if it was over."""
     with transaction.atomic():

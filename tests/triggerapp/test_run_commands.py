@@ -1,0 +1,133 @@
+"""Management commands about runs."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from tests.factories import fresh, make_event_wait, make_run, make_step
+from tests.inprocess import durable
+from triggerapp.clock import now
+from triggerapp.models import AuditEntry, Event, Run, Status
+
+pytestmark = pytest.mark.usefixtures("database")
+NOWHERE = "0192f000-0000-7000-8000-000000000000"
+
+
+@durable
+def greet(name: str) -> str:
+    return f"hello {name}"
+
+
+def said(*arguments):
+    out = StringIO()
+    call_command(*map(str, arguments), stdout=out, stderr=StringIO())
+    return out.getvalue()
+
+
+def answered(*arguments):
+    return json.loads(said(*arguments, "--json"))
+
+
+def test_trigger_accepts_a_run_and_says_its_id():
+    run = Run.objects.get(pk=said("trigger", greet.name, '{"name": "Eve"}', "--tag", "a").strip())
+    assert json.loads(bytes(run.payload))[:2] == [[], {"name": "Eve"}]
+    assert run.tags == ["a"]
+    assert AuditEntry.objects.get().actor.startswith("shell")
+
+
+@pytest.mark.parametrize("arguments", [("no.such",), (greet.name, "{"), (greet.name, '{"nobody": 1}')])
+def test_a_trigger_that_cannot_be_is_refused_and_there_is_no_run(arguments):
+    with pytest.raises(CommandError):
+        said("trigger", *arguments)
+    assert Run.objects.count() == 0
+
+
+def test_send_event_resolves_what_waits_for_it():
+    wait = make_event_wait(make_run(Status.WAITING), "paid", {"order": ["o1"]})
+    assert answered("send_event", "paid", '{"order": "o1"}', "--id", "e1")["cached"] is False
+    assert answered("send_event", "paid", '{"order": "o1"}', "--id", "e1")["cached"] is True
+    assert fresh(wait).status == "resolved"
+    assert Event.objects.count() == 1
+
+
+def test_cancel_stops_runs_and_says_which_were_over():
+    live, over = make_run(), make_run(Status.COMPLETED)
+    assert answered("cancel", live.id, f"run_{over.id}") == {str(live.id): True, str(over.id): False}
+    assert fresh(live).status == Status.CANCELED
+    with pytest.raises(CommandError, match="there is no run"):
+        said("cancel", NOWHERE)
+    with pytest.raises(CommandError, match="is no run's id"):
+        said("cancel", "rubbish")
+
+
+def test_retry_goes_on_with_those_that_failed_and_ends_with_an_error_for_the_others():
+    failed, over = make_run(Status.FAILED), make_run(Status.COMPLETED)
+    with pytest.raises(CommandError, match="1 of 2 were refused"):
+        said("retry", over.id, failed.id)
+    assert fresh(failed).attempt == 2
+
+
+def test_replay_of_one_run_takes_another_payload():
+    run = make_run(Status.COMPLETED)
+    (answer,) = answered("replay", run.id, "--payload", '{"args": [1]}')
+    new = Run.objects.get(pk=answer["replay"])
+    assert new.replay_of_id == run.id
+    assert json.loads(bytes(new.payload))[:2] == [[1], {}]
+
+
+def test_replay_by_filter_shows_first_and_does_then():
+    wanted = {str(make_run(Status.FAILED, task="shop.buy").id) for _ in range(3)}
+    make_run(Status.FAILED)
+    chosen = ("replay", "--status", "failed", "--task", "shop.buy")
+    assert {row["run"] for row in answered(*chosen, "--dry-run")} == wanted
+    assert Run.objects.count() == 4
+    said(*chosen)
+    assert {str(run) for run in Run.objects.exclude(replay_of=None).values_list("replay_of", flat=True)} == wanted
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), (NOWHERE, "--status", "failed"), ("--status", "failed", "--payload", "{}"), (NOWHERE, "--payload", "[]")],
+)
+def test_a_replay_that_says_not_what_of_is_refused(arguments):
+    with pytest.raises(CommandError):
+        said("replay", *arguments)
+
+
+def test_runs_list_filters_as_the_dashboard_does():
+    failed = make_run(Status.FAILED)
+    make_run()
+    assert [row["id"] for row in answered("runs", "list", "--status", "failed")] == [str(failed.id)]
+    assert "failed" in said("runs", "list")
+
+
+def test_runs_show_has_the_journal_without_secrets():
+    run = make_run(Status.FAILED, error={"type": "builtins:ValueError", "message": "no\x1b[2J"})
+    make_step(run, "charge#1", {"password": "s3cret"})
+    shown = answered("runs", "show", run.id)
+    assert shown["journal"]["steps"][0]["key"] == "charge#1"
+    text = said("runs", "show", run.id)
+    assert "charge#1" in text
+    assert "\x1b[2J" not in text
+    assert "\\x1b[2J" in text
+
+
+def test_runs_tail_ends_with_the_run():
+    run = make_run(Status.COMPLETED)
+    make_step(run, "charge#1")
+    lines = [json.loads(line) for line in said("runs", "tail", run.id, "--json").splitlines()]
+    assert lines[-1] == {"run": str(run.id), "kind": "status", "name": run.task, "status": "completed"}
+    assert "charge#1" in [line["name"] for line in lines]
+
+
+def test_prune_deletes_what_is_older_than_its_retention():
+    old = make_run(Status.COMPLETED)
+    Run.objects.filter(pk=old.pk).update(finished_at=now() - timedelta(days=31))
+    kept = make_run(Status.COMPLETED)
+    assert answered("prune") == {"runs": 1}
+    assert list(Run.objects.values_list("pk", flat=True)) == [kept.pk]

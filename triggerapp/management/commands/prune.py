@@ -1,0 +1,31 @@
+"""`manage.py prune`: delete now what is older than its retention. Workers do it too, a little at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from triggerapp.engine import rescue
+from triggerapp.management.choosing import refusals
+from triggerapp.management.output import dump
+
+_BATCH = 1000
+
+
+class Command(BaseCommand):
+    """Prints how many runs were deleted."""
+
+    help = "Delete ended runs, events and workers that are older than RUN_RETENTION and EVENT_RETENTION."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Options."""
+        parser.add_argument("--json", action="store_true", help="for machines")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Delete, a batch at a time."""
+        deleted = 0
+        with refusals():
+            while (batch := rescue.prune(_BATCH)) > 0:
+                deleted += batch
+        self.stdout.write(dump({"runs": deleted}) if options["json"] else f"{deleted:,} runs deleted")

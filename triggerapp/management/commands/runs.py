@@ -1,0 +1,103 @@
+"""`manage.py runs list | show | tail`: look at runs from a terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from uuid import UUID
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from triggerapp.dashboard import detail, queries, values, waterfall
+from triggerapp.dashboard.filters import RunFilter
+from triggerapp.dashboard.queries import RunRow
+from triggerapp.management.choosing import add_filters, refusals, run_id, selection
+from triggerapp.management.output import dump, safe, table
+from triggerapp.models import FINAL
+from triggerapp.templatetags.triggers import duration
+
+Json = Any
+_PAUSE = 0.5
+
+
+class Command(BaseCommand):
+    """The dashboard's list and page, as text."""
+
+    help = "Look at runs: list them, show one with its journal, follow one until it has ended."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Options."""
+        verbs = parser.add_subparsers(dest="verb", required=True)
+        listing = verbs.add_parser("list", help="the newest runs that match")
+        add_filters(listing)
+        listing.add_argument("--limit", type=int, default=20)
+        show = verbs.add_parser("show", help="one run, with what it did")
+        tail = verbs.add_parser("tail", help="what one run does, until it has ended")
+        for one in (show, tail):
+            one.add_argument("run", metavar="RUN")
+        for each in (listing, show, tail):
+            each.add_argument("--json", action="store_true", help="for machines")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Look."""
+        with refusals():
+            getattr(self, f"_{options['verb']}")(options)
+
+    def _list(self, options: Json) -> None:
+        wanted = RunFilter(**selection(options).dump())
+        rows = queries.runs(wanted, limit=max(1, min(options["limit"], 1000))).rows
+        if options["json"]:
+            self.stdout.write(dump([_fields(row) for row in rows]))
+            return
+        columns = ("run", "task", "status", "queue", "attempt", "created", "took")
+        shown = ((r.id, r.task, r.status, r.queue, r.attempt, _time(r.created_at), duration(r.took)) for r in rows)
+        table(self.stdout, columns, shown)
+
+    def _show(self, options: Json) -> None:
+        found = run_id(options["run"])
+        facts = detail.facts(found)
+        if options["json"]:
+            self.stdout.write(dump(values.redacted({**_fields(facts.run), "journal": detail.journal(found)})))
+            return
+        self.stdout.write(safe(f"{facts.run.task} {facts.run.id}: {facts.run.status}, attempt {facts.run.attempt}"))
+        if isinstance(facts.error, dict):
+            self.stdout.write(safe(f"{facts.error.get('type')}: {facts.error.get('message')}"))
+        spans = waterfall.spans(facts)
+        table(
+            self.stdout,
+            ("what", "", "status", "began", "took", ""),
+            ((s.kind, s.label, s.status, _time(s.start), duration(s.took), s.note) for s in spans),
+        )
+
+    def _tail(self, options: Json) -> None:
+        """Each step, wait and attempt as it ends, and each change of status."""
+        found, told = run_id(options["run"]), set[tuple[str, ...]]()
+        while True:
+            facts = detail.facts(found)
+            for line in _lines(facts):
+                if line not in told:
+                    told.add(line)
+                    self._say(found, line, as_json=options["json"])
+            if facts.run.status in FINAL:
+                return
+            time.sleep(_PAUSE)
+
+    def _say(self, run: UUID, line: tuple[str, ...], *, as_json: bool) -> None:
+        kind, label, status = line
+        text = dump({"run": str(run), "kind": kind, "name": label, "status": status})
+        self.stdout.write(text if as_json else safe(f"{kind:<10} {status:<10} {label}"))
+        self.stdout.flush()
+
+
+def _lines(facts: detail.Facts) -> list[tuple[str, ...]]:
+    spans = [span for span in waterfall.spans(facts) if span.status]
+    return [*((span.kind, span.label, span.status) for span in spans), ("status", facts.run.task, facts.run.status)]
+
+
+def _time(moment: Any) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+def _fields(row: RunRow) -> dict[str, Json]:
+    names = "id task_id task status queue attempt tags parent_id root_id created_at started_at finished_at".split()
+    return {name: getattr(row, name) for name in names}

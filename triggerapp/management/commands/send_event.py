@@ -1,0 +1,39 @@
+"""`manage.py send_event NAME [PAYLOAD]`: send an event, as anybody outside would."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import transaction
+
+from triggerapp.engine import audit, environments, events, limits
+from triggerapp.management.choosing import actor, json_of, refusals
+from triggerapp.management.output import dump
+
+
+class Command(BaseCommand):
+    """Prints the event's id."""
+
+    help = "Send an event: every wait that matches it goes on."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Options."""
+        parser.add_argument("name")
+        parser.add_argument("payload", nargs="?", default="null", help="JSON (default: %(default)s)")
+        parser.add_argument("--id", help="the sender's own id: the same id twice is one event")
+        parser.add_argument("--json", action="store_true", help="for machines")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Send it."""
+        payload = json.dumps(json_of(options["payload"], "the payload"))
+        with refusals():
+            limits.check_text("an event's name", options["name"])
+            limits.check_text("an event's id", options["id"])
+            with transaction.atomic():
+                sent = events.emit(options["name"], payload, external_id=options["id"])
+                environment = environments.current()
+                audit.record(environment, actor(), "event.send", options["name"], after={"event": str(sent.id)})
+        text = dump({"id": str(sent.id), "cached": sent.cached}) if options["json"] else str(sent.id)
+        self.stdout.write(text)

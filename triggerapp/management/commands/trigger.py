@@ -1,0 +1,42 @@
+"""`manage.py trigger TASK [PAYLOAD]`: accept a run."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import transaction
+
+from triggerapp.engine import calls, environments
+from triggerapp.management.choosing import actor, json_of, refusals
+from triggerapp.management.output import dump
+
+
+class Command(BaseCommand):
+    """Prints the run's id."""
+
+    help = 'Trigger a durable task. PAYLOAD is JSON: keyword arguments, or {"args": […], "kwargs": {…}}.'
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Options."""
+        parser.add_argument("task")
+        parser.add_argument("payload", nargs="?", help="JSON")
+        parser.add_argument("--delay", type=float, help="seconds until it starts")
+        parser.add_argument("--tag", action="append", default=[], help="may be given repeatedly")
+        parser.add_argument("--idempotency-key")
+        parser.add_argument("--json", action="store_true", help="for machines")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Accept it."""
+        payload = calls.MISSING if options["payload"] is None else json_of(options["payload"], "the payload")
+        given = {
+            "delay": None if options["delay"] is None else timedelta(seconds=options["delay"]),
+            "tags": options["tag"],
+            "idempotency_key": options["idempotency_key"],
+        }
+        call = calls.Call(task=options["task"], payload=payload, options={k: v for k, v in given.items() if v})
+        with refusals(), transaction.atomic():
+            (run,) = calls.trigger([call], environment=environments.current(), actor=actor())
+        text = dump({"id": str(run.run_id), "cached": run.cached}) if options["json"] else str(run.run_id)
+        self.stdout.write(text)

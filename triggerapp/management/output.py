@@ -1,0 +1,40 @@
+"""What commands print: tables for people, JSON for machines. What runs say is never markup, nor an escape sequence."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import IO, Any, cast
+
+from django.core.serializers.json import DjangoJSONEncoder
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Json = Any
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def safe(value: object) -> str:
+    """Text without what a terminal would obey; control characters are written as Python would."""
+    text = "" if value is None else str(value)
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def dump(value: Json) -> str:
+    """As JSON, on one line for lists of rows to be read one by one."""
+    return json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=True)
+
+
+def table(out: object, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table."""
+    shown = Table(*columns)
+    for row in rows:
+        shown.add_row(*(Text(safe(cell)) for cell in row))
+    console(out).print(shown)
+
+
+def console(out: object) -> Console:
+    """A terminal, or a file, to print to."""
+    return Console(file=cast("IO[str]", out), markup=False, highlight=False)
