@@ -56,7 +56,7 @@ def test_one_process_goes_through_two_hundred_cycles_and_grows_by_nothing(run: R
     assert size < first_size * 1.1
     assert mappings <= first_mappings + 2
     assert last_opened == first_opened
-    assert len(os.listdir("/proc/self/fd")) == opened
+    assert len(os.listdir("/proc/self/fd")) <= opened
 
 
 @pytest.mark.slow
