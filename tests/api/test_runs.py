@@ -180,6 +180,7 @@ def test_no_filter_reads_the_whole_table(api, django_assert_max_num_queries):
                 seen.append("\n".join(row[0] for row in cursor.fetchall()))
         return execute(sql, params, many, context)
 
+    make_run(queue="a")
     filters = {
         "status": "FAILED",
         "taskIdentifier": "a",
