@@ -19,6 +19,7 @@ from typing import IO, Self
 
 import checkpoint
 from checkpoint import Unborn, Verdict, Zygote, manifest
+from checkpoint.base import SUFFIX
 from triggerapp import conf
 from workers import identity
 
@@ -82,7 +83,7 @@ class Keeper:
         """End it and all that was forked from it; nothing of this worker's stays."""
         self._give_up()
         self._end()
-        shutil.rmtree(self._home, ignore_errors=True)
+        _remove(self._home)
         self._lock.close()
 
     def _start(self) -> None:
@@ -142,12 +143,19 @@ def _settle() -> tuple[Path, IO[bytes]]:
     with (root / "lock").open("wb") as everyones:
         fcntl.flock(everyones, fcntl.LOCK_EX)  # one that is being made is not abandoned
         for folder in _abandoned(root):
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
         home = Path(tempfile.mkdtemp(prefix="worker-", dir=root))
         lock = (home / "lock").open("wb")
         fcntl.flock(lock, fcntl.LOCK_EX)
     _share_bases(home, root / "bases")
     return home, lock
+
+
+def _remove(home: Path) -> None:
+    """A worker's folder, and what its zygotes' bases take here; who needs one of them later has it from the store."""
+    for made in home.glob("base-*"):
+        (home / "images" / "bases" / f"{made.read_text()}{SUFFIX}").unlink(missing_ok=True)
+    shutil.rmtree(home, ignore_errors=True)
 
 
 def _share_bases(home: Path, bases: Path) -> None:
