@@ -6,7 +6,7 @@ Lists go by an index. Conditions that none answers are looked for among the newe
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -83,7 +83,7 @@ def runs(wanted: RunFilter, *, older_than: Cursor | None = None, limit: int = PA
         return RunPage(rows=[])
     if wanted.text:
         return RunPage(rows=_by_id(environment, wanted, limit))
-    by_index = indexed(environment, wanted, older_than)
+    by_index = _by_status(environment, wanted, older_than)
     rows = _rows(by_index, narrow(wanted), limit + 1)
     if len(rows) > limit:
         last = rows[limit - 1]
@@ -97,15 +97,25 @@ def _page(rows: list[RunRow], **fields: Any) -> RunPage:
     return RunPage(rows=rows, newest=newest, **fields)
 
 
-def _rows(by_index: Where, others: Where, limit: int) -> list[RunRow]:
+def _by_status(environment: int, wanted: RunFilter, older_than: Cursor | None) -> list[Where]:
+    """One search for each status: several at once have no index in common, and the whole table would be read."""
+    each = [replace(wanted, status=(status,)) for status in wanted.status] or [wanted]
+    return [indexed(environment, one, older_than) for one in each]
+
+
+def _source(searches: Sequence[Where], limit: int) -> str:
+    selects = (f"(SELECT {_COLUMNS} FROM triggerapp_run WHERE {where} {NEWEST} {limit:d})" for where in searches)
+    return f"({' UNION ALL '.join(selects)})"
+
+
+def _values(searches: Sequence[Where]) -> list[Any]:
+    return [value for where in searches for value in where.values]
+
+
+def _rows(searches: Sequence[Where], others: Where, limit: int) -> list[RunRow]:
     """The inner query is the window that is searched; without narrow conditions it is the page itself."""
     window = SEARCHED if others.conditions else limit
-    return _read(
-        f"(SELECT {_COLUMNS} FROM triggerapp_run WHERE {by_index} {NEWEST} {window:d})",
-        others,
-        limit,
-        values=by_index.values,
-    )
+    return _read(_source(searches, window), others, limit, values=_values(searches))
 
 
 def _read(source: str, where: Where, limit: int, *, values: Sequence[Any] = ()) -> list[RunRow]:
@@ -126,10 +136,11 @@ def _by_id(environment: int, wanted: RunFilter, limit: int) -> list[RunRow]:
     return _read(source, Where(), limit, values=where.values)
 
 
-def _end_of_search(by_index: Where) -> Cursor | None:
+def _end_of_search(searches: Sequence[Where]) -> Cursor | None:
     """The last run of the window, if there may be others behind it."""
     row = sql.row(
-        f"SELECT created_at, id FROM triggerapp_run WHERE {by_index} {NEWEST} 1 OFFSET {SEARCHED - 1}", by_index.values
+        f"SELECT created_at, id FROM {_source(searches, SEARCHED)} s {NEWEST} 1 OFFSET {SEARCHED - 1}",
+        _values(searches),
     )
     return None if row is None else Cursor(row["created_at"], row["id"])
 
