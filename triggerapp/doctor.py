@@ -48,7 +48,17 @@ def examine() -> list[Finding]:
     database = list(_database())
     if database[0].level == "error":
         return [*database, *_broker(), *_settings()]
-    return [*database, *_migrations(), *_clock(), *_broker(), *_workers(), *_tokens(), *_checkpoints(), *_settings()]
+    return [
+        *database,
+        *_disk(),
+        *_migrations(),
+        *_clock(),
+        *_broker(),
+        *_workers(),
+        *_tokens(),
+        *_checkpoints(),
+        *_settings(),
+    ]
 
 
 def _database() -> Iterator[Finding]:
@@ -67,17 +77,18 @@ def _database() -> Iterator[Finding]:
         yield Finding(
             level="error", about="database", says=f"is version {version}", remedy="use PostgreSQL 14 or newer"
         )
-    yield from _fsync()
+    else:
+        yield Finding(level="ok", about="database", says="answers")
 
 
-def _fsync() -> Iterator[Finding]:
+def _disk() -> Iterator[Finding]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT current_setting('fsync')")
         (fsync,) = cursor.fetchone()
     if fsync != "on":
-        yield Finding(level="error", about="database", says="fsync is off: a crash loses runs", remedy="set fsync = on")
+        yield Finding(level="error", about="disk", says="fsync is off: a crash loses runs", remedy="set fsync = on")
     else:
-        yield Finding(level="ok", about="database", says="answers, fsync is on")
+        yield Finding(level="ok", about="disk", says="fsync is on")
 
 
 def _migrations() -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from io import StringIO
 from typing import ClassVar
 from uuid import uuid4
@@ -13,7 +14,7 @@ from celery import current_app
 from django.core.management import CommandError, call_command
 
 from triggerapp import doctor
-from triggerapp.engine import tokens, workers
+from triggerapp.engine import sql, tokens, workers
 from workers.celery import app
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("projects_app")]
@@ -55,9 +56,17 @@ def test_an_evicting_redis_is_an_error(monkeypatch):
     assert found("redis").level == "error"
 
 
+def test_a_database_that_does_not_wait_for_the_disk_is_an_error():
+    setting = sql.row("SELECT current_setting('fsync') AS fsync")
+    assert found("disk").level == ("ok" if setting == {"fsync": "on"} else "error")
+
+
 def test_the_findings_are_json_for_machines():
     out = StringIO()
-    call_command("doctor", "--json", stdout=out)
+    with suppress(
+        CommandError
+    ):  # for the tests' own server does not wait for the disk, which is an error anywhere else
+        call_command("doctor", "--json", stdout=out)
     assert {"level", "about", "says", "remedy"} == set(json.loads(out.getvalue())[0])
 
 
