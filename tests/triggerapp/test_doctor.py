@@ -63,9 +63,7 @@ def test_a_database_that_does_not_wait_for_the_disk_is_an_error():
 
 def test_the_findings_are_json_for_machines():
     out = StringIO()
-    with suppress(
-        CommandError
-    ):  # for the tests' own server does not wait for the disk, which is an error anywhere else
+    with suppress(CommandError):  # the tests' own server does not wait for the disk
         call_command("doctor", "--json", stdout=out)
     assert {"level", "about", "says", "remedy"} == set(json.loads(out.getvalue())[0])
 
