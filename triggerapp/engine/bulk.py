@@ -114,13 +114,14 @@ def _next(bulk: BulkAction) -> UUID | None:
     """The next run, noted as taken on the row; None at the end."""
     if bulk.filter is None:
         return bulk.selected.pop(0) if bulk.selected else None
-    matching = Selection.load(bulk.filter)
-    where, others = indexed(bulk.environment_id, matching, Cursor.parse(bulk.cursor)), narrow(matching)
-    where.add("created_at <= %s", bulk.created_at)  # else replays would be replayed
-    row = sql.row(
-        f"SELECT id, created_at FROM triggerapp_run WHERE {where} AND {others} {NEWEST} 1",
-        [*where.values, *others.values],
-    )
+    wanted, others, cursor = Selection.load(bulk.filter), narrow(Selection.load(bulk.filter)), Cursor.parse(bulk.cursor)
+    selects, values = [], list[Any]()
+    for one in [replace(wanted, status=(status,)) for status in wanted.status] or [wanted]:  # each by its own index
+        where = indexed(bulk.environment_id, one, cursor)
+        where.add("created_at <= %s", bulk.created_at)  # else replays would be replayed
+        selects.append(f"(SELECT id, created_at FROM triggerapp_run WHERE {where} AND {others} {NEWEST} 1)")
+        values += [*where.values, *others.values]
+    row = sql.row(f"SELECT id, created_at FROM ({' UNION ALL '.join(selects)}) s {NEWEST} 1", values)
     if row is None:
         return None
     bulk.cursor = str(Cursor(row["created_at"], row["id"]))
