@@ -91,7 +91,7 @@ ASGI_APPLICATION = "triggerapp.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
+        "DIRS": [],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -120,7 +120,6 @@ LOGIN_URL = "admin:login"
 
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True  # no `collectstatic` before the first look
-STATICFILES_DIRS = [folder for folder in [BASE_DIR / "static"] if folder.exists()]
 
 CELERY_BROKER_URL = _broker_url or "redis://127.0.0.1:6379/0"
 CELERY_RESULT_BACKEND = os.environ.get("CELERY_RESULT_BACKEND") or _result_backend(CELERY_BROKER_URL)

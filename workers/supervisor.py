@@ -317,9 +317,10 @@ class _Supervision:
         for child in outcome.children:
             self.request.children.append(result_from_tuple(child, app=self.task.app))
         left = isinstance(outcome, Raised) and isinstance(outcome.error, Suspended)
-        if self.taken is not None and not left:
-            imagestore.delete([checkpoints.discard(self.claimed.run_id)])
         self._retire()
+        if self.taken is not None and not left:
+            with suppress(*UNANSWERED):  # the run is over all the same; a tick deletes what is left
+                imagestore.delete([checkpoints.discard(self.claimed.run_id)])
         if isinstance(outcome, Returned):
             return outcome.value
         if not isinstance(outcome.error, Ignore):

@@ -244,13 +244,13 @@ def manage(mine: Worker, *arguments: str) -> Any:
 
 def test_a_run_moves_when_somebody_asks_for_it(here: Start):
     with here() as mine:
-        result = computes.delay(fresh(), 600)
+        result = computes.delay(fresh(), 2000)
         wait_until(lambda: run_of(result).status == "running")
         run, lease = run_of(result).id, run_of(result).lease
         time.sleep(0.5)
         assert manage(mine, "pause", str(run)) == (0, {str(run): True})
         wait_until(lambda: run_of(result).lease != lease and run_of(result).status == "running")
-        assert result.get(timeout=60) == [600, 1, 1] and note_of(result) == ""
+        assert result.get(timeout=90) == [2000, 1, 1] and note_of(result) == ""
         assert manage(mine, "pause", str(run)) == (0, {str(run): False})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from types import SimpleNamespace
 
 import pytest
@@ -34,6 +35,7 @@ class Fixup:
 
 @pytest.fixture
 def fixup():
+    connection.close()  # another test may listen on it, and be heard of in this one
     found = Fixup()
     before = [list(signal.receivers) for signal in (signals.task_prerun, signals.task_postrun)]
     app = SimpleNamespace(_fixups=[SimpleNamespace(worker_fixup=found)])
@@ -69,6 +71,7 @@ def test_a_connection_that_the_server_has_closed_is_opened_again(fixup):
     other = connection.copy()
     other.cursor().execute("SELECT pg_terminate_backend(%s)", [first])
     other.close()
+    select.select([connection.connection.fileno()], [], [], 10)  # until the word of it has come
     run(tasks.app.tasks[tasks.durable_noop.name])
     assert backend() != first
 

@@ -5,19 +5,22 @@ So a worker that dies in the middle leaves nothing done twice: another one's tic
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models.functions import Now
 
 from triggerapp.engine import audit, environments, sql, verbs
 from triggerapp.engine.selection import NEWEST, Cursor, Selection, indexed, narrow
 from triggerapp.errors import BadInput, TriggerError
 from triggerapp.models import LIVE, BulkAction, BulkStatus, BulkVerb, Environment, Status
+
+log = logging.getLogger(__name__)
 
 MOST_SELECTED = 1000
 MOST_COUNTED = 10_000
@@ -132,7 +135,11 @@ def _do(bulk: BulkAction, run: UUID) -> None:
     try:
         with transaction.atomic():
             done = _apply(bulk, run)
-    except TriggerError as error:
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:  # one run that nobody can decode any more must not keep all others waiting
+        if not isinstance(error, TriggerError):
+            log.exception("bulk action %s: run %s", bulk.pk, run)
         bulk.last_refusal, done = str(error), False
     bulk.done += done
     bulk.refused += not done

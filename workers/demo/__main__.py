@@ -34,7 +34,7 @@ from workers.demo.play import Stage
 from workers.demo.story import MOODS, PURCHASES
 from workers.demo.verdict import Observed
 
-TIME_LIMIT: Final = 120
+TIME_LIMIT: Final = 300
 """Seconds the whole demo may take."""
 
 
