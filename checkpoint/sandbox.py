@@ -13,8 +13,8 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -177,10 +177,8 @@ class Thaw:
 def park(line: Line, payload: bytes = b"") -> Wake:
     """Stand still until the supervisor says to go on: in this call the process is dumped and restored."""
     try:
-        line.send(Message(Word.PARKED, payload))
-        message = line.receive()
-        while message.word not in (Word.GO_ON, Word.RESTORED):  # sent before it was known that we stand still
-            message = line.receive()
+        with _alarm_held():
+            message = _stand_still(line, payload)
         restored = message.word is Word.RESTORED
         if restored:
             reseed()
@@ -188,6 +186,25 @@ def park(line: Line, payload: bytes = b"") -> Wake:
     except Hung as problem:
         raise Orphaned(str(problem)) from problem
     return Wake(message.payload[_NONCE:], restored)
+
+
+def _stand_still(line: Line, payload: bytes) -> Message:
+    line.send(Message(Word.PARKED, payload))
+    while True:
+        message = line.receive()
+        if message.word in (Word.GO_ON, Word.RESTORED):  # others were sent before it was known that we stand still
+            return message
+
+
+@contextmanager
+def _alarm_held() -> Iterator[None]:
+    """The alarm stands still too: one that rings while CRIU is at work is in no image."""
+    left, interval = signal.setitimer(signal.ITIMER_REAL, 0)
+    try:
+        yield
+    finally:
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, left, interval)
 
 
 def _live(

@@ -62,13 +62,20 @@ def output(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_process_left() -> Iterator[None]:
-    """After the test this process has no descendants that it had not before; orphans among them come to it."""
+    """After the test this process has no children that it had not before; orphans among its descendants come to it.
+
+    Servers that were running before may have new children of their own at any time.
+    """
     _adopt_orphans(True)
-    before = {task.pid for task in processes.family([os.getpid()])}
+    before = _children()
     yield
-    left = [task for task in processes.family([os.getpid()]) if task.pid not in before and task.alive()]
+    left = [task for task in processes.family(_children() - before) if task.alive()]
     _adopt_orphans(False)
     assert not left
+
+
+def _children() -> set[int]:
+    return {task.pid for task in processes.family([os.getpid()]) if task.parent == os.getpid()}
 
 
 def _adopt_orphans(wanted: bool) -> None:
