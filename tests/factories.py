@@ -28,9 +28,13 @@ from triggerapp.models import (
     BatchItem,
     BulkAction,
     Checkpoint,
+    Deployment,
+    EnvVar,
     Event,
     FilterShape,
+    Firing,
     Run,
+    Schedule,
     SpentToken,
     Status,
     Step,
@@ -173,7 +177,13 @@ def everything() -> dict[str, list[dict[str, Any]]]:
 def delete_everything() -> None:
     """All rows but environments and queues, whose ids this process keeps."""
     tables = (Checkpoint, Step, Wait, Attempt, Run, Event, FilterShape, AuditEntry, Worker, BatchItem, Batch)
-    tables += (ApiKey, SpentToken, BulkAction)
+    tables += (ApiKey, SpentToken, BulkAction, Firing, Schedule, Deployment, EnvVar)
     statements = [f"DELETE FROM {table._meta.db_table}" for table in tables]
     with connection.cursor() as cursor:
-        cursor.execute("; ".join([*statements, "UPDATE triggerapp_queue SET paused = false WHERE paused"]))
+        cursor.execute("; ".join([*statements, _USUAL_QUEUES]))
+
+
+_USUAL_QUEUES = (
+    "UPDATE triggerapp_queue SET paused = false, override = NULL, overridden_at = NULL, overridden_by = NULL "
+    "WHERE paused OR override IS NOT NULL"
+)

@@ -18,7 +18,7 @@ from triggerapp.dashboard.access import Level, actor, level_of
 from triggerapp.engine import queues, verbs
 from triggerapp.errors import TriggerError
 
-_HIDDEN = frozenset({"payload", "result", "message", "value", "digest", "idempotency_digest", "signatures"})
+_HIDDEN = frozenset({"sealed", "payload", "result", "message", "value", "digest", "idempotency_digest", "signatures"})
 """The dashboard shows values without what the settings call secret; the admin shows none."""
 
 
@@ -166,12 +166,47 @@ class OfRunAdmin(ReadOnly):
     ordering = ("-pk",)
 
 
+class ScheduleAdmin(ReadOnly):
+    """Schedules."""
+
+    list_display = ("task", "cron", "timezone", "active", "next_at", "last_at", "environment")
+    list_filter = ("environment", "active")
+    search_fields = ("=id", "task", "=external_id")
+
+
+class FiringAdmin(ReadOnly):
+    """What schedules started."""
+
+    list_display = ("schedule", "due_at", "run", "failure")
+    search_fields = ("=schedule__id", "=run")
+    ordering = ("-id",)
+
+
+class DeploymentAdmin(ReadOnly):
+    """Versions."""
+
+    list_display = ("version", "environment", "status", "created_at", "promoted_at")
+    list_filter = ("environment",)
+
+
+class EnvVarAdmin(ReadOnly):
+    """Environment variables, without their values."""
+
+    list_display = ("name", "environment", "is_secret", "updated_at", "updated_by")
+    list_filter = ("environment",)
+    search_fields = ("name",)
+
+
 _ADMINS: dict[type[Model], type[ReadOnly]] = {
     models.Run: RunAdmin,
     models.Queue: QueueAdmin,
     models.AuditEntry: AuditAdmin,
     models.Event: EventAdmin,
     models.Wait: WaitAdmin,
+    models.Schedule: ScheduleAdmin,
+    models.Firing: FiringAdmin,
+    models.Deployment: DeploymentAdmin,
+    models.EnvVar: EnvVarAdmin,
     models.Step: OfRunAdmin,
     models.Attempt: OfRunAdmin,
     models.Checkpoint: OfRunAdmin,

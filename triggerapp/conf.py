@@ -6,7 +6,7 @@ Everything has a default. A wrong key or value stops Django at the first look, w
 from __future__ import annotations
 
 import re
-from base64 import b64decode
+from base64 import b64decode, urlsafe_b64decode
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from difflib import get_close_matches
@@ -93,6 +93,9 @@ class Conf:
     CHECKPOINT_RETENTION: timedelta = timedelta(days=30)
     """How long images are kept; the run of an older one is re-entered."""
 
+    SECRETS_KEYS: str = ""
+    """Fernet keys for what is encrypted in the database, by spaces; the first seals, all open. "": from SECRET_KEY."""
+
     DASHBOARD_ACCESS: str = "triggerapp.dashboard.access.by_permissions"
     """A function of a request that says what its user may do: a `triggerapp.dashboard.access.Level`."""
 
@@ -107,6 +110,8 @@ class Conf:
         _check_checkpoints(self)
         if not re.fullmatch(r"[1-9]\d*/(second|minute|hour|day)", self.API_RATE):
             raise _wrong("API_RATE", self.API_RATE, want="a rate, as in '100/second', or per minute, hour or day")
+        if not all(map(_is_fernet_key, self.SECRETS_KEYS.replace(",", " ").split())):
+            raise _wrong("SECRETS_KEYS", "…", want="keys as cryptography's Fernet.generate_key() makes them")
         _check_patterns("REDACT", self.REDACT)
         if not self.BASE_URL.startswith(("http://", "https://")):
             raise _wrong("BASE_URL", self.BASE_URL, want="a URL that begins with http:// or https://")
@@ -181,6 +186,13 @@ def _is_key(text: str) -> bool:
     name, _, encoded = text.partition(":")
     try:
         return bool(name) and len(b64decode(encoded, validate=True)) == 32
+    except ValueError:
+        return False
+
+
+def _is_fernet_key(text: str) -> bool:
+    try:
+        return len(urlsafe_b64decode(text)) == 32
     except ValueError:
         return False
 

@@ -73,6 +73,12 @@ class PayloadTooLarge(BadInput):
     code = "payload_too_large"
 
 
+class UnreadableSecret(TriggerError):
+    """An encrypted value that none of the keys opens; the message says which, and what to do."""
+
+    code = "unreadable_secret"
+
+
 class WorkerLost(TriggerError):
     """The worker died under this run, more often than is allowed."""
 

@@ -52,7 +52,7 @@ class Ticker:
         self.ended = False
         self._due: dict[str, float] = {}
         self._lenient_until = 0.0
-        self._more_bulk = False
+        self._unfinished: set[str] = set()
         self._told: set[UUID] = set()
 
     def run(self) -> None:
@@ -83,7 +83,7 @@ class Ticker:
 
     def tick(self) -> bool:
         """Do what is due; whether there may be more of it."""
-        from triggerapp.engine import batches, queues, rescue, wakes  # noqa: PLC0415
+        from triggerapp.engine import batches, bulk, queues, rescue, schedules, wakes  # noqa: PLC0415
 
         self._every("beat", self.settings.HEARTBEAT.total_seconds(), self._beat)
         self.reports.settle()
@@ -95,16 +95,18 @@ class Ticker:
         self._every("prune", _RARELY, rescue.prune)
         self._every("prune_batches", _RARELY, batches.prune)
         self._every("sweep", _RARELY, partial(self._delete_images, "sweep"))
-        self._every("bulk", _OFTEN, self._advance_bulk)
-        if self._more_bulk:
-            self._due.pop("bulk", None)
-        return self._more_bulk or len(due) == _BATCH or woken == _BATCH or admitted == _BATCH
+        self._every("prune_schedules", _RARELY, schedules.prune)
+        self._every("bulk", _OFTEN, partial(self._some, "bulk", bulk.advance))
+        self._every("schedules", _OFTEN, partial(self._some, "schedules", schedules.fire))
+        for name in self._unfinished:
+            self._due.pop(name, None)
+        return bool(self._unfinished) or len(due) == _BATCH or woken == _BATCH or admitted == _BATCH
 
-    def _advance_bulk(self) -> None:
-        """Bulk actions, a little in each tick: the heart beats on meanwhile."""
-        from triggerapp.engine import bulk  # noqa: PLC0415
-
-        self._more_bulk = bulk.advance()
+    def _some(self, name: str, action: Callable[[], bool]) -> None:
+        """A little of it in each tick: the heart beats on meanwhile."""
+        self._unfinished.discard(name)  # what fails is not tried again at once
+        if action():
+            self._unfinished.add(name)
 
     def _spread_word(self) -> None:
         """Tell the pool of the runs that were canceled under it, or are to move: it begins no further step of them."""

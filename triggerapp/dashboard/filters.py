@@ -6,7 +6,7 @@ What is no choice of ours is left out, not refused: an old link still shows some
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlencode
 
 from django.http import QueryDict
@@ -25,7 +25,9 @@ class RunFilter(Selection):
     @classmethod
     def parse(cls, data: QueryDict) -> Self:
         """The filter that a URL stands for."""
-        texts = {name: data.get(name, "").replace("\0", "").strip()[:_LONGEST] for name in ("task", "queue", "tag")}
+        texts: dict[str, Any] = {
+            name: data.get(name, "").replace("\0", "").strip()[:_LONGEST] for name in ("task", "queue", "tag")
+        }
         period = data.get("period", "")
         return cls(
             status=tuple(status for status in Status.values if status in data.getlist("status")),

@@ -17,8 +17,8 @@ from django.db.models.functions import Now
 
 from triggerapp.engine import audit, environments, sql, verbs
 from triggerapp.engine.selection import NEWEST, Cursor, Selection, indexed, narrow
-from triggerapp.errors import BadInput, TriggerError
-from triggerapp.models import LIVE, BulkAction, BulkStatus, BulkVerb, Environment, Status
+from triggerapp.errors import BadInput, NotFound, TriggerError
+from triggerapp.models import LIVE, BulkAction, BulkStatus, BulkVerb, Environment, Run, Status
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,13 @@ _SENSIBLE = {
 
 
 def start(
-    verb: BulkVerb, *, environment: int, actor: str, selected: Sequence[UUID] = (), matching: Selection | None = None
+    verb: BulkVerb,
+    *,
+    environment: int,
+    actor: str,
+    selected: Sequence[UUID] = (),
+    matching: Selection | None = None,
+    name: str = "",
 ) -> BulkAction:
     """Have it done to the selected runs, or to all that match now. Raises `BadInput` without any."""
     if matching is None and not 0 < len(selected) <= MOST_SELECTED:
@@ -46,6 +52,7 @@ def start(
         bulk = BulkAction.objects.create(
             environment_id=environment,
             verb=verb,
+            name=name,
             actor=actor,
             selected=[] if matching else list(selected),
             filter=matching and matching.dump(),
@@ -83,11 +90,14 @@ def matching(environment: int, wanted: Selection) -> list[UUID]:
 def abort(bulk: UUID, *, actor: str) -> bool:
     """Do no more of it; False if it was over."""
     with transaction.atomic():
-        found = BulkAction.objects.filter(pk=bulk, status=BulkStatus.RUNNING)
-        stopped = found.update(status=BulkStatus.ABORTED, finished_at=Now())
-        if stopped:
-            audit.record(None, actor, "bulk.abort", bulk)
-    return bool(stopped)
+        row = sql.row(
+            "UPDATE triggerapp_bulkaction SET status = 'aborted', finished_at = now() "
+            "WHERE id = %s AND status = 'running' RETURNING environment_id",
+            [bulk],
+        )
+        if row is not None:
+            audit.record(row["environment_id"], actor, "bulk.abort", bulk)
+    return row is not None
 
 
 def advance(seconds: float = _SPENT) -> bool:
@@ -149,6 +159,8 @@ def _do(bulk: BulkAction, run: UUID) -> None:
 
 def _apply(bulk: BulkAction, run: UUID) -> bool:
     actor: dict[str, Any] = {"actor": f"{bulk.actor}, bulk {bulk.pk}"}
+    if bulk.filter is None and not Run.objects.filter(pk=run, environment_id=bulk.environment_id).exists():
+        raise NotFound(f"there is no run {run} in this environment")  # whoever asked knew its id, and no more
     match bulk.verb:
         case BulkVerb.CANCEL:
             return verbs.cancel(run, **actor)

@@ -9,7 +9,9 @@ from functools import lru_cache
 
 from django.db import connection, transaction
 
+from triggerapp.clock import now
 from triggerapp.engine import audit, dispatch, environments, sql
+from triggerapp.errors import BadInput
 from triggerapp.failpoints import point
 from triggerapp.models import Queue, Status
 from triggerapp.models.moves import move_sql
@@ -40,6 +42,34 @@ def set_paused(environment: int, name: str, *, paused: bool, actor: str = "") ->
         if not paused:
             sql.after_commit(admit)
             sql.after_commit(sql.notify)
+
+
+MOST_AT_ONCE = 100_000
+
+
+def override(environment: int, name: str, limit: int, *, actor: str = "") -> None:
+    """Set how many of a queue's runs may run at once, whatever the code says; stored, not enforced yet."""
+    if type(limit) is not int or not 0 <= limit <= MOST_AT_ONCE:
+        raise BadInput(f"concurrencyLimit={limit!r:.40} must be a whole number from 0 to {MOST_AT_ONCE:,}")
+    _set_override(environment, name, limit, actor)
+
+
+def reset_override(environment: int, name: str, *, actor: str = "") -> None:
+    """Back to what the code says."""
+    _set_override(environment, name, None, actor)
+
+
+def _set_override(environment: int, name: str, limit: int | None, actor: str) -> None:
+    with transaction.atomic():
+        queue = Queue.objects.select_for_update().get(pk=identify(environment, name))
+        if queue.override == limit:
+            return
+        before = queue.override
+        queue.override, queue.overridden_by = limit, None if limit is None else actor
+        queue.overridden_at = None if limit is None else now()
+        queue.save(update_fields=["override", "overridden_by", "overridden_at"])
+        action = "queue.reset" if limit is None else "queue.override"
+        audit.record(environment, actor, action, name, before={"override": before}, after={"override": limit})
 
 
 _DUE = (

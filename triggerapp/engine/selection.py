@@ -37,11 +37,25 @@ class Selection:
     root: bool = False
     text: str = ""
     """The beginning of a run's id, or a whole Celery task id."""
+    tasks: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    """One of each is enough."""
+    after: str = ""
+    before: str = ""
+    """Moments, in ISO 8601."""
+    batch: str = ""
+    schedule: str = ""
+    pending: str = ""
+    """Of the pending runs only those that are "delayed", or those that wait for "room"."""
+    nothing: bool = False
+    """Something is asked for that no run has."""
 
     @classmethod
     def load(cls, stored: Mapping[str, Any]) -> Self:
         """From what `dump` wrote."""
-        return cls(**{**stored, "status": tuple(stored["status"])})
+        fields: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in stored.items()}
+        return cls(**fields)
 
     def dump(self) -> dict[str, Any]:
         """As JSON."""
@@ -50,7 +64,7 @@ class Selection:
     @property
     def is_narrow(self) -> bool:
         """Whether conditions are set that no index answers."""
-        return bool(self.task or self.queue or self.tag or self.root)
+        return bool(narrow(self).conditions)
 
     @property
     def since(self) -> timedelta | None:
@@ -113,6 +127,9 @@ def indexed(environment: int, wanted: Selection, older_than: Cursor | None) -> W
         where.add(f"status IN ({', '.join(['%s'] * len(wanted.status))})", *wanted.status)
     if wanted.since is not None:
         where.add("created_at >= now() - %s::interval", wanted.since)
+    for moment, operator in ((wanted.after, ">="), (wanted.before, "<=")):
+        if moment:
+            where.add(f"created_at {operator} %s::timestamptz", moment)
     if older_than is not None:
         where.add("(created_at, id) < (%s, %s)", older_than.at, older_than.id)
     return where
@@ -129,7 +146,27 @@ def narrow(wanted: Selection) -> Where:
         where.add("%s = ANY(tags)", wanted.tag)
     if wanted.root:
         where.add("root_id IS NULL")
+    for name, condition in _OTHERS.items():
+        if found := getattr(wanted, name):
+            where.add(condition, list(found) if isinstance(found, tuple) else found)
+    if wanted.pending:
+        where.add(_PENDING[wanted.pending])
+    if wanted.nothing:
+        where.add("false")
     return where
+
+
+_PENDING = {
+    "delayed": "(status <> 'pending' OR (started_at IS NULL AND due_at IS NOT NULL))",
+    "room": "(status <> 'pending' OR started_at IS NOT NULL OR due_at IS NULL)",
+}
+_OTHERS = {
+    "tasks": "task = ANY(%s)",
+    "queues": "queue_id IN (SELECT id FROM triggerapp_queue WHERE name = ANY(%s))",
+    "tags": "tags && %s::varchar[]",
+    "batch": "id IN (SELECT run FROM triggerapp_batchitem WHERE batch_id = %s::uuid)",
+    "schedule": "id IN (SELECT run FROM triggerapp_firing WHERE schedule_id = %s::uuid)",
+}
 
 
 def _add_id(where: Where, text: str) -> None:

@@ -5,10 +5,12 @@ from triggerapp.models.batches import Batch, BatchItem
 from triggerapp.models.bulk import BulkAction, BulkStatus, BulkVerb
 from triggerapp.models.checkpoints import Checkpoint
 from triggerapp.models.control import AuditEntry, Environment, Queue, Worker
+from triggerapp.models.deployments import Deployment, DeploymentStatus, EnvVar
 from triggerapp.models.events import Event, FilterShape
 from triggerapp.models.journal import Step, Wait, WaitKind, WaitStatus
 from triggerapp.models.moves import FINAL, LIVE, Status
 from triggerapp.models.runs import Attempt, Run
+from triggerapp.models.schedules import Firing, Schedule
 
 __all__ = [
     "FINAL",
@@ -22,11 +24,16 @@ __all__ = [
     "BulkStatus",
     "BulkVerb",
     "Checkpoint",
+    "Deployment",
+    "DeploymentStatus",
+    "EnvVar",
     "Environment",
     "Event",
     "FilterShape",
+    "Firing",
     "Queue",
     "Run",
+    "Schedule",
     "SpentToken",
     "Status",
     "Step",

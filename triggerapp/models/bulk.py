@@ -34,6 +34,8 @@ class BulkAction(models.Model):
     id = models.UUIDField(primary_key=True, default=new_id)
     environment = models.ForeignKey(Environment, models.CASCADE, related_name="+")
     verb = models.CharField(max_length=8, choices=BulkVerb)
+    name = models.CharField(max_length=255, default="", db_default="")
+    """What people call it."""
     status = models.CharField(max_length=16, choices=BulkStatus, default=BulkStatus.RUNNING, db_default="running")
     filter = models.JSONField(null=True)
     """What the runs match; None if they were selected one by one."""

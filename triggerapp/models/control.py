@@ -26,6 +26,10 @@ class Queue(models.Model):
     environment = models.ForeignKey(Environment, models.CASCADE, related_name="queues")
     name = models.CharField(max_length=255)
     paused = models.BooleanField(default=False)
+    override = models.PositiveIntegerField(null=True)
+    """How many of its runs may run at once, as somebody set it at run time; None for what the code says."""
+    overridden_at = models.DateTimeField(null=True)
+    overridden_by = models.CharField(max_length=255, null=True)
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
