@@ -47,6 +47,9 @@ class Api:
     def put(self, path: str, body: Any = None) -> Answer:
         return self.call("PUT", path, body)
 
+    def delete(self, path: str) -> Answer:
+        return self.call("DELETE", path)
+
 
 @pytest.fixture(autouse=True)
 def no_counts() -> None:

@@ -17,12 +17,25 @@ from django.urls import URLPattern
 from tests.factories import make_run
 from triggerapp.api import urls
 from triggerapp.clock import now
-from triggerapp.engine import environments, events, keys, publictokens, queues, tokens
-from triggerapp.models import ApiKey, Batch, Event, Queue, Run, Status, Wait
+from triggerapp.engine import bulk, deployments, environments, envvars, events, keys, publictokens, queues, tokens
+from triggerapp.models import (
+    ApiKey,
+    Batch,
+    BulkAction,
+    BulkVerb,
+    Deployment,
+    EnvVar,
+    Event,
+    Queue,
+    Run,
+    Schedule,
+    Status,
+    Wait,
+)
 
 pytestmark = pytest.mark.django_db
 
-OPEN = {"health", "ready", "openapi", "token-callback"}
+OPEN = {"health", "ready", "openapi", "timezones", "token-callback"}
 """They tell yes or no, and what the code is; the callback has a secret in its URL, and tests of its own."""
 
 
@@ -38,6 +51,7 @@ class Row:
     """It is about one row: that of another environment is a 404."""
 
 
+PLAN = {"task": "none", "cron": "0 9 * * *"}
 ROWS = {
     "whoami": [Row("GET", "v1/whoami", "read")],
     "public-tokens": [Row("POST", "v1/auth/public-tokens", "write", {"scopes": ["read:runs:run_1"]})],
@@ -62,6 +76,48 @@ ROWS = {
     "queue-list": [Row("GET", "v1/queues", "read")],
     "queue-pause": [Row("POST", "v1/queues/{queue}/pause", "write", {"type": "id", "action": "pause"}, one=True)],
     "queue": [Row("GET", "v1/queues/{queue}", "read", one=True)],
+    "queue-override": [
+        Row("POST", "v1/queues/{queue}/concurrency/override", "write", {"concurrencyLimit": 1}, one=True),
+    ],
+    "queue-reset": [Row("POST", "v1/queues/{queue}/concurrency/reset", "write", {}, one=True)],
+    "schedule-list": [
+        Row("GET", "v1/schedules", "read"),
+        Row("POST", "v1/schedules", "write", {**PLAN, "deduplicationKey": "k"}, one=True),
+    ],
+    "schedule": [
+        Row("GET", "v1/schedules/{schedule}", "read", one=True),
+        Row("PUT", "v1/schedules/{schedule}", "write", PLAN, one=True),
+        Row("DELETE", "v1/schedules/{schedule}", "write", one=True),
+    ],
+    "schedule-activate": [Row("POST", "v1/schedules/{schedule}/activate", "write", one=True)],
+    "schedule-deactivate": [Row("POST", "v1/schedules/{schedule}/deactivate", "write", one=True)],
+    "bulk-list": [
+        Row("GET", "v1/bulk-actions", "read"),
+        Row("POST", "v1/bulk-actions", "write", {"action": "cancel", "runIds": ["{run}"]}, one=True),
+    ],
+    "bulk": [Row("GET", "v1/bulk-actions/{bulk}", "read", one=True)],
+    "bulk-abort": [Row("POST", "v1/bulk-actions/{bulk}/abort", "write", one=True)],
+    "deployment-list": [
+        Row("GET", "v1/deployments", "read"),
+        Row("POST", "v1/deployments", "write", {"version": "1"}),
+    ],
+    "deployment-current": [Row("GET", "v1/deployments/current", "read", one=True)],
+    "deployment-latest": [Row("GET", "v1/deployments/latest", "read", one=True)],
+    "deployment": [Row("GET", "v1/deployments/{deployment}", "read", one=True)],
+    "deployment-promote": [Row("POST", "v1/deployments/{version}/promote", "write", one=True)],
+    "env-var-list": [
+        Row("GET", "v1/projects/p/envvars/prod", "read", one=True),
+        Row("POST", "v1/projects/p/envvars/prod", "write", {"name": "A", "value": "a"}, one=True),
+    ],
+    "env-var-import": [
+        Row("POST", "v1/projects/p/envvars/prod/import", "write", {"variables": {"A": "a"}}, one=True),
+    ],
+    "env-var": [
+        Row("GET", "v1/projects/p/envvars/prod/{variable}", "read", one=True),
+        Row("PUT", "v1/projects/p/envvars/prod/{variable}", "write", {"value": "a"}, one=True),
+        Row("DELETE", "v1/projects/p/envvars/prod/{variable}", "write", one=True),
+    ],
+    "project-runs": [Row("GET", "v1/projects/p/runs", "read")],
     "event-list": [Row("POST", "v1/events", "write", {"name": "a"})],
     "event": [Row("GET", "v1/events/{event}", "read", one=True)],
     "run-list": [Row("GET", "v1/runs", "read")],
@@ -82,6 +138,10 @@ ROWS = {
 }
 ALL = [row for rows in ROWS.values() for row in rows]
 CANARY = "canary-9b1d"
+CANARY_NAME = "CANARY_9B1D"
+VERSION = "prod-only.1"
+"""A refusal names the version that was asked for."""
+KINDS = "runs tasks tags batch waitpoints queues events schedules deployments envvars".split()
 
 
 def routes() -> Iterator[URLPattern]:
@@ -115,7 +175,10 @@ class Place:
     def call(self, row: Row, key: str | None) -> tuple[int, str]:
         headers = {} if key is None else {"HTTP_AUTHORIZATION": f"Bearer {key}"}
         kind = "application/x-ndjson" if row.path.endswith("/items") else "application/json"
-        body = b"" if row.body is None else json.dumps(row.body).encode()
+        text = "" if row.body is None else json.dumps(row.body)
+        for name, value in self.names.items():
+            text = text.replace(f"{{{name}}}", value)
+        body = text.encode()
         path = f"/api/{row.path.format(**self.names)}"
         answer = Client(raise_request_exception=False).generic(row.method, path, body, content_type=kind, **headers)
         return answer.status_code, answer.content.decode()
@@ -130,6 +193,12 @@ def place() -> Place:
     options = {"tags": [CANARY], "idempotency_key": None, "idempotency_ttl": tokens.KEY_TTL, "actor": ""}
     token = tokens.issue(prod, None, **options)
     event = events.emit(CANARY, f'"{CANARY}"', environment=prod)
+    schedule = Schedule.objects.create(
+        environment_id=prod, task=CANARY, cron="0 9 * * *", deduplication_key=CANARY, external_id=CANARY
+    )
+    version = deployments.register(prod, deployments.Build(version=VERSION))
+    envvars.put(prod, CANARY_NAME, CANARY)
+    action = bulk.start(BulkVerb.CANCEL, environment=prod, actor=CANARY, name=CANARY, selected=[run.id])
     return Place(
         {
             "run": f"run_{run.id}",
@@ -137,6 +206,11 @@ def place() -> Place:
             "token": f"waitpoint_{token.id}",
             "event": f"event_{event.id}",
             "queue": f"queue_{queues.identify(prod, CANARY)}",
+            "schedule": f"sched_{schedule.pk}",
+            "deployment": f"deployment_{version.pk}",
+            "version": VERSION,
+            "variable": CANARY_NAME,
+            "bulk": f"bulk_{action.pk}",
         }
     )
 
@@ -144,7 +218,7 @@ def place() -> Place:
 def snapshot() -> list[object]:
     """All of production, to see that nothing was written."""
     prod = environments.by_slug("prod")
-    tables = (Run, Batch, Wait, Event, Queue)
+    tables = (Run, Batch, Wait, Event, Queue, Schedule, Deployment, EnvVar, BulkAction)
     return [list(table._default_manager.filter(environment_id=prod).order_by("pk").values()) for table in tables]
 
 
@@ -182,11 +256,7 @@ def test_a_key_does_nothing_beyond_its_scopes(row, place):
 @pytest.mark.parametrize("row", ALL, ids=lambda row: f"{row.method} {row.path}")
 def test_a_public_token_of_another_row_sees_nothing(row, place):
     key = keys.create("prod", "shop")
-    scopes = [
-        f"{verb}:{kind}:other"
-        for verb in ("read", "write", "trigger", "batchTrigger")
-        for kind in ("runs", "tasks", "tags", "batch", "waitpoints", "queues", "events")
-    ]
+    scopes = [f"{verb}:{kind}:other" for verb in ("read", "write", "trigger", "batchTrigger") for kind in KINDS]
     public = publictokens.issue(key.key.pk, "prod", scopes, ttl=timedelta(hours=1))
     if row.path != "v3/batches":  # announcing a batch reaches no row; filling it asks for each task
         refuses(place, row, public, {403, 404})

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { setTimeout as pause } from "node:timers/promises";
 import { ApiClient } from "@trigger.dev/core/v3";
-import { auth, batch, idempotencyKeys, queues, runs, tasks, wait } from "@trigger.dev/sdk";
+import { auth, batch, deployments, envvars, idempotencyKeys, queues, runs, schedules, tasks, wait } from "@trigger.dev/sdk";
 
 const unique = () => `t${Date.now()}${Math.random().toString(36).slice(2)}`;
 const client = new ApiClient(process.env.TRIGGER_API_URL, process.env.TRIGGER_SECRET_KEY);
@@ -181,6 +181,98 @@ const scenarios = {
     assert.equal((await finished(held.id)).output, 2);
   },
 
+  async queueOverrides() {
+    await finished((await tasks.trigger("sdk.echo", 1)).id);
+    const named = { type: "custom", name: "celery" };
+    const set = await queues.overrideConcurrencyLimit(named, 7);
+    assert.deepEqual([set.concurrencyLimit, set.concurrency.override, set.concurrency.base], [7, 7, null]);
+    assert.ok(set.concurrency.overriddenAt instanceof Date);
+    assert.equal((await queues.retrieve(set.id)).concurrency.current, 7);
+    assert.equal((await queues.resetConcurrencyLimit(set.id)).concurrency.override, null);
+    await assert.rejects(queues.overrideConcurrencyLimit(named, -1), (error) => error.status === 400);
+  },
+
+  async schedules() {
+    const deduplicationKey = unique();
+    const made = await schedules.create({
+      task: "sdk.echo", cron: "0 9 * * 1", deduplicationKey, externalId: "user_1", timezone: "America/New_York",
+    });
+    assert.deepEqual([made.type, made.active, made.task, made.externalId], ["IMPERATIVE", true, "sdk.echo", "user_1"]);
+    assert.match(made.generator.description, /09:00/);
+    assert.ok(made.nextRun > new Date());
+    const again = await schedules.create({ task: "sdk.echo", cron: "0 10 * * *", deduplicationKey });
+    assert.deepEqual([again.id, again.generator.expression, again.timezone], [made.id, "0 10 * * *", "UTC"]);
+    const changed = await schedules.update(made.id, { task: "sdk.sleep", cron: "*/5 * * * *", externalId: "user_2" });
+    assert.deepEqual([changed.task, changed.externalId], ["sdk.sleep", "user_2"]);
+    assert.equal((await schedules.deactivate(made.id)).active, false);
+    assert.equal((await schedules.retrieve(made.id)).nextRun, null);
+    assert.equal((await schedules.activate(made.id)).active, true);
+    const others = await Promise.all([1, 2].map((n) =>
+      schedules.create({ task: "sdk.echo", cron: "0 0 1 1 *", deduplicationKey: `${deduplicationKey}-${n}` })));
+    const seen = [];
+    for await (const each of schedules.list({ perPage: 1 })) seen.push(each.id);
+    for (const each of [made, ...others]) assert.ok(seen.includes(each.id));
+    for (const each of [made, ...others]) assert.equal((await schedules.del(each.id)).id, each.id);
+    await assert.rejects(schedules.retrieve(made.id), (error) => error.status === 404);
+    const bad = (fields) => schedules.create({ task: "sdk.echo", cron: "0 9 * * *", deduplicationKey, ...fields });
+    await assert.rejects(bad({ cron: "61 * * * *" }), (error) => error.status === 400 && /minute/.test(error.message));
+    await assert.rejects(bad({ timezone: "Mars/Olympus" }), (error) => error.status === 400);
+    await assert.rejects(bad({ task: "sdk.none" }), (error) => error.status === 404);
+    assert.ok((await schedules.timezones()).timezones.includes("Europe/Berlin"));
+  },
+
+  async environmentVariables() {
+    const [name, secret] = [unique().toUpperCase(), `${unique().toUpperCase()}_SECRET`];
+    const shown = async (which) => (await envvars.list("proj_x", "dev")).find((each) => each.name === which);
+    assert.equal((await envvars.create("proj_x", "dev", { name, value: "one" })).success, true);
+    assert.deepEqual(await envvars.retrieve("proj_x", "dev", name), { name, value: "one", isSecret: false });
+    // Outside of a task `envvars.update` of 4.8.3 trips over a variable of its own, before it sends anything.
+    await client.updateEnvVar("proj_x", "dev", name, { value: "two" });
+    await envvars.create("proj_x", "dev", { name: secret, value: "hush", isSecret: true });
+    assert.deepEqual([(await shown(name)).value, (await shown(secret)).isSecret], ["two", true]);
+    assert.notEqual((await shown(secret)).value, "hush");
+    const variables = { [name]: "three", [unique().toUpperCase()]: "new" };
+    await assert.rejects(envvars.upload("proj_x", "dev", { variables }), (error) => error.status === 400);
+    await envvars.upload("proj_x", "dev", { variables, override: true });
+    assert.equal((await shown(name)).value, "three");
+    assert.equal((await envvars.del("proj_x", "dev", name)).success, true);
+    await assert.rejects(envvars.retrieve("proj_x", "dev", name), (error) => error.status === 404);
+    await assert.rejects(envvars.list("proj_x", "prod"), (error) => error.status === 404);
+  },
+
+  async deployments() {
+    const register = (body) => fetch(`${process.env.TRIGGER_API_URL}/api/v1/deployments`, {
+      method: "POST", body: JSON.stringify(body),
+      headers: { authorization: `Bearer ${process.env.TRIGGER_SECRET_KEY}`, "content-type": "application/json" },
+    });
+    const version = unique();
+    assert.equal((await register({ version, git: { commitSha: "abc" }, runtime: "python" })).status, 200);
+    const current = await deployments.retrieveCurrent();
+    assert.deepEqual([current.version, current.status, current.git.commitSha], [version, "DEPLOYED", "abc"]);
+    const { data } = await deployments.list({ limit: 1, status: "DEPLOYED" });
+    assert.equal(data[0].id, current.id);
+  },
+
+  async bulk() {
+    const tag = unique();
+    const made = await Promise.all([1, 2, 3].map(() => tasks.trigger("sdk.sleep", { seconds: 3600 }, { tags: [tag] })));
+    const completed = (id) => until(async () => {
+      const found = await runs.bulk.retrieve(id);
+      return found.status === "COMPLETED" && found;
+    });
+    const byId = await runs.bulk.cancel({ runIds: [made[0].id], name: "one" });
+    assert.deepEqual((await completed(byId.id)).counts, { total: 1, success: 1, failure: 0 });
+    const byFilter = await runs.bulk.cancel({ filter: { tag, status: ["QUEUED", "EXECUTING", "WAITING"] } });
+    assert.equal((await completed(byFilter.id)).counts.success, 2);
+    for (const { id } of made) assert.equal((await runs.retrieve(id)).status, "CANCELED");
+    const again = await runs.bulk.replay({ runIds: [made[0].id] });
+    assert.equal((await completed(again.id)).type, "REPLAY");
+    const listed = (await runs.bulk.list({ limit: 10 })).data.map((each) => each.id);
+    for (const { id } of [byId, byFilter, again]) assert.ok(listed.includes(id));
+    await runs.bulk.cancel({ filter: { tag, taskIdentifier: "sdk.sleep" } });
+    await assert.rejects(runs.bulk.abort(byId.id), (error) => error.status === 422);
+  },
+
   async publicTokens() {
     const [mine, other] = [await tasks.trigger("sdk.echo", 1), await tasks.trigger("sdk.echo", 2)];
     const token = await auth.createPublicToken({ scopes: { read: { runs: [mine.id] } } });
@@ -207,6 +299,11 @@ const scenarios = {
     assert.match(step.data.message, /sum/);
     assert.equal((await client.retrieveSpan(id, step.id)).isPartial, false);
     assert.equal((await client.listRunEvents(id)).events.length, 3);
+    const first = await client.retrieveRunTracePage(id, { limit: 2 });
+    const rest = await client.retrieveRunTracePage(id, { limit: 2, after: first.pagination.next });
+    assert.deepEqual([first.data.length, rest.data.length, rest.pagination.next], [2, 1, undefined]);
+    assert.equal((await runs.list("proj_x", { env: ["dev"], limit: 1 })).data.length, 1);
+    assert.equal((await runs.list("proj_x", { env: ["prod"], limit: 1 })).data.length, 0);
   },
 };
 

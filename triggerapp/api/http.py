@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, cast
+from math import ceil
+from typing import Any, ClassVar, TypeVar, cast
 
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser
@@ -24,11 +26,13 @@ from triggerapp import conf
 from triggerapp.api import access, errors
 from triggerapp.api.access import Principal, Subject
 from triggerapp.api.schemas import Described
-from triggerapp.errors import NotFound, PayloadTooLarge
+from triggerapp.errors import BadInput, NotFound, PayloadTooLarge
 
+M = TypeVar("M", bound=Model)
 Json = Any
 Access = Mapping[str, tuple[str, str]]
 
+MOST_PER_PAGE = 100
 DEEPEST = 500
 """Levels of nesting; the JSON encoders of Python and PostgreSQL stop not far beyond."""
 
@@ -142,6 +146,31 @@ def body_of(request: Request) -> dict[str, Json]:
     if not isinstance(request.data, dict):
         raise ParseError("the body must be a JSON object", code="bad_json")
     return request.data
+
+
+def only(body: dict[str, Json], *known: str) -> dict[str, Json]:
+    """The body, unless it asks for something that would have no effect."""
+    for name, value in body.items():
+        if name not in known and value not in (None, False, [], {}):
+            raise BadInput(f"there is no field {name[:80]!r} here; it would have no effect")
+    return body
+
+
+def whole_number(request: Request, name: str, default: int) -> int:
+    """A number above 0 in the query."""
+    text = request.query_params.get(name, str(default))
+    if not text.isdecimal() or not 0 < int(text[:9]) <= 1_000_000:
+        raise BadInput(f"{name}={text!r:.40} must be a whole number above 0")
+    return int(text)
+
+
+def numbered(request: Request, rows: QuerySet[M], render: Callable[[list[M]], list[dict[str, Json]]]) -> Response:
+    """The page that `page` and `perPage` ask for, with how many there are: for lists that stay short."""
+    number, size = whole_number(request, "page", 1), min(whole_number(request, "perPage", 25), MOST_PER_PAGE)
+    count = rows.count()
+    shown = render(list(rows[(number - 1) * size : number * size]))
+    pages = {"currentPage": number, "totalPages": max(1, ceil(count / size)), "count": count}
+    return Response({"data": shown, "pagination": pages})
 
 
 def without_none(fields: Mapping[str, Json]) -> dict[str, Json]:

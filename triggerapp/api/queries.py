@@ -20,7 +20,7 @@ from django.db.models.lookups import GreaterThan, LessThan
 from triggerapp.api import ids
 from triggerapp.engine.durations import duration, moment
 from triggerapp.errors import BadInput, NotFound
-from triggerapp.models import BatchItem, Queue, Run, Status
+from triggerapp.models import BatchItem, Firing, Queue, Run, Status
 
 M = TypeVar("M", bound=Model)
 Params = Mapping[str, str]
@@ -178,8 +178,16 @@ def _batch(text: str) -> Q:
     return Q(pk__in=BatchItem.objects.filter(batch_id=batch).values("run"))
 
 
+def _schedule(text: str) -> Q:
+    try:
+        schedule = ids.read("sched", text)
+    except NotFound:
+        return _NONE
+    return Q(pk__in=Firing.objects.filter(schedule_id=schedule, run__isnull=False).values("run"))
+
+
 def _nothing(text: str) -> Q:
-    """No run has one yet: versions, schedules and the like are stored with none."""
+    """No run has one yet: versions and the like are stored with none."""
     return _NONE
 
 
@@ -198,7 +206,8 @@ _FILTERS: Mapping[str, Callable[[str], Q]] = {
     "filter[tag]": lambda text: Q(tags__overlap=text.split(",")),
     "filter[queue]": _queue,
     "filter[batch]": _batch,
+    "filter[schedule]": _schedule,
     "filter[isTest]": _is_test,
     **since("created_at"),
-    **dict.fromkeys((f"filter[{n}]" for n in "version schedule machine region bulkAction error".split()), _nothing),
+    **dict.fromkeys((f"filter[{n}]" for n in "version machine region bulkAction error".split()), _nothing),
 }

@@ -1,9 +1,11 @@
-"""Queues: look at them, pause and resume them. Numbers are of live runs only, of which there are few."""
+"""Queues: look at them, pause and resume them, override their concurrency.
+
+Numbers are of live runs only, of which there are few.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
@@ -11,19 +13,18 @@ from django.db.models import Count, Q
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from triggerapp.api import ids
-from triggerapp.api.http import Access, View, body_of
+from triggerapp.api import ids, rendering
+from triggerapp.api.http import Access, View, body_of, numbered
 from triggerapp.engine import queues
 from triggerapp.errors import BadInput, NotFound
 from triggerapp.models import Queue, Run, Status
 
 Json = dict[str, Any]
-_MOST = 100
 _TYPES = ("id", "custom", "task")
 
 
 def rendered(found: Sequence[Queue]) -> list[Json]:
-    """Queues as Trigger.dev's schemas want them. None has a limit yet."""
+    """Queues as Trigger.dev's schemas want them. None has a limit of its own yet, only what somebody set."""
     counts = _counts(found)
     return [
         {
@@ -33,7 +34,14 @@ def rendered(found: Sequence[Queue]) -> list[Json]:
             "running": counts.get(queue.pk, {}).get("running", 0),
             "queued": counts.get(queue.pk, {}).get("queued", 0),
             "paused": queue.paused,
-            "concurrencyLimit": None,
+            "concurrencyLimit": queue.override,
+            "concurrency": {
+                "current": queue.override,
+                "base": None,
+                "override": queue.override,
+                "overriddenAt": rendering.when(queue.overridden_at),
+                "overriddenBy": queue.overridden_by,
+            },
             "version": "V1",
         }
         for queue in found
@@ -55,19 +63,8 @@ class QueueList(View):
 
     def get(self, request: Request) -> Response:
         """A page of them, by name."""
-        number, size = _number(request, "page", 1), min(_number(request, "perPage", 25), _MOST)
         found = Queue.objects.filter(environment_id=self.principal.environment).order_by("name")
-        count = found.count()
-        rows = rendered(list(found[(number - 1) * size : number * size]))
-        pages = {"currentPage": number, "totalPages": max(1, ceil(count / size)), "count": count}
-        return Response({"data": rows, "pagination": pages})
-
-
-def _number(request: Request, name: str, default: int) -> int:
-    text = request.query_params.get(name, str(default))
-    if not text.isdecimal() or not 0 < int(text[:9]) <= 1_000_000:
-        raise BadInput(f"{name}={text!r:.40} must be a whole number above 0")
-    return int(text)
+        return numbered(request, found, rendered)
 
 
 class QueueView(View):
@@ -115,5 +112,33 @@ class QueuePause(QueueView):
         if action not in ("pause", "resume"):
             raise BadInput(f"action={action!r:.40} must be pause or resume")
         queues.set_paused(found.environment_id, found.name, paused=action == "pause", actor=self.principal.actor)
+        found.refresh_from_db()
+        return Response(rendered([found])[0])
+
+
+class QueueOverride(QueueView):
+    """Set how many runs of a queue may run at once."""
+
+    access: ClassVar[Access] = {"POST": ("write", "queues")}
+
+    def post(self, request: Request, queue: str) -> Response:
+        """Override what the code says."""
+        body = body_of(request)
+        found = self.queue(queue, body.get("type", "id"))
+        limit: Any = body.get("concurrencyLimit")
+        queues.override(found.environment_id, found.name, limit, actor=self.principal.actor)
+        found.refresh_from_db()
+        return Response(rendered([found])[0])
+
+
+class QueueReset(QueueView):
+    """Undo an override."""
+
+    access: ClassVar[Access] = {"POST": ("write", "queues")}
+
+    def post(self, request: Request, queue: str) -> Response:
+        """Back to what the code says."""
+        found = self.queue(queue, body_of(request).get("type", "id"))
+        queues.reset_override(found.environment_id, found.name, actor=self.principal.actor)
         found.refresh_from_db()
         return Response(rendered([found])[0])

@@ -9,8 +9,10 @@ from rest_framework.response import Response
 
 from triggerapp.api import ids, options, queries, rendering, spans
 from triggerapp.api.http import Access, View, body_of, without_none
-from triggerapp.engine import metadata, verbs
+from triggerapp.api.schedules import generator
+from triggerapp.engine import metadata, schedules, verbs
 from triggerapp.engine.durations import deadline
+from triggerapp.engine.keys import SHORT_NAMES
 from triggerapp.errors import BadInput, NotFound
 from triggerapp.models import Run
 
@@ -43,12 +45,26 @@ class RunList(View):
 
     def get(self, request: Request) -> Response:
         """A page of the runs that pass all filters."""
-        found = queries.page(
-            queries.runs(self.principal.environment, request.query_params), request.query_params, time="created_at"
-        )
+        return self.page(request.query_params.dict())
+
+    def page(self, params: dict[str, str]) -> Response:
+        """The page that these parameters ask for."""
+        found = queries.page(queries.runs(self.principal.environment, params), params, time="created_at")
         env = {"id": self.principal.slug, "name": self.principal.slug}
         rows = [{**rendering.common(run), "env": env} for run in found.rows]
         return Response({"data": rows, "pagination": without_none({"next": found.next, "previous": found.previous})})
+
+
+class ProjectRuns(RunList):
+    """The same under the path of a project, of which there is one, whatever it is called."""
+
+    def get(self, request: Request, project: str = "") -> Response:
+        """A page of the runs that pass all filters; of other environments than the key's there are none."""
+        params = request.query_params.dict()
+        wanted, own = params.pop("filter[env]", ""), self.principal.slug
+        if wanted and not {own, SHORT_NAMES.get(own, own)} & set(wanted.split(",")):
+            return Response({"data": [], "pagination": {}})
+        return self.page(params)
 
 
 def retrieved(run: Run) -> dict[str, Any]:
@@ -68,11 +84,21 @@ def retrieved(run: Run) -> dict[str, Any]:
                 "payload": rendering.payload(run),
                 "output": rendering.output(run) if ended else None,
                 "error": rendering.error(run),
+                "schedule": _schedule(run),
             }
         ),
         "relatedRuns": without_none(relatives),
         "attemptCount": run.attempt if run.started_at else 0,
     }
+
+
+def _schedule(run: Run) -> dict[str, Any] | None:
+    """What started the run, if the clock did."""
+    found = schedules.of_run(run.id)
+    if found is None:
+        return None
+    fields = {"externalId": found.external_id, "deduplicationKey": found.deduplication_key}
+    return {"id": schedules.public_id(found.pk), "generator": generator(found), **without_none(fields)}
 
 
 class RunDetail(RunView):
@@ -114,8 +140,10 @@ class RunTrace(RunView):
     access: ClassVar[Access] = READ
 
     def get(self, request: Request, run: str) -> Response:
-        """The run, with its attempts below it and their steps and waits below them."""
-        found = self.run(run)
+        """The run, with its attempts below it and their steps and waits below them; with `page[size]` one by one."""
+        found, params = self.run(run), request.query_params
+        if "page[size]" in params or "page[after]" in params:
+            return Response(spans.page(spans.of(found), params.get("page[size]", ""), params.get("page[after]", "")))
         return Response({"trace": {"traceId": found.id.hex, "rootSpan": spans.tree(spans.of(found))}})
 
 

@@ -9,6 +9,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter
 
+from triggerapp.models import DeploymentStatus
 from triggerapp.models.moves import Status, public_name
 
 Schema = dict[str, Any]
@@ -86,6 +87,7 @@ RUN: Schema = {
             error=_ERROR_OF_RUN,
             relatedRuns=record(root=RUN_ITEM, parent=RUN_ITEM, children=several(RUN_ITEM)),
             attemptCount=NUMBER,
+            schedule=OBJECT,
         ),
     ]
 }
@@ -115,7 +117,87 @@ TOKEN = record(
     outputType=TEXT,
     outputIsError=YES,
 )
-QUEUE = record("id", "name", id=TEXT, name=TEXT, type=TEXT, running=NUMBER, queued=NUMBER, paused=YES, version=TEXT)
+_LIMIT: Schema = {"type": ["integer", "null"]}
+_OR_NULL: Schema = {"type": ["string", "null"]}
+QUEUE = record(
+    "id",
+    "name",
+    id=TEXT,
+    name=TEXT,
+    type=TEXT,
+    running=NUMBER,
+    queued=NUMBER,
+    paused=YES,
+    concurrencyLimit=_LIMIT,
+    concurrency=record(
+        **dict.fromkeys(("current", "base", "override"), _LIMIT),
+        **dict.fromkeys(("overriddenAt", "overriddenBy"), _OR_NULL),
+    ),
+    version=TEXT,
+)
+_PLAN = {
+    "task": TEXT,
+    "cron": {"type": "string", "description": "five fields, as in 0 9 * * MON-FRI"},
+    "timezone": {"type": "string", "description": "such as Europe/Berlin; UTC if it is left out"},
+    "externalId": TEXT,
+}
+_GENERATOR = record(type=TEXT, expression=TEXT, description=TEXT)
+SCHEDULE = record(
+    "id",
+    "task",
+    "active",
+    "generator",
+    id=TEXT,
+    type=TEXT,
+    task=TEXT,
+    active=YES,
+    deduplicationKey=TEXT,
+    externalId=_OR_NULL,
+    generator=_GENERATOR,
+    timezone=TEXT,
+    nextRun=_OR_NULL,
+    environments=several(OBJECT),
+)
+DEPLOYMENT = record(
+    "id",
+    "version",
+    "status",
+    id=TEXT,
+    createdAt=TIME,
+    shortCode=TEXT,
+    version=TEXT,
+    **dict.fromkeys(("runtime", "runtimeVersion", "externalId"), _OR_NULL),
+    status={"type": "string", "enum": [status.name for status in DeploymentStatus]},
+    deployedAt=TIME,
+    git=OBJECT,
+)
+_BUILD = record(**dict.fromkeys(("version", "runtime", "runtimeVersion", "externalId"), TEXT), git=OBJECT, promote=YES)
+VARIABLE = record("name", "value", "isSecret", name=TEXT, value=TEXT, isSecret=YES)
+_SUCCESS = record("success", success=YES)
+BULK = record(
+    "id",
+    "type",
+    "status",
+    "counts",
+    id=TEXT,
+    name=TEXT,
+    type={"type": "string", "enum": ["CANCEL", "REPLAY"]},
+    status={"type": "string", "enum": ["PENDING", "COMPLETED", "ABORTED"]},
+    counts=record(total=NUMBER, success=NUMBER, failure=NUMBER),
+    createdAt=TIME,
+    completedAt=TIME,
+)
+_BULK_BEGUN = record(
+    "action",
+    action={"type": "string", "enum": ["cancel", "replay"]},
+    filter={
+        **OBJECT,
+        "description": "the filters of the list of runs, in their names there, and queue as {type, name}",
+    },
+    runIds=several(TEXT),
+    name=TEXT,
+    targetRegion=TEXT,
+)
 _EVENT_SENT = record("name", name=TEXT, payload=ANY, id={"type": "string", "description": "the sender's own id"})
 _EVENT_ACCEPTED = record("id", "isCached", id=TEXT, isCached=YES)
 _EVENT = record("id", id=TEXT, name=TEXT, payload=ANY, createdAt=TIME, waits=several(OBJECT), externalId=TEXT)
@@ -139,7 +221,11 @@ def _page(items: Schema) -> Schema:
     return record("data", "pagination", data=several(items), pagination=record(next=TEXT, previous=TEXT))
 
 
-_QUEUES = record(data=several(QUEUE), pagination=record(currentPage=NUMBER, totalPages=NUMBER, count=NUMBER))
+def _numbered(items: Schema) -> Schema:
+    pagination = record(currentPage=NUMBER, totalPages=NUMBER, count=NUMBER)
+    return record("data", "pagination", data=several(items), pagination=pagination)
+
+
 _BATCH_MADE = record("id", id=TEXT, runCount=NUMBER, isCached=YES, idempotencyKey=TEXT, runs=several(OBJECT))
 
 METHODS: Mapping[str, tuple[Schema | None, Schema]] = {
@@ -163,19 +249,48 @@ METHODS: Mapping[str, tuple[Schema | None, Schema]] = {
     ),
     "TokenDetail.get": (None, TOKEN),
     "TokenComplete.post": (record(data=ANY), record("success", success=YES)),
-    "QueueList.get": (None, _QUEUES),
+    "QueueList.get": (None, _numbered(QUEUE)),
     "QueueDetail.get": (None, QUEUE),
     "QueuePause.post": (
         record("action", type=TEXT, action={"type": "string", "enum": ["pause", "resume"]}),
         QUEUE,
     ),
+    "QueueOverride.post": (record("concurrencyLimit", type=TEXT, concurrencyLimit=NUMBER), QUEUE),
+    "QueueReset.post": (record(type=TEXT), QUEUE),
+    "ScheduleList.get": (None, _numbered(SCHEDULE)),
+    "ScheduleList.post": (
+        record("task", "cron", "deduplicationKey", **_PLAN, deduplicationKey=TEXT),
+        SCHEDULE,
+    ),
+    "ScheduleDetail.get": (None, SCHEDULE),
+    "ScheduleDetail.put": (record("task", "cron", **_PLAN), SCHEDULE),
+    "ScheduleDetail.delete": (None, _ID),
+    "ScheduleActivate.post": (None, SCHEDULE),
+    "ScheduleDeactivate.post": (None, SCHEDULE),
+    "DeploymentList.get": (None, _page(DEPLOYMENT)),
+    "DeploymentList.post": (_BUILD, DEPLOYMENT),
+    "DeploymentCurrent.get": (None, DEPLOYMENT),
+    "DeploymentLatest.get": (None, DEPLOYMENT),
+    "DeploymentDetail.get": (None, DEPLOYMENT),
+    "DeploymentPromote.post": (None, DEPLOYMENT),
+    "VariableList.get": (None, several(VARIABLE)),
+    "VariableList.post": (record("name", "value", name=TEXT, value=TEXT, isSecret=YES), _SUCCESS),
+    "VariableImport.post": (record("variables", variables=OBJECT, override=YES, isSecret=YES), _SUCCESS),
+    "VariableDetail.get": (None, VARIABLE),
+    "VariableDetail.put": (record("value", value=TEXT), _SUCCESS),
+    "VariableDetail.delete": (None, _SUCCESS),
+    "BulkList.get": (None, _page(BULK)),
+    "BulkList.post": (_BULK_BEGUN, _ID),
+    "BulkDetail.get": (None, BULK),
+    "BulkAbort.post": (None, _ID),
+    "ProjectRuns.get": (None, _page(RUN_ITEM)),
     "EventList.post": ({"oneOf": [_EVENT_SENT, several(_EVENT_SENT)]}, {"oneOf": [_EVENT_ACCEPTED, OBJECT]}),
     "EventDetail.get": (None, _EVENT),
     "RunList.get": (None, _page(RUN_ITEM)),
     "RunDetail.get": (None, RUN),
     "RunResult.get": (None, RESULT),
     "RunEvents.get": (None, record("events", events=several(OBJECT))),
-    "RunTrace.get": (None, record("trace", trace=OBJECT)),
+    "RunTrace.get": (None, {"oneOf": [record("trace", trace=OBJECT), _page(OBJECT)]}),
     "RunSpan.get": (None, OBJECT),
     "RunCancel.post": (None, _ID),
     "RunRetry.post": (None, _ID),
@@ -189,8 +304,14 @@ METHODS: Mapping[str, tuple[Schema | None, Schema]] = {
 _CREATED = ("filter[createdAt][from]", "filter[createdAt][to]", "filter[createdAt][period]")
 _PAGE = ("page[size]", "page[after]", "page[before]")
 _RUN_FILTERS = "status taskIdentifier tag queue batch isTest version schedule machine region bulkAction error".split()
+_RUNS = (*_PAGE, *(f"filter[{name}]" for name in _RUN_FILTERS), *_CREATED)
 QUERIES: Mapping[str, tuple[str, ...]] = {
-    "RunList": (*_PAGE, *(f"filter[{name}]" for name in _RUN_FILTERS), *_CREATED),
+    "RunList": _RUNS,
+    "ProjectRuns": ("filter[env]", *_RUNS),
+    "RunTrace": ("page[size]", "page[after]"),
+    "ScheduleList": ("page", "perPage"),
+    "DeploymentList": (*_PAGE, "status", "period", "from", "to"),
+    "BulkList": _PAGE,
     "TokenList": (*_PAGE, "filter[status]", "filter[idempotencyKey]", "filter[tags]", *_CREATED),
     "QueueList": ("page", "perPage"),
     "QueueDetail": ("type",),

@@ -10,9 +10,13 @@ from typing import Any
 from triggerapp.api import ids, rendering
 from triggerapp.api.http import without_none
 from triggerapp.clock import now
+from triggerapp.errors import BadInput
 from triggerapp.models import Attempt, Run, Step, Wait, WaitStatus
 
 Fields = dict[str, Any]
+
+_MOST = 10_000
+_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +30,7 @@ class Span:
     start: datetime
     end: datetime | None
     parent: str | None = None
+    attempt: int | None = None
     is_error: bool = False
     is_canceled: bool = False
     properties: Fields = field(default_factory=dict)
@@ -33,6 +38,11 @@ class Span:
     def flat(self) -> Fields:
         """By itself, as `events` lists it."""
         return {"id": self.id, "kind": self.kind, "runId": self.run, **self._shown(), "duration": self._took()}
+
+    def lean(self) -> Fields:
+        """By itself, as a page of a trace has it: what it is about is asked for by its id."""
+        shown = {name: value for name, value in self.flat().items() if name not in ("kind", "properties")}
+        return {**shown, **without_none({"attemptNumber": self.attempt})}
 
     def detail(self) -> Fields:
         """By itself, with all that is known."""
@@ -94,6 +104,21 @@ def of(run: Run) -> list[Span]:
     return [root, *sorted([*inner, *parts], key=lambda span: span.start)]
 
 
+def page(found: Sequence[Span], size: str, after: str) -> Fields:
+    """Some of the spans, in order, and where the next ones begin."""
+    if not all(text == "" or (text.isdecimal() and len(text) < _DIGITS) for text in (size, after)):
+        raise BadInput("page[size] must be a number, page[after] what `pagination.next` was")
+    start, count = int(after or 0), min(max(1, int(size or _MOST)), _MOST)
+    shown, rest = found[start : start + count], len(found) > start + count
+    failures = [
+        {"spanId": span.id, "attemptNumber": span.attempt, "runId": span.run}
+        for span in shown
+        if span.kind == "attempt" and span.is_error
+    ]
+    pagination = {"next": str(start + count)} if rest else {}
+    return {"data": [span.lean() for span in shown], "attemptFailures": failures, "pagination": pagination}
+
+
 def _attempt(attempt: Attempt, root: Span) -> Span:
     return Span(
         id=f"attempt_{attempt.number}",
@@ -103,6 +128,7 @@ def _attempt(attempt: Attempt, root: Span) -> Span:
         start=attempt.started_at,
         end=attempt.finished_at,
         parent=root.id,
+        attempt=attempt.number,
         is_error=bool(attempt.error),
         is_canceled=attempt.outcome == "canceled",
         properties=without_none(

@@ -1,0 +1,135 @@
+"""Deployments: versions of the code that were registered, and which one is current."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from django.db.models import Q
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from triggerapp.api import ids, queries, rendering
+from triggerapp.api.http import Access, View, body_of, only, without_none
+from triggerapp.engine import deployments
+from triggerapp.engine.deployments import Build
+from triggerapp.engine.durations import moment
+from triggerapp.errors import BadInput, NotFound
+from triggerapp.models import Deployment, DeploymentStatus
+
+_SHORT = 8
+READ: Access = {"GET": ("read", "deployments")}
+WRITE: Access = {"POST": ("write", "deployments")}
+
+
+def rendered(deployment: Deployment) -> dict[str, Any]:
+    """A deployment as Trigger.dev's schemas want it."""
+    optional = {"deployedAt": rendering.when(deployment.deployed_at), "git": deployment.git}
+    return {
+        "id": ids.show("deployment", deployment.pk),
+        "createdAt": rendering.when(deployment.created_at),
+        "shortCode": deployment.pk.hex[-_SHORT:],
+        "version": deployment.version,
+        "runtime": deployment.runtime,
+        "runtimeVersion": deployment.runtime_version,
+        "status": DeploymentStatus(deployment.status).name,
+        "externalId": deployment.external_id,
+        **without_none(optional),
+    }
+
+
+class DeploymentList(View):
+    """The environment's deployments."""
+
+    access: ClassVar[Access] = {**READ, **WRITE}
+
+    def get(self, request: Request) -> Response:
+        """A page of those that pass all filters, newest first."""
+        found = Deployment.objects.filter(environment_id=self.principal.environment)
+        for name, text in request.query_params.dict().items():
+            if name in _FILTERS and text:
+                found = found.filter(_FILTERS[name](text))
+        page = queries.page(found, request.query_params, time="created_at")
+        pagination = without_none({"next": page.next, "previous": page.previous})
+        return Response({"data": [rendered(row) for row in page.rows], "pagination": pagination})
+
+    def post(self, request: Request) -> Response:
+        """Register a version; the same version again is the same deployment."""
+        body = only(body_of(request), "version", "runtime", "runtimeVersion", "git", "externalId", "promote")
+        build = Build(
+            version=body.get("version"),
+            runtime=body.get("runtime"),
+            runtime_version=body.get("runtimeVersion"),
+            git=body.get("git"),
+            external_id=body.get("externalId"),
+        )
+        promoted = body.get("promote", True) is not False
+        made = deployments.register(self.principal.environment, build, promoted=promoted, actor=self.principal.actor)
+        return Response(rendered(made))
+
+
+def _status(text: str) -> Q:
+    if text not in DeploymentStatus.__members__:
+        raise BadInput(f"there is no status {text[:40]!r}; there are {', '.join(DeploymentStatus.__members__)}")
+    return Q(status=DeploymentStatus[text])
+
+
+_CREATED = queries.since("created_at")
+_FILTERS: Mapping[str, Callable[[str], Q]] = {
+    "status": _status,
+    "from": lambda text: Q(created_at__gte=moment("from", text)),
+    "to": lambda text: Q(created_at__lte=moment("to", text)),
+    "period": _CREATED["filter[createdAt][period]"],
+}
+
+
+class DeploymentCurrent(View):
+    """The current deployment."""
+
+    access: ClassVar[Access] = READ
+
+    def get(self, request: Request) -> Response:
+        """The one that was promoted last."""
+        found = deployments.current(self.principal.environment)
+        if found is None:
+            raise NotFound("no version was promoted yet")
+        return Response(rendered(found))
+
+
+class DeploymentLatest(View):
+    """The newest deployment."""
+
+    access: ClassVar[Access] = READ
+
+    def get(self, request: Request) -> Response:
+        """The one that was registered last, promoted or not."""
+        rows = Deployment.objects.filter(environment_id=self.principal.environment)
+        found = rows.order_by("-created_at", "-id").first()
+        if found is None:
+            raise NotFound("no version was registered yet")
+        return Response(rendered(found))
+
+
+class DeploymentDetail(View):
+    """One deployment."""
+
+    access: ClassVar[Access] = READ
+
+    def get(self, request: Request, deployment: str) -> Response:
+        """The deployment of this id."""
+        rows = Deployment.objects.filter(environment_id=self.principal.environment)
+        found = rows.filter(pk=ids.read("deployment", deployment)).first()
+        if found is None:
+            raise NotFound(f"there is no deployment {deployment[:80]}")
+        return Response(rendered(found))
+
+
+class DeploymentPromote(View):
+    """Make a version the current one."""
+
+    access: ClassVar[Access] = WRITE
+
+    def post(self, request: Request, version: str) -> Response:
+        """From now on it is the current one."""
+        found = deployments.promote(self.principal.environment, version, actor=self.principal.actor)
+        return Response(rendered(found))
