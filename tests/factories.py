@@ -33,6 +33,7 @@ from triggerapp.models import (
     Event,
     FilterShape,
     Firing,
+    LogLine,
     Run,
     Schedule,
     SpentToken,
@@ -177,7 +178,7 @@ def everything() -> dict[str, list[dict[str, Any]]]:
 def delete_everything() -> None:
     """All rows but environments and queues, whose ids this process keeps."""
     tables = (Checkpoint, Step, Wait, Attempt, Run, Event, FilterShape, AuditEntry, Worker, BatchItem, Batch)
-    tables += (ApiKey, SpentToken, BulkAction, Firing, Schedule, Deployment, EnvVar)
+    tables += (ApiKey, SpentToken, BulkAction, Firing, Schedule, Deployment, EnvVar, LogLine)
     statements = [f"DELETE FROM {table._meta.db_table}" for table in tables]
     with connection.cursor() as cursor:
         cursor.execute("; ".join([*statements, _USUAL_QUEUES]))

@@ -210,6 +210,7 @@ _ADMINS: dict[type[Model], type[ReadOnly]] = {
     models.Step: OfRunAdmin,
     models.Attempt: OfRunAdmin,
     models.Checkpoint: OfRunAdmin,
+    models.LogLine: OfRunAdmin,
 }
 _OTHERS: tuple[type[Model], ...] = (
     models.Environment,

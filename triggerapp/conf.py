@@ -102,12 +102,26 @@ class Conf:
     REDACT: tuple[str, ...] = ("passw", "secret", "authorization", "api_?key", "credit_?card")
     """Regular expressions; values under keys that match one are not shown in the dashboard."""
 
+    LOGS: str = "on"
+    """Whether what runs log and print is kept beside them: "on" or "off"."""
+
+    LOG_LINES: int = 10_000
+    """How many lines of a run are kept at most."""
+
+    LOG_BYTES: int = 1024 * 1024
+    """How much text of a run is kept at most."""
+
+    LOG_RETENTION: timedelta = timedelta(days=7)
+    """How long lines are kept; never longer than their run."""
+
     def __post_init__(self) -> None:
         for each in fields(self):
             if getattr(self, each.name) != each.default:
                 _check_value(each.name, getattr(self, each.name), kind=type(each.default))
         _check_durations(self)
         _check_checkpoints(self)
+        if self.LOGS not in ("on", "off"):
+            raise _wrong("LOGS", self.LOGS, want="'on' or 'off'")
         if not re.fullmatch(r"[1-9]\d*/(second|minute|hour|day)", self.API_RATE):
             raise _wrong("API_RATE", self.API_RATE, want="a rate, as in '100/second', or per minute, hour or day")
         if not all(map(_is_fernet_key, self.SECRETS_KEYS.replace(",", " ").split())):
@@ -151,7 +165,8 @@ def _check_value(name: str, value: object, *, kind: type) -> None:
 
 
 _POSITIVE = (
-    "LEASE HEARTBEAT TICK RESEND_AFTER EVENT_RETENTION RUN_RETENTION IDEMPOTENCY_TTL CHECKPOINT_RETENTION".split()
+    "LEASE HEARTBEAT TICK RESEND_AFTER EVENT_RETENTION RUN_RETENTION IDEMPOTENCY_TTL CHECKPOINT_RETENTION "
+    "LOG_RETENTION".split()
 )
 
 

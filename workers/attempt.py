@@ -32,6 +32,7 @@ from triggerapp.models import WaitKind, WaitStatus
 from workers import codec, context, journal
 from workers.board import Watch
 from workers.errors import MaxDurationExceeded, RollbackInStep, Suspend
+from workers.logs import SILENT, Log
 from workers.patience import patiently
 from workers.retry import RetryPolicy
 from workers.rollbacks import Rollback, Rollbacks
@@ -65,6 +66,7 @@ class Attempt:
         retries: int = 0,
         is_eager: bool = False,
         watch: Watch | None = None,
+        log: Log = SILENT,
     ) -> None:
         self.run_id = claimed.run_id
         self.task = task
@@ -84,6 +86,7 @@ class Attempt:
         self.task_id = claimed.task_id
         self._suspension = suspension
         self._watch = watch
+        self.log = log
         self._retries = retries
         self._rolling_back = claimed.error is not None
         self.rollbacks = Rollbacks()
@@ -259,6 +262,7 @@ class Attempt:
             return Resolution(status=row["status"], value=row["value"], event=row["event"], wait=UUID(str(row["id"])))
         self._before_new(key)
         open_wait = UUID(str(row["id"])) if row is not None else None
+        self.log.flush()
         resolution = self._suspension.wait(self, opening(key), open_wait=open_wait)
         self.journal.waits[key] = {
             "id": str(resolution.wait),

@@ -56,10 +56,12 @@ class Ticker(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Become a worker of the database's, with a heartbeat."""
-        from workers import connections, control  # noqa: PLC0415  (connections needs Django; both only in workers)
+        from workers import connections, control, hearing  # noqa: PLC0415  (they need Django; all only in workers)
 
         control.register()
         connections.keep(worker)
+        hearing.listen()
+        signals.worker_process_init.connect(hearing.listen)
         _freeze()
         identity.renew()
         signals.worker_shutting_down.connect(_leave)

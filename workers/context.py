@@ -41,6 +41,16 @@ def current(what: str) -> Attempt:
     return found
 
 
+def speaker() -> Attempt | None:
+    """The attempt that this code belongs to; None outside of runs, and where it cannot be told."""
+    if not _active:
+        return None
+    try:
+        return current_or_none("a line")
+    except RunContextLost:
+        return None
+
+
 def the_only_one() -> Attempt | None:
     """The attempt that this process runs, whatever code asks; None if it runs none, or several."""
     return _active[0] if len(_active) == 1 else None

@@ -23,13 +23,14 @@ from triggerapp.engine import dispatch, encoding, runs
 from triggerapp.engine.runs import Claimed, Dropped, Ended, Unknown
 from triggerapp.errors import PayloadTooLarge, StaleRun
 from triggerapp.models import Run, Status
-from workers import codec, identity, options
+from workers import codec, identity, logs, options
 from workers.attempt import Attempt, RollBackNow, enter
 from workers.board import Watch
 from workers.errors import JournalMismatch, MaxDurationExceeded, SuspensionSwallowed, WaitCanceled, WaitTimeout
 from workers.handle import decode_result, result_of
 from workers.incoming import adopted, mark_of
 from workers.journal import failed_steps
+from workers.logs import SILENT, Log
 from workers.marks import TOLD_AGAIN
 from workers.outcomes import Completed, Failed, Left, Outcome
 from workers.patience import UNANSWERED, patiently
@@ -98,7 +99,7 @@ def _run_claimed(task: Any, request: Any, args: Any, kwargs: Any, claimed: Claim
         except Unborn as problem:
             log.warning("run %s stays in the pool process: %s", claimed.run_id, problem)
     suspension = ByReentry(leaving=identity.is_leaving, announce=announcer(task, request))
-    return run(task, request, args, kwargs, claimed, suspension, watch=watch)
+    return run(task, request, args, kwargs, claimed, suspension, watch=watch, log=logs.of(claimed))
 
 
 def run(
@@ -110,6 +111,7 @@ def run(
     suspension: Suspension,
     *,
     watch: Watch | None = None,
+    log: Log = SILENT,
 ) -> object:
     """Run an attempt in this process and settle it; returns or raises what the tracer should see."""
     attempt = Attempt(
@@ -119,14 +121,18 @@ def run(
         retries=request.retries or 0,
         is_eager=request.is_eager,
         watch=watch,
+        log=log,
     )
     if not claimed.computed:
         task.user_before_start(request.id, args, kwargs)
     outcome = _attempt(attempt, lambda: task.call_body(*args, **kwargs), failing=claimed.error is not None)
+    attempt.log.flush()  # who sees the run's end sees what it said before
     try:
         return _settle(task, request, claimed, attempt, outcome)
     except (StaleRun, StopNow) as stale:
         raise Ignore(str(stale)) from stale
+    finally:
+        attempt.log.end()
 
 
 def _attempt(attempt: Attempt, body: Callable[[], object], *, failing: bool) -> Outcome:

@@ -13,6 +13,7 @@ from logging import LogRecord
 from typing import Any, cast
 from uuid import UUID
 
+from triggerapp.engine.logs import Line
 from triggerapp.engine.runs import Claimed
 from triggerapp.engine.waits import Opening, Resolution
 
@@ -51,6 +52,13 @@ class Logged:
     """A log record."""
 
     record: LogRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A line to be kept of the run; None: write now what there is."""
+
+    line: Line | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +116,7 @@ class Raised:
     children: Sequence[tuple[Any, ...]] = ()
 
 
-Message = Job | Begun | Logged | Parked | Woken | Returned | Raised
+Message = Job | Begun | Logged | Said | Parked | Woken | Returned | Raised
 
 
 class RemoteTraceback(Exception):

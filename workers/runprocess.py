@@ -27,9 +27,10 @@ from checkpoint import Orphaned
 from checkpoint.line import Hung, Line, Word
 from checkpoint.line import Message as LineMessage
 from triggerapp import conf, failpoints
-from workers import connections, executor, identity, messages, stack
+from workers import connections, executor, hearing, identity, messages, stack
 from workers.board import Board, Watch
-from workers.messages import MOVE_OUT, SOFT_LIMIT, Begun, Job, Moved, Parked, Place, Raised, Returned, Woken
+from workers.logs import SILENT, Teller
+from workers.messages import MOVE_OUT, SOFT_LIMIT, Begun, Job, Moved, Parked, Place, Raised, Returned, Said, Woken
 from workers.parking import ByCheckpoint
 from workers.records import Forwarder
 
@@ -115,6 +116,7 @@ class RunProcess:
     def live(self) -> None:
         """Run what the supervisor sends, until it is gone."""
         logging.root.handlers[:] = [Forwarder(self.tell)]
+        hearing.listen()
         os.register_at_fork(after_in_child=self._disown)
         signal.signal(SOFT_LIMIT, self._interrupt)
         signal.signal(MOVE_OUT, self._move_out)
@@ -142,9 +144,12 @@ class RunProcess:
     def _execute(self, task: Any, request: Context, job: Job) -> object:
         announce = executor.announcer(task, request)
         self._suspension = ByCheckpoint(self, app=self.app, announce=announce)
+        said = Teller(lambda line: self.tell(Said(line))) if conf.get().LOGS == "on" else SILENT
         self.tell(Begun())
         try:
-            return executor.run(task, request, job.args, job.kwargs, job.claimed, self._suspension, watch=self._watch)
+            return executor.run(
+                task, request, job.args, job.kwargs, job.claimed, self._suspension, watch=self._watch, log=said
+            )
         finally:
             self._suspension = None
 

@@ -40,7 +40,7 @@ from triggerapp.engine.runs import Claimed
 from triggerapp.engine.waits import Resolution
 from triggerapp.errors import StaleRun
 from triggerapp.failpoints import point
-from workers import base, freezing, identity, messages, records
+from workers import base, freezing, identity, logs, messages, records
 from workers.board import Watch
 from workers.messages import (
     MOVE_OUT,
@@ -54,6 +54,7 @@ from workers.messages import (
     Raised,
     RemoteTraceback,
     Returned,
+    Said,
     Woken,
 )
 from workers.patience import UNANSWERED, patiently
@@ -83,6 +84,7 @@ class _Supervision:
         self.task = task
         self.request = request
         self.claimed = claimed
+        self.log = logs.of(claimed)
         self.zygote = Zygote(_home() / "zygote")
         self.taken: Taken | None = None
         self.base: str | None = None
@@ -195,6 +197,7 @@ class _Supervision:
         """Kill the process, once: its pid is somebody else's soon."""
         if not self.is_over:
             self.is_over, self.is_awake = True, False
+            self.log.flush()
             self.process.end()
 
     def _outcome(self) -> Returned | Raised:
@@ -206,6 +209,8 @@ class _Supervision:
                     self.is_awake = True
                 case Logged(record=record):
                     records.log_again(record)
+                case Said(line=line):
+                    self.log.hear(line)
                 case Parked():
                     self._park(message)
                 case Returned() | Raised():
@@ -268,6 +273,7 @@ class _Supervision:
         """Dump the process and leave it: raises what says so to Celery. Returns where it goes on here."""
         self.is_awake = False
         self._print()
+        self.log.flush()
         try:
             made = self._dump()
         except (CheckpointError, OSError) as problem:
@@ -314,6 +320,7 @@ class _Supervision:
 
     def _finish(self, outcome: Returned | Raised) -> object:
         self._print()
+        self.log.flush()
         for child in outcome.children:
             self.request.children.append(result_from_tuple(child, app=self.task.app))
         left = isinstance(outcome, Raised) and isinstance(outcome.error, Suspended)

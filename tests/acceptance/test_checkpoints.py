@@ -23,7 +23,7 @@ from tests.acceptance.cluster import ROOT, Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
 from tests.acceptance.memory import computes, connects, holds, holds_on, maps, pids, says
 from tests.acceptance.tasks import stays
-from triggerapp.models import Checkpoint, Run
+from triggerapp.models import Checkpoint, LogLine, Run
 from workers import events
 
 pytestmark = pytest.mark.criu
@@ -184,6 +184,16 @@ def test_what_a_run_process_prints_and_logs_is_in_the_workers_log(here: Start):
             for way in ("logged", "printed", "from a child"):
                 wait_until(lambda word=word, way=way: f"{way} {word}" in mine.text(), within=5)
         assert "ForkPoolWorker" in next(line for line in mine.text().splitlines() if "logged after" in line)
+
+
+def test_what_a_run_process_prints_and_logs_is_kept_beside_the_run(here: Start):
+    with here():
+        result = says.delay("before", "after")
+        result.get(timeout=30)
+        lines = LogLine.objects.filter(run__task_id=result.id).order_by("id")
+        expected = ["logged before", "printed before", "logged after", "printed after"]
+        wait_until(lambda: list(lines.values_list("text", flat=True)) == expected)
+        assert list(lines.values_list("logger", flat=True)) == ["tests.said", "stdout"] * 2
 
 
 def test_a_process_whose_run_did_not_wait_serves_the_next_one(here: Start):

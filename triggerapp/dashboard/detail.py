@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from triggerapp.dashboard import queries, values
+from triggerapp.dashboard import logs, queries, values
 from triggerapp.dashboard.queries import RunRow
 from triggerapp.engine import sql
 from triggerapp.errors import NotFound
@@ -35,6 +35,8 @@ class Facts:
     waits: Sequence[Wait]
     checkpoint: Checkpoint | None
     children: Sequence[RunRow]
+    said: Mapping[tuple[int, str], int]
+    """How many lines there are of each attempt and step."""
 
     @property
     def open_waits(self) -> list[Wait]:
@@ -70,6 +72,7 @@ def facts(run_id: UUID) -> Facts:
         waits=list(Wait.objects.filter(run=run_id).defer("value").order_by("opened_at")[:MOST]),
         checkpoint=Checkpoint.objects.filter(run=run_id).first(),
         children=queries.children(run_id, MOST),
+        said=logs.counts(run_id),
     )
 
 

@@ -21,6 +21,8 @@ from django.db import Error, connection
 from django.template.loader import render_to_string
 
 from triggerapp.dashboard import detail, queries
+from triggerapp.dashboard import logs as log_lines
+from triggerapp.dashboard.logs import LogFilter
 from triggerapp.dashboard.run import of
 from triggerapp.engine import sql
 from triggerapp.models.moves import FINAL
@@ -31,6 +33,7 @@ PAUSE: Final = 0.1
 """Seconds between two looks; after one that took longer, as long as that."""
 
 State = tuple[object, ...]
+ALL: Final = LogFilter()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,8 @@ class Message:
 
     event: str
     data: str
+    id: int = 0
+    """The last line of a log that it brings: a browser that comes again goes on from there."""
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -48,6 +53,10 @@ class Viewer:
     runs: frozenset[UUID]
     deliver: Callable[[Message], object]
     rows: bool
+    log: LogFilter
+    """Which lines are wanted on the page of a run."""
+    line: int
+    """The last line that was delivered."""
     seen: dict[UUID, State] = field(default_factory=dict)
 
 
@@ -56,7 +65,8 @@ SELECT r.id, r.status, r.updated_at, r.lease, r.attempt,
   (SELECT max(s.id) FROM triggerapp_step s WHERE s.run_id = r.id AND NOT s.superseded) AS step,
   (SELECT count(*) FROM triggerapp_wait w WHERE w.run_id = r.id AND w.status <> 'pending') AS resolved,
   (SELECT string_agg(c.status, ',' ORDER BY c.id) FROM triggerapp_run c
-    WHERE c.parent_id = r.id AND c.parent_key IS NOT NULL) AS children
+    WHERE c.parent_id = r.id AND c.parent_key IS NOT NULL) AS children,
+  (SELECT max(l.id) FROM triggerapp_logline l WHERE l.run_id = r.id) AS line
 FROM triggerapp_run r WHERE r.id = ANY(%s)
 """
 
@@ -70,9 +80,17 @@ class Hub:
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def viewing(self, runs: Iterable[UUID], deliver: Callable[[Message], object], *, rows: bool) -> Iterator[None]:
+    def viewing(
+        self,
+        runs: Iterable[UUID],
+        deliver: Callable[[Message], object],
+        *,
+        rows: bool,
+        log: LogFilter = ALL,
+        line: int = 0,
+    ) -> Iterator[None]:
         """While it lasts, `deliver` is called in the hub's thread with what changes, and first with what is."""
-        viewer = Viewer(runs=frozenset(runs), deliver=deliver, rows=rows)
+        viewer = Viewer(runs=frozenset(runs), deliver=deliver, rows=rows, log=log, line=line)
         with self._lock:
             self._viewers.add(viewer)
             if self._thread is None:
@@ -117,14 +135,21 @@ class Hub:
         """Ask once, and deliver what changed."""
         with self._lock:
             viewers = list(self._viewers)
-        states = _states({run for viewer in viewers for run in viewer.runs})
+        states, lines = _states({run for viewer in viewers for run in viewer.runs})
         pages: dict[UUID, list[Viewer]] = defaultdict(list)
         rows: dict[UUID, list[Viewer]] = defaultdict(list)
+        logs: dict[tuple[UUID, LogFilter, int], list[Viewer]] = defaultdict(list)
         for viewer in viewers:
-            for run in viewer.runs:
-                if run in states and viewer.seen.get(run) != states[run]:
+            for run in viewer.runs & states.keys():
+                if not viewer.rows and lines[run] > viewer.line:
+                    logs[run, viewer.log, viewer.line].append(viewer)
+                if viewer.seen.get(run) != states[run]:
                     (rows if viewer.rows else pages)[run].append(viewer)
+                elif not viewer.rows and states[run][0] in FINAL and lines[run] <= viewer.line:
+                    self._send(viewer, Message(event="over", data=str(states[run][0])))
         self._deliver_rows(rows, states)
+        for (run, wanted, line), lookers in logs.items():
+            self._deliver_log(run, wanted, line, lookers, last=lines[run])
         for run, lookers in pages.items():
             self._deliver_page(run, lookers, states[run])
 
@@ -144,8 +169,15 @@ class Hub:
             self._send(viewer, Message(event="facts", data=html))
             if before is None or before[0] != status:
                 self._send(viewer, Message(event="status", data=status))
-            if status in FINAL:
-                self._send(viewer, Message(event="over", data=status))
+
+    def _deliver_log(self, run: UUID, wanted: LogFilter, line: int, lookers: list[Viewer], *, last: int) -> None:
+        """What was said since, once for all who want the same; who is far behind gets the rest at the next look."""
+        rows = log_lines.after(run, wanted, line).rows
+        html = render_to_string("triggerapp/dashboard/_lines.html", {"rows": rows}) if rows else ""
+        for viewer in lookers:
+            viewer.line = rows[-1].id if len(rows) >= log_lines.SHOWN - 1 else last
+            if html:
+                self._send(viewer, Message(event="log", data=html, id=viewer.line))
 
     def _send(self, viewer: Viewer, message: Message) -> None:
         try:
@@ -154,9 +186,11 @@ class Hub:
             self._leave(viewer)
 
 
-def _states(runs: Iterable[UUID]) -> dict[UUID, State]:
+def _states(runs: Iterable[UUID]) -> tuple[dict[UUID, State], dict[UUID, int]]:
+    """How runs stand, and the last line of each."""
     rows = sql.rows(_STATES, [list(runs)])
-    return {row.pop("id"): tuple(row.values()) for row in rows}
+    lines = {row["id"]: row.pop("line") or 0 for row in rows}
+    return {row.pop("id"): tuple(row.values()) for row in rows}, lines
 
 
 hub: Final = Hub()

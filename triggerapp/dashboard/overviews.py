@@ -136,6 +136,34 @@ def workers() -> list[WorkerRow]:
     return [WorkerRow(**row) for row in sql.rows(_WORKERS)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRow:
+    """An API key, without its secret."""
+
+    prefix: str
+    name: str
+    environment: str
+    scopes: Sequence[str]
+    created_by: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    state: str
+    """`valid`, `expired` or `revoked`."""
+
+
+_KEYS = """
+SELECT k.prefix, k.name, e.slug AS environment, k.scopes, k.created_by, k.created_at, k.expires_at, k.last_used_at,
+  CASE WHEN k.revoked_at IS NOT NULL THEN 'revoked' WHEN k.expires_at <= now() THEN 'expired' ELSE 'valid' END AS state
+FROM triggerapp_apikey k JOIN triggerapp_environment e ON e.id = k.environment_id ORDER BY k.id DESC LIMIT 500
+"""
+
+
+def keys() -> list[KeyRow]:
+    """The newest API keys."""
+    return [KeyRow(**row) for row in sql.rows(_KEYS)]
+
+
 def audit(*, target: str = "", older: str | None = None) -> Page:
     """Who did what, the newest first."""
     found = AuditEntry.objects.order_by("-id")

@@ -33,6 +33,8 @@ PAGES = (
     ("queues", "Queues", Level.VIEW),
     ("workers", "Workers", Level.VIEW),
     ("bulks", "Bulk actions", Level.VIEW),
+    ("metrics", "Metrics", Level.VIEW),
+    ("keys", "API keys", Level.ADMINISTER),
     ("audit", "Audit log", Level.ADMINISTER),
 )
 """What the navigation leads to: the name of the URL, its word, and who may go there."""

@@ -9,8 +9,10 @@ from uuid import UUID
 from django.core.serializers.json import DjangoJSONEncoder
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
-from triggerapp.dashboard import detail, explain, snippets, values, waterfall
+from triggerapp import conf
+from triggerapp.dashboard import detail, explain, logs, snippets, values, waterfall
 from triggerapp.dashboard.detail import Facts, Large
+from triggerapp.dashboard.logs import LogFilter
 from triggerapp.dashboard.pages import page, render
 from triggerapp.errors import NotFound
 from triggerapp.models import LIVE, Run, Status
@@ -24,7 +26,23 @@ def run(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
     """All of it."""
     facts = detail.facts(run_id)
     context = {"title": facts.run.task, "active": "runs", "live": facts.run.is_live, **of(facts), **_outcome(facts)}
-    return render(request, "run.html", context)
+    return render(request, "run.html", {**context, **_log(request, facts)})
+
+
+def _log(request: HttpRequest, facts: Facts) -> dict[str, Json]:
+    """The lines of the run that the URL asks for."""
+    wanted, before = LogFilter.parse(request.GET), request.GET.get("before", "")
+    lines = logs.newest(facts.run.id, wanted, before=int(before[:18]) if before.isdecimal() else None)
+    return {
+        "log": lines,
+        "log_filter": wanted,
+        "log_levels": logs.LEVELS,
+        "log_query": wanted.query(),
+        "log_live": wanted.query(line=lines.last),
+        "log_earlier": lines.earlier and wanted.query(before=lines.earlier),
+        "log_is_kept": conf.get().LOGS == "on",
+        "said": sum(facts.said.values()),
+    }
 
 
 @page()

@@ -10,7 +10,9 @@ import asyncio
 import queue
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -19,7 +21,11 @@ from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 
 from triggerapp.dashboard.live import Message, hub
+from triggerapp.dashboard.logs import LogFilter
 from triggerapp.dashboard.pages import page
+
+Look = Callable[[Callable[[Message], object]], AbstractContextManager[None]]
+"""Looks at something for as long as it is entered; what is seen is delivered."""
 
 LIFETIME: Final = 600.0
 HEARTBEAT: Final = 15.0
@@ -32,15 +38,23 @@ _ALIVE: Final = ":\n\n"
 @transaction.non_atomic_requests
 @page()
 def run(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
-    """What changes of one run."""
-    return _stream(request, [run_id], rows=False)
+    """What changes of one run, and what it says."""
+    look = partial(hub.viewing, [run_id], rows=False, log=LogFilter.parse(request.GET), line=_last_line(request))
+    return _stream(request, look)
+
+
+def _last_line(request: HttpRequest) -> int:
+    """The last one on the page; a browser that comes again says itself what it has."""
+    text = request.headers.get("Last-Event-ID") or request.GET.get("line", "")
+    return int(text[:18]) if text.isdecimal() else 0
 
 
 @transaction.non_atomic_requests
 @page()
 def rows(request: HttpRequest) -> HttpResponseBase:
     """What changes in the rows of a list."""
-    return _stream(request, list(_ids(request.GET.getlist("run")))[:MOST_ROWS], rows=True)
+    shown = list(_ids(request.GET.getlist("run")))[:MOST_ROWS]
+    return _stream(request, partial(hub.viewing, shown, rows=True))
 
 
 def _ids(texts: Iterable[str]) -> Iterator[UUID]:
@@ -51,10 +65,10 @@ def _ids(texts: Iterable[str]) -> Iterator[UUID]:
             continue  # a made-up address shows nothing
 
 
-def _stream(request: HttpRequest, runs: list[UUID], *, rows: bool) -> HttpResponseBase:
+def _stream(request: HttpRequest, look: Look) -> HttpResponseBase:
     connections.close_all()  # who looks was asked; nothing more is needed of the database here
     events = _events_async if isinstance(request, ASGIRequest) else _events
-    response = StreamingHttpResponse(events(runs, rows), content_type="text/event-stream")
+    response = StreamingHttpResponse(events(look), content_type="text/event-stream")
     response["Cache-Control"] = "no-cache, no-transform"
     response["X-Accel-Buffering"] = "no"
     return response
@@ -63,17 +77,18 @@ def _stream(request: HttpRequest, runs: list[UUID], *, rows: bool) -> HttpRespon
 def encode(message: Message) -> str:
     """A message as the protocol has it."""
     lines = "".join(f"data: {line}\n" for line in _BREAK.split(message.data))
-    return f"event: {message.event}\n{lines}\n"
+    last = f"id: {message.id}\n" if message.id else ""
+    return f"event: {message.event}\n{last}{lines}\n"
 
 
-async def _events_async(runs: list[UUID], rows: bool) -> AsyncIterator[str]:
+async def _events_async(look: Look) -> AsyncIterator[str]:
     loop, inbox, end = asyncio.get_running_loop(), asyncio.Queue[Message](), time.monotonic() + LIFETIME
 
     def deliver(message: Message) -> None:
         loop.call_soon_threadsafe(inbox.put_nowait, message)
 
     yield _ALIVE
-    with hub.viewing(runs, deliver, rows=rows):
+    with look(deliver):
         while time.monotonic() < end:
             try:
                 message = await asyncio.wait_for(inbox.get(), HEARTBEAT)
@@ -85,10 +100,10 @@ async def _events_async(runs: list[UUID], rows: bool) -> AsyncIterator[str]:
                 return
 
 
-def _events(runs: list[UUID], rows: bool) -> Iterator[str]:
+def _events(look: Look) -> Iterator[str]:
     inbox, end = queue.SimpleQueue[Message](), time.monotonic() + LIFETIME
     yield _ALIVE
-    with hub.viewing(runs, inbox.put, rows=rows):
+    with look(inbox.put):
         while time.monotonic() < end:
             try:
                 message = inbox.get(timeout=HEARTBEAT)

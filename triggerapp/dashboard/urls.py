@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import URLPattern, path
 from django.views.generic import RedirectView
 
-from triggerapp.dashboard import actions, bulks, listing, overview, run, streams, tasks
+from triggerapp.dashboard import actions, bulks, keys, listing, logs, metrics, overview, run, streams, tasks
 
 app_name = "triggers"
 
@@ -18,6 +18,7 @@ urlpatterns: list[URLPattern] = [
     path("runs/<uuid:run_id>/parts", run.parts, name="run-parts"),
     path("runs/<uuid:run_id>/live", streams.run, name="run-live"),
     path("runs/<uuid:run_id>/journal", run.journal, name="journal"),
+    path("runs/<uuid:run_id>/log", logs.download, name="log"),
     path("runs/<uuid:run_id>/download/<str:what>", run.download, name="download"),
     path("runs/<uuid:run_id>/retry", actions.retry, name="run-retry"),
     path("runs/<uuid:run_id>/replay", actions.replay, name="run-replay"),
@@ -37,5 +38,9 @@ urlpatterns: list[URLPattern] = [
     path("bulk/<uuid:bulk_id>/", bulks.one, name="bulk"),
     path("bulk/<uuid:bulk_id>/progress", bulks.progress, name="bulk-progress"),
     path("bulk/<uuid:bulk_id>/abort", bulks.abort, name="bulk-abort"),
+    path("metrics/", metrics.metrics, name="metrics"),
+    path("keys/", keys.listing, name="keys"),
+    path("keys/create", keys.create, name="key-create"),
+    path("keys/<str:prefix>/revoke", keys.revoke, name="key-revoke"),
     path("audit/", overview.audit, name="audit"),
 ]

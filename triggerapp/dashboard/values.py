@@ -11,10 +11,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from triggerapp import conf
+from triggerapp import redaction
+from triggerapp.redaction import HIDDEN
 
 Json = Any
-HIDDEN = "(hidden)"
 SHOWN_CHARACTERS = 20_000
 DECODED_BYTES = 256 * 1024
 """Larger values are not read for a page; they can be downloaded."""
@@ -54,7 +54,7 @@ def pretty(value: Json) -> str:
 
 def redacted(value: Json) -> Json:
     """The same without the values under keys that are secret by the settings."""
-    pattern = _pattern()
+    pattern = redaction.pattern()
     return value if pattern is None else _redact(value, pattern)
 
 
@@ -75,8 +75,3 @@ def restored(edited: Json, original: Json) -> Json:
     if isinstance(edited, list) and isinstance(original, list) and len(edited) == len(original):
         return [restored(*pair) for pair in zip(edited, original, strict=True)]
     return edited
-
-
-def _pattern() -> re.Pattern[str] | None:
-    patterns = conf.get().REDACT
-    return re.compile("|".join(f"(?:{each})" for each in patterns), re.IGNORECASE) if patterns else None

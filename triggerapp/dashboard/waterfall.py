@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.urls import reverse
 
 from triggerapp.dashboard.detail import Facts
+from triggerapp.dashboard.logs import LogFilter
 from triggerapp.models import Attempt, Checkpoint, Step, Wait, WaitKind, WaitStatus
 
 WIDTH = 1000
@@ -25,6 +27,10 @@ class Span:
     status: str = ""
     note: str = ""
     link: str = ""
+    said: int = 0
+    """How many lines were logged in it."""
+    lines: str = ""
+    """The filter of the log that shows them."""
     x: int = 0
     width: int = 0
 
@@ -58,15 +64,14 @@ def _share(part: timedelta, total: timedelta) -> int:
 
 
 def _placed(span: Span, x: int, width: int) -> Span:
-    fields = {name: getattr(span, name) for name in ("kind", "label", "start", "end", "status", "note", "link")}
-    return Span(**fields, x=min(x, WIDTH - 2), width=width)
+    return replace(span, x=min(x, WIDTH - 2), width=width)
 
 
 def _all(facts: Facts) -> Iterator[Span]:
     run = facts.run
     yield Span(kind="queue", label=f"queue {run.queue}", start=run.created_at, end=run.started_at or facts.until)
     yield from (_attempt(attempt, facts) for attempt in facts.attempts)
-    yield from (_step(step) for step in facts.steps)
+    yield from (_step(step, facts) for step in facts.steps)
     yield from (_wait(wait, facts) for wait in facts.waits)
     if facts.checkpoint is not None:
         yield _checkpoint(facts.checkpoint)
@@ -91,14 +96,20 @@ def _attempt(attempt: Attempt, facts: Facts) -> Span:
         end=end,
         status=status,
         note=attempt.note or _message(attempt.error),
+        **_said(facts, attempt.number, ""),
     )
+
+
+def _said(facts: Facts, attempt: int, step: str) -> dict[str, Any]:
+    said = facts.said.get((attempt, step), 0)
+    return {"said": said, "lines": LogFilter(attempt=attempt, step=step).query()} if said else {}
 
 
 def _message(error: object) -> str:
     return str(error.get("message", ""))[:300] if isinstance(error, dict) else ""
 
 
-def _step(step: Step) -> Span:
+def _step(step: Step, facts: Facts) -> Span:
     status = "failed" if step.error is not None else "completed"
     notes = [
         "rolled back" if step.undone else "",
@@ -111,6 +122,7 @@ def _step(step: Step) -> Span:
         end=step.finished_at,
         status=status,
         note=", ".join(filter(None, notes)) or "recorded",
+        **_said(facts, step.attempt, step.key),
     )
 
 

@@ -13,7 +13,7 @@ from functools import cache
 from uuid import UUID
 
 from triggerapp import conf
-from triggerapp.engine import dispatch, environments, runs, sql, wakes
+from triggerapp.engine import dispatch, environments, logs, runs, sql, wakes
 from triggerapp.engine.dispatch import Message
 from triggerapp.errors import StaleRun
 from triggerapp.failpoints import point
@@ -272,6 +272,7 @@ def prune(limit: int = 1000) -> int:
         "wait WHERE run_id",
         "attempt WHERE run_id",
         "checkpoint WHERE run_id",
+        "logline WHERE run_id",
         "batchitem WHERE run",
         "run WHERE id",
     ):
@@ -280,6 +281,7 @@ def prune(limit: int = 1000) -> int:
         "DELETE FROM triggerapp_event WHERE environment_id = %s AND created_at < now() - %s",
         [environment, settings.EVENT_RETENTION],
     )
+    logs.prune()
     sql.run("DELETE FROM triggerapp_worker WHERE expires_at < now() - %s", [timedelta(days=1)])
     sql.run(
         "DELETE FROM triggerapp_wait WHERE environment_id = %s AND run_id IS NULL AND resolved_at < now() - %s",

@@ -8,6 +8,7 @@ from triggerapp.models.control import AuditEntry, Environment, Queue, Worker
 from triggerapp.models.deployments import Deployment, DeploymentStatus, EnvVar
 from triggerapp.models.events import Event, FilterShape
 from triggerapp.models.journal import Step, Wait, WaitKind, WaitStatus
+from triggerapp.models.logs import LogLine
 from triggerapp.models.moves import FINAL, LIVE, Status
 from triggerapp.models.runs import Attempt, Run
 from triggerapp.models.schedules import Firing, Schedule
@@ -31,6 +32,7 @@ __all__ = [
     "Event",
     "FilterShape",
     "Firing",
+    "LogLine",
     "Queue",
     "Run",
     "Schedule",

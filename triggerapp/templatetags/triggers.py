@@ -29,6 +29,8 @@ _MARKS = MappingProxyType(
         "timed_out": "⌛",
         "canceled": "⊘",
         "expired": "⌛",
+        "valid": "✓",
+        "revoked": "⊘",
     }
 )
 """Beside the colour, for those who do not see it."""
@@ -45,6 +47,32 @@ def status(value: str, means: str = "") -> SafeString:
         _MARKS.get(str(value), "•"),
         word,
     )
+
+
+_LEVEL_MARKS = MappingProxyType({"debug": "·", "info": "i", "warning": "▲", "error": "✗", "critical": "✗"})
+
+
+@register.simple_tag
+def level(name: str) -> SafeString:
+    """The level of a line: sign, word and colour."""
+    return format_html(
+        '<span class="level is-{}"><span aria-hidden="true">{}</span> {}</span>',
+        name,
+        _LEVEL_MARKS.get(name, "·"),
+        name,
+    )
+
+
+@register.filter
+def clock(moment: datetime) -> str:
+    """The time of day in UTC, to the millisecond."""
+    return f"{moment.astimezone(UTC):%H:%M:%S.%f}"[:-3]
+
+
+@register.filter
+def iso(moment: datetime) -> str:
+    """The moment, for machines and for those who look closely."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
 @register.filter
@@ -86,6 +114,12 @@ def duration(value: timedelta | None) -> str:
     if days:
         return f"{days} d {hours} h"
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+@register.filter
+def seconds(value: float | None) -> str:
+    """A number of seconds, as a duration."""
+    return duration(None if value is None else timedelta(seconds=value))
 
 
 @register.filter

@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from contextlib import ExitStack
+from functools import partial
 from uuid import UUID
 
 import pytest
@@ -121,7 +122,8 @@ def test_a_made_up_address_of_rows_is_a_stream_of_nothing(viewer):
 
 
 async def collected(run_id: UUID) -> str:
-    return "".join([text async for text in streams._events_async([run_id], False)])
+    look = partial(live.hub.viewing, [run_id], rows=False)
+    return "".join([text async for text in streams._events_async(look)])
 
 
 def test_under_asgi_it_is_the_same(database):

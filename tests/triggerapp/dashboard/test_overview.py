@@ -15,7 +15,7 @@ from triggerapp.engine import audit, environments, events
 from triggerapp.models import AuditEntry, Event, Queue, Run, Status, WaitKind
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
-PAGES = ("runs", "waits", "events", "tasks", "queues", "workers", "bulk", "audit")
+PAGES = ("runs", "waits", "events", "tasks", "queues", "workers", "bulk", "metrics", "keys", "audit")
 
 
 def page(client, path):

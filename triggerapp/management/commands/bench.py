@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from workers.bench import checkpoint, events, fanout, noop, report, sleepers, stage, steps, ticks
+from workers.bench import checkpoint, events, fanout, noop, report, sleepers, stage, steps, ticks, viewers
 from workers.bench.report import Figure
 
 BENCHMARKS = {
@@ -20,6 +20,7 @@ BENCHMARKS = {
     "events": events,
     "fanout": fanout,
     "checkpoint": checkpoint,
+    "viewers": viewers,
 }
 
 

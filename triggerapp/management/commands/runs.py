@@ -8,8 +8,9 @@ from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from triggerapp.dashboard import detail, queries, values, waterfall
+from triggerapp.dashboard import detail, logs, queries, values, waterfall
 from triggerapp.dashboard.filters import RunFilter
+from triggerapp.dashboard.logs import LogFilter
 from triggerapp.dashboard.queries import RunRow
 from triggerapp.management.choosing import add_filters, refusals, run_id, selection
 from triggerapp.management.output import dump, safe, table
@@ -70,10 +71,11 @@ class Command(BaseCommand):
         )
 
     def _tail(self, options: Json) -> None:
-        """Each step, wait and attempt as it ends, and each change of status."""
-        found, told = run_id(options["run"]), set[tuple[str, ...]]()
+        """Each step, wait and attempt as it ends, each change of status, and what it logs and prints."""
+        found, told, last = run_id(options["run"]), set[tuple[str, ...]](), 0
         while True:
             facts = detail.facts(found)
+            last = self._say_log(found, last, as_json=options["json"])
             for line in _lines(facts):
                 if line not in told:
                     told.add(line)
@@ -81,6 +83,15 @@ class Command(BaseCommand):
             if facts.run.status in FINAL:
                 return
             time.sleep(_PAUSE)
+
+    def _say_log(self, run: UUID, last: int, *, as_json: bool) -> int:
+        """What it logged and printed since."""
+        while rows := logs.after(run, LogFilter(), last).rows:
+            last = rows[-1].id
+            for row in rows:
+                name = row.text if as_json or not row.step else f"{row.step}: {row.text}"
+                self._say(run, ("log", name, row.level_name), as_json=as_json)
+        return last
 
     def _say(self, run: UUID, line: tuple[str, ...], *, as_json: bool) -> None:
         kind, label, status = line

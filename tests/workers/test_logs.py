@@ -1,0 +1,365 @@
+"""What runs log and print is kept; a run that says nothing costs nothing."""
+
+# ruff: noqa: T201
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+
+import pytest
+from celery.utils.log import get_task_logger
+from django.db import OperationalError, connection, transaction
+from django.test import override_settings
+
+from tests.factories import make_run
+from tests.inprocess import durable
+from triggerapp.engine import logs as engine
+from triggerapp.engine import rescue
+from triggerapp.models import LogLine, Run, Status
+from workers import events, hearing, logs, step, wait
+
+log = logging.getLogger("shop")
+
+
+@pytest.fixture(autouse=True)
+def heard(worker, monkeypatch):
+    """This process hears its runs, as a worker's does."""
+    celerys, work = logging.getLogger("celery.task"), worker.work
+    monkeypatch.setattr(celerys, "propagate", False)
+    level = logging.root.level
+    logging.root.setLevel(logging.INFO)
+
+    def listen_and_work():  # only now: pytest has other streams for a test than for its fixtures
+        hearing.listen()
+        hearing.listen()
+        return work()
+
+    monkeypatch.setattr(worker, "work", listen_and_work)
+    yield
+    logging.root.setLevel(level)
+    for logger in (logging.root, celerys):
+        logger.handlers[:] = [handler for handler in logger.handlers if not isinstance(handler, hearing.Ear)]
+
+
+def lines():
+    return list(LogLine.objects.order_by("id").values_list("level", "step", "text"))
+
+
+def texts():
+    return [text for _, _, text in lines()]
+
+
+def is_writing():
+    return "triggerapp-logs" in [thread.name for thread in threading.enumerate()]
+
+
+def until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_records_and_prints_are_kept_with_level_step_and_attempt(worker):
+    @durable
+    def buy():
+        log.info("began with %s", "tkt_1")
+        step(charge)
+        print("done", 1)
+
+    def charge():
+        log.error("no answer")
+        print("on stderr", file=sys.stderr)
+
+    run = buy.delay()
+    worker.until(run)
+    assert lines() == [
+        (logging.INFO, "", "began with tkt_1"),
+        (logging.ERROR, "charge#1", "no answer"),
+        (logging.WARNING, "charge#1", "on stderr"),
+        (logging.INFO, "", "done 1"),
+    ]
+    row = LogLine.objects.first()
+    lease = Run.objects.get(pk=run.id).lease
+    assert (str(row.run_id), row.attempt, row.lease, row.logger) == (run.id, 1, lease, "shop")
+    assert LogLine.objects.last().logger == "stdout"
+
+
+def test_a_run_that_says_nothing_asks_the_database_nothing_and_starts_no_thread(worker):
+    asked = []
+
+    def watch(execute, statement, params, many, context):
+        asked.append(statement)
+        return execute(statement, params, many, context)
+
+    @durable
+    def quiet():
+        step(len, "abc")
+
+    until(lambda: not is_writing())  # what a test before this one began
+    run = quiet.delay()
+    with connection.execute_wrapper(watch):
+        worker.until(run)
+    assert not [statement for statement in asked if "logline" in statement and not statement.startswith("DELETE")]
+    assert not is_writing()
+
+
+def test_printed_pieces_are_lines_and_the_last_one_needs_no_end(worker):
+    @durable
+    def prints():
+        print("a", "b", sep="|", end="")
+        print("c\nd\n\n")
+        sys.stdout.write("e")
+
+    worker.until(prints.delay())
+    assert texts() == ["a|bc", "d", "e"]
+
+
+def test_a_record_that_a_handler_writes_to_a_stream_is_heard_once(worker):
+    handler = logging.StreamHandler(sys.stderr)
+    log.addHandler(handler)
+
+    @durable
+    def says():
+        log.warning("once")
+
+    worker.until(says.delay())
+    log.removeHandler(handler)
+    assert texts() == ["once"]
+
+
+def test_the_loggers_of_tasks_are_heard_and_an_error_brings_its_traceback(worker):
+    @durable
+    def fails():
+        try:
+            raise ValueError("no such seat")
+        except ValueError:
+            get_task_logger("shop.tasks").exception("not bought")
+
+    worker.until(fails.delay())
+    (text,) = texts()
+    assert text.startswith("not bought\nTraceback")
+    assert text.endswith("ValueError: no such seat")
+
+
+def test_what_is_said_outside_of_runs_is_nobodys(worker):
+    @durable
+    def quiet():
+        return 1
+
+    log.error("outside")
+    print("outside")
+    worker.until(quiet.delay())
+    assert texts() == []
+
+
+def test_a_thread_that_the_run_starts_speaks_for_it(worker):
+    @durable
+    def threaded():
+        thread = threading.Thread(target=lambda: print("from a thread"))
+        thread.start()
+        thread.join()
+
+    worker.until(threaded.delay())
+    assert texts() == ["from a thread"]
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("password=hunter2 user=eve", "password=(hidden) user=eve"),
+        ("{'api_key': 'sk_live', 'n': 1}", "{'api_key': (hidden), 'n': 1}"),
+        ('{"db_password_2": "a b\\"c", "n": 1}', '{"db_password_2": (hidden), "n": 1}'),
+        ("Authorization: Bearer abc.def", "Authorization: (hidden)"),
+        ("the password was changed", "the password was changed"),
+    ],
+)
+def test_what_the_settings_call_secret_is_not_even_stored(worker, said, kept):
+    @durable
+    def says():
+        log.info("%s", said)
+
+    worker.until(says.delay())
+    assert texts() == [kept]
+
+
+def test_what_postgresql_has_no_characters_for_is_replaced(worker):
+    @durable
+    def says():
+        log.info("a\0b \udc80")
+
+    worker.until(says.delay())
+    assert texts() == ["a\N{REPLACEMENT CHARACTER}b ?"]
+
+
+def test_lines_are_there_while_the_run_waits_and_come_in_their_order(worker):
+    @durable
+    def waits():
+        log.info("before")
+        wait.for_event("paid")
+        log.info("after")
+
+    run = waits.delay()
+    worker.work()
+    assert texts() == ["before"]
+    events.send("paid", {})
+    worker.until(run)
+    assert texts() == ["before", "before", "after"]  # entered again: it was said twice
+    first, second, third = LogLine.objects.order_by("id").values_list("lease", flat=True)
+    assert first != second == third
+
+
+def test_lines_are_there_while_the_run_works_and_no_rollback_takes_them(worker):
+    seen = []
+
+    @durable
+    def works():
+        with transaction.atomic():
+            log.info("in a transaction")
+            until(lambda: texts() or seen)
+            seen.extend(texts())
+            transaction.set_rollback(True)
+
+    worker.until(works.delay())
+    assert seen == texts() == ["in a transaction"]
+    until(lambda: not is_writing())
+
+
+@override_settings(TRIGGERAPP={"LOG_LINES": 3})
+def test_the_lines_of_a_run_are_cut_and_the_last_one_says_so(worker):
+    @durable
+    def chatters():
+        for n in range(5):
+            print(n)
+        wait.for_event("go")
+
+    run = chatters.delay()
+    worker.work()
+    events.send("go", {})
+    worker.until(run)
+    assert texts()[:2] == ["0", "1"]
+    assert len(texts()) == 3
+    assert "No more of this run's lines is kept: it may have 3 lines" in texts()[2]
+
+
+@override_settings(TRIGGERAPP={"LOG_LINES": 3})
+def test_what_a_run_said_before_its_wait_counts(worker):
+    @durable
+    def says():
+        print("hello")
+        wait.for_event("go")
+        print("again")
+
+    run = says.delay()
+    worker.work()
+    events.send("go", {})
+    worker.until(run)
+    assert texts()[:2] == ["hello", "hello"]
+    assert "No more" in texts()[2]
+
+
+@override_settings(TRIGGERAPP={"LOG_BYTES": 100})
+def test_bytes_are_counted_too(worker):
+    @durable
+    def chatters():
+        for _ in range(5):
+            print("ü" * 20)
+
+    worker.until(chatters.delay())
+    assert len(texts()) == 3
+    assert "100 bytes" in texts()[2]
+
+
+def test_one_line_is_not_the_whole_log(worker):
+    @durable
+    def shouts():
+        log.info("x" * 100_000)
+        print("y" * 100_000)
+
+    worker.until(shouts.delay())
+    assert [len(text) for text in texts()] == [logs.LONGEST + 2, logs.LONGEST]
+
+
+def test_a_worker_that_lost_its_run_writes_no_lines_of_it():
+    run = make_run(Status.RUNNING)
+    line = engine.Line(at=time.time(), level=20, logger="shop", text="late", attempt=1, step="")
+    engine.write(run.id, [line], lease=run.lease - 1)
+    assert texts() == []
+    engine.write(run.id, [line], lease=run.lease)
+    assert texts() == ["late"]
+
+
+def test_lines_wait_for_a_database_that_is_away(worker, monkeypatch):
+    write, tries = engine.write, []
+
+    def fails_once(*args, **kwargs):
+        tries.append(1)
+        if len(tries) == 1:
+            raise OperationalError("away")
+        write(*args, **kwargs)
+
+    monkeypatch.setattr(engine, "write", fails_once)
+
+    @durable
+    def says():
+        print("hello")
+
+    run = says.delay()
+    worker.until(run)
+    until(texts)
+    assert texts() == ["hello"]
+
+
+def test_an_error_that_stays_loses_the_lines_and_not_the_run(worker, monkeypatch):
+    def fails(*args, **kwargs):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(engine, "write", fails)
+
+    @durable
+    def says():
+        print("hello")
+        return 7
+
+    assert worker.until(says.delay()) == 7
+
+
+@override_settings(TRIGGERAPP={"LOGS": "off"})
+def test_it_can_be_switched_off(worker):
+    @durable
+    def says():
+        print("hello")
+
+    worker.until(says.delay())
+    assert texts() == []
+
+
+def test_lines_are_deleted_by_their_age_and_with_their_run(worker):
+    @durable
+    def says():
+        print("hello")
+
+    worker.until(says.delay())
+    LogLine.objects.update(at="2020-01-01T00:00:00Z")
+    rescue.prune()
+    assert texts() == []
+    worker.until(says.delay())
+    Run.objects.update(finished_at="2020-01-01T00:00:00Z", delivered=True)
+    LogLine.objects.update(at="2100-01-01T00:00:00Z")
+    rescue.prune()
+    assert texts() == []
+
+
+def test_a_run_process_says_its_lines_to_its_supervisor_and_asks_to_write_only_if_it_said_any():
+    told = []
+    teller = logs.Teller(told.append)
+    teller.flush()
+    assert told == []
+    line = engine.Line(at=0.0, level=20, logger="stdout", text="a\nb", attempt=1, step="")
+    teller.add_printed(line)
+    teller.flush()
+    teller.end()
+    assert [each and each.text for each in told] == ["a", None, "b", None]

@@ -1,0 +1,52 @@
+"""The page of metrics: what ended and how fast, what waits and what that spares, what the queues hold."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.http import HttpRequest, HttpResponseBase
+
+from triggerapp import conf
+from triggerapp.dashboard import figures, overviews, queries
+from triggerapp.dashboard.figures import Ended
+from triggerapp.dashboard.pages import page, render
+
+Json = Any
+_WINDOW = "24h"
+
+
+@page()
+def metrics(request: HttpRequest) -> HttpResponseBase:
+    """All of it, of one environment."""
+    window = request.GET.get("window", "")
+    window = window if window in figures.WINDOWS else _WINDOW
+    environment = request.GET.get("environment", "").replace("\0", "")[:32] or conf.get().ENVIRONMENT
+    ended = figures.ended(environment, window)
+    context = {
+        "title": "Metrics",
+        "active": "metrics",
+        "chosen": {"environment": environment, "window": window},
+        "windows": figures.WINDOWS,
+        "environments": queries.environment_names(),
+        "ended": ended,
+        "charts": charts(ended),
+        "waiting": figures.waiting(environment),
+        "queues": [row for row in overviews.queues(environment) if row["queued"] or row["running"]],
+    }
+    return render(request, "metrics.html", context)
+
+
+def charts(ended: Ended) -> list[dict[str, str]]:
+    """The curves, as the script draws them: times, then the values of each."""
+    times = [point.at.timestamp() for point in ended.points]
+    throughput = [[getattr(point, name) for point in ended.points] for name in ("completed", "failed", "stopped")]
+    durations = [[getattr(point, name) for point in ended.points] for name in ("p50", "p95")]
+    return [
+        _chart("Runs that ended", ("completed", "failed", "canceled or expired"), [times, *throughput], "runs"),
+        _chart("Seconds from start to end, waits included", ("p50", "p95"), [times, *durations], "s"),
+    ]
+
+
+def _chart(title: str, names: tuple[str, ...], data: list[Json], unit: str) -> dict[str, str]:
+    return {"title": title, "data": json.dumps({"names": names, "data": data, "unit": unit})}
