@@ -170,7 +170,7 @@ def _thread() -> Iterator[Callable[..., asyncio.Future[Any]]]:
         try:
             yield partial(asyncio.get_running_loop().run_in_executor, pool)
         finally:
-            pool.submit(connection.close)
+            pool.submit(lambda: connection.close())  # the one of that thread
 
 
 def _step(run: UUID, number: int) -> None:
