@@ -21,7 +21,7 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
-from django.db import connection
+from django.db import connection, connections
 from django.test import Client
 
 from triggerapp.engine import environments, queues, sql, steps
@@ -170,7 +170,7 @@ def _thread() -> Iterator[Callable[..., asyncio.Future[Any]]]:
         try:
             yield partial(asyncio.get_running_loop().run_in_executor, pool)
         finally:
-            pool.submit(lambda: connection.close())  # the one of that thread
+            pool.submit(connections.close_all)
 
 
 def _step(run: UUID, number: int) -> None:
