@@ -28,17 +28,24 @@ from triggerapp.models import (
     BatchItem,
     BulkAction,
     Checkpoint,
+    Delivery,
     Deployment,
+    Destination,
+    Endpoint,
+    EndpointSecret,
     EnvVar,
     Event,
     FilterShape,
     Firing,
     LogLine,
+    Notice,
     Run,
     Schedule,
     SpentToken,
+    Start,
     Status,
     Step,
+    Subscription,
     Wait,
     WaitKind,
     WaitStatus,
@@ -179,6 +186,7 @@ def delete_everything() -> None:
     """All rows but environments and queues, whose ids this process keeps."""
     tables = (Checkpoint, Step, Wait, Attempt, Run, Event, FilterShape, AuditEntry, Worker, BatchItem, Batch)
     tables += (ApiKey, SpentToken, BulkAction, Firing, Schedule, Deployment, EnvVar, LogLine)
+    tables += (Subscription, Start, Delivery, EndpointSecret, Endpoint, Notice, Destination)
     statements = [f"DELETE FROM {table._meta.db_table}" for table in tables]
     with connection.cursor() as cursor:
         cursor.execute("; ".join([*statements, _USUAL_QUEUES]))

@@ -18,7 +18,9 @@ from triggerapp.dashboard.access import Level, actor, level_of
 from triggerapp.engine import queues, verbs
 from triggerapp.errors import TriggerError
 
-_HIDDEN = frozenset({"sealed", "payload", "result", "message", "value", "digest", "idempotency_digest", "signatures"})
+_HIDDEN = frozenset(
+    {"payload", "result", "message", "value", "digest", "idempotency_digest", "signatures", "sealed", "body"}
+)
 """The dashboard shows values without what the settings call secret; the admin shows none."""
 
 
@@ -158,6 +160,16 @@ class WaitAdmin(ReadOnly):
     ordering = ("-id",)
 
 
+class DeliveryAdmin(ReadOnly):
+    """Webhooks that came in."""
+
+    list_display = ("id", "endpoint", "verdict", "code", "type", "received_at")
+    list_filter = ("verdict",)
+    list_select_related = ("endpoint",)
+    search_fields = ("=id", "=external_id")
+    ordering = ("-id",)
+
+
 class OfRunAdmin(ReadOnly):
     """What belongs to a run: found by the run's id."""
 
@@ -207,6 +219,7 @@ _ADMINS: dict[type[Model], type[ReadOnly]] = {
     models.Firing: FiringAdmin,
     models.Deployment: DeploymentAdmin,
     models.EnvVar: EnvVarAdmin,
+    models.Delivery: DeliveryAdmin,
     models.Step: OfRunAdmin,
     models.Attempt: OfRunAdmin,
     models.Checkpoint: OfRunAdmin,
@@ -219,6 +232,12 @@ _OTHERS: tuple[type[Model], ...] = (
     models.FilterShape,
     models.ApiKey,
     models.Batch,
+    models.Subscription,
+    models.Start,
+    models.Endpoint,
+    models.EndpointSecret,
+    models.Destination,
+    models.Notice,
 )
 
 for model in (*_ADMINS, *_OTHERS):

@@ -45,6 +45,12 @@ class Conf:
     EVENT_RETENTION: timedelta = timedelta(days=7)
     """How long events are kept."""
 
+    WEBHOOK_RETENTION: timedelta = timedelta(days=7)
+    """How long webhooks that came in or went out are kept, and a delivery is known again; at least 3 days."""
+
+    WEBHOOK_ALLOW_PRIVATE: bool = False
+    """Whether notices may go to private addresses, and without TLS: for development."""
+
     RUN_RETENTION: timedelta = timedelta(days=30)
     """How long ended runs are kept."""
 
@@ -160,6 +166,8 @@ def _check_value(name: str, value: object, *, kind: type) -> None:
         raise _wrong(name, value, want="a timedelta, as in timedelta(seconds=10)")
     if kind is int and (type(value) is not int or value < 1):
         raise _wrong(name, value, want="a whole number above 0")
+    if kind is bool and not isinstance(value, bool):
+        raise _wrong(name, value, want="True or False")
     if kind is str and (not isinstance(value, str) or not value):
         raise _wrong(name, value, want="a string")
 
@@ -176,6 +184,8 @@ def _check_durations(conf: Conf) -> None:
             raise _wrong(name, getattr(conf, name), want="longer than 0")
     if conf.EVENT_LOOKBACK < timedelta(0):
         raise _wrong("EVENT_LOOKBACK", conf.EVENT_LOOKBACK, want="0 or longer")
+    if conf.WEBHOOK_RETENTION < timedelta(days=3):
+        raise _wrong("WEBHOOK_RETENTION", conf.WEBHOOK_RETENTION, want="at least 3 days: so long providers try again")
     if conf.HEARTBEAT * 2 > conf.LEASE:
         raise _wrong("HEARTBEAT", conf.HEARTBEAT, want="at most half of LEASE, so that one late beat loses no run")
 

@@ -11,4 +11,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="triggers:home")),
     path("triggers/", include("triggerapp.dashboard.urls")),
     path("api/", include("triggerapp.api.urls")),
+    path("hooks/", include("triggerapp.api.ingress")),
 ]

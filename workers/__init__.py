@@ -11,6 +11,7 @@ from workers.resources import checkpointable, warm_up
 from workers.retry import RetryPolicy
 from workers.setup import setup
 from workers.steps import rollback, step
+from workers.subscribing import webhook
 from workers.task import durable_task
 from workers.types import CurrentRun
 
@@ -31,6 +32,7 @@ __all__ = [
     "step",
     "wait",
     "warm_up",
+    "webhook",
 ]
 
 

@@ -322,9 +322,10 @@ class Attempt:
         ids = [UUID(run_id) for run_id in json.loads(resolution.value or "[]")]
         return patiently(partial(runs.results, ids))
 
-    def emit(self, name: str, payload: str, *, external_id: str | None) -> UUID:
+    def emit(self, name: str, payload: str, *, external_id: str | None, deliver: events.Deadline = None) -> UUID:
         """Send an event; nothing is sent by a worker whose run is another's by now."""
-        return self._fenced(partial(events.emit, name, payload, external_id=external_id, run_id=self.run_id)).id
+        emit = partial(events.emit, name, payload, external_id=external_id, run_id=self.run_id, deliver=deliver)
+        return self._fenced(emit).id
 
     def is_retry(self, request: Trigger) -> bool:
         """Whether a trigger is what `self.retry` sends: this run's own task once more."""

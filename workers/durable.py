@@ -15,6 +15,7 @@ from celery.result import AsyncResult
 from workers import calls, context, journal
 from workers.handle import RunHandle, RunResult
 from workers.options import NAMES, TaskOptions, check_known
+from workers.subscribing import On
 from workers.tracer import Suspended, Tracer, lightened
 from workers.triggering import Arguments, Triggering
 
@@ -34,6 +35,11 @@ class DurableTask(Task, Generic[P, R]):  # type: ignore[type-arg]
     if TYPE_CHECKING:
 
         def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]: ...
+
+    @property
+    def subscriptions(self) -> tuple[On, ...]:
+        """The events that start it."""
+        return self.durable.on
 
     # -- in a worker -----------------------------------------------------------------------------
 

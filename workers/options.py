@@ -19,6 +19,7 @@ from celery.app.amqp import AMQP
 from kombu import Producer
 
 from workers.retry import RetryPolicy
+from workers.subscribing import On
 
 if TYPE_CHECKING:
     from celery.app.task import Task
@@ -56,6 +57,8 @@ class TaskOptions:
     defaults: TriggerOptions = field(default_factory=TriggerOptions)
     checkpoint: bool = True
     """Whether its process may be kept as an image while it waits, in workers that do so."""
+    on: tuple[On, ...] = ()
+    """The events that start it."""
 
 
 def check_known(task: Task[Any, Any], options: Mapping[str, Any]) -> None:

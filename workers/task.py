@@ -7,7 +7,7 @@ class, call sites and registry stay as they are. Deleting the decorator undoes i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
@@ -19,6 +19,7 @@ from workers.durable import DurableTask
 from workers.options import Deadline, TaskOptions, TriggerOptions
 from workers.request import combined_request, strategy
 from workers.retry import RetryPolicy
+from workers.subscribing import On, listed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,6 +41,7 @@ def durable_task(
     max_duration: timedelta | None = ...,
     ttl: Deadline | None = ...,
     checkpoint: bool = ...,
+    on: On | Sequence[On] | None = ...,
     **options: Any,
 ) -> Callable[[Callable[Concatenate[Any, P], R]], DurableTask[P, R]]: ...
 
@@ -51,6 +53,7 @@ def durable_task(
     max_duration: timedelta | None = ...,
     ttl: Deadline | None = ...,
     checkpoint: bool = ...,
+    on: On | Sequence[On] | None = ...,
     **options: Any,
 ) -> Callable[[Callable[P, R]], DurableTask[P, R]]: ...
 
@@ -63,16 +66,18 @@ def durable_task(
     max_duration: timedelta | None = None,
     ttl: Deadline | None = None,
     checkpoint: bool = True,
+    on: On | Sequence[On] | None = None,
     **options: Any,
 ) -> Any:
     """Make a task durable: over a function (as `@shared_task`), or on top of an existing task.
 
     `retry` says how often a failed run is tried; `max_duration` bounds the time it computes in one
     attempt, waits excluded; `ttl` is how long it may wait to be started; `checkpoint=False` keeps no
-    image of its process while it waits. All other options are Celery's and pass through; on top of
+    image of its process while it waits. `on` says which events start it: `events.on(name, filter=…)`,
+    `webhook(endpoint, type)`, or several. All other options are Celery's and pass through; on top of
     an existing task they belong to that task's own decorator.
     """
-    own = TaskOptions(retry=retry, defaults=_defaults(max_duration, ttl), checkpoint=checkpoint)
+    own = TaskOptions(retry=retry, defaults=_defaults(max_duration, ttl), checkpoint=checkpoint, on=listed(on))
 
     def decorate(target: Any) -> Any:
         if isinstance(target, Proxy | Task):

@@ -30,6 +30,7 @@ from workers.patience import UNANSWERED
 log = logging.getLogger("triggerapp.ticker")
 
 _BATCH = 500
+_STARTS = 100
 _RARELY = 60.0
 _OFTEN = 1.0
 _GATHER = 0.2
@@ -54,6 +55,7 @@ class Ticker:
         self._lenient_until = 0.0
         self._unfinished: set[str] = set()
         self._told: set[UUID] = set()
+        self._began = time.monotonic()
 
     def run(self) -> None:
         """Tick until the worker is gone, then give its runs away."""
@@ -83,24 +85,46 @@ class Ticker:
 
     def tick(self) -> bool:
         """Do what is due; whether there may be more of it."""
-        from triggerapp.engine import batches, bulk, queues, rescue, schedules, wakes  # noqa: PLC0415
+        from triggerapp.engine import (  # noqa: PLC0415
+            batches,
+            bulk,
+            deliveries,
+            events,
+            queues,
+            rescue,
+            schedules,
+            subscriptions,
+            wakes,
+        )
 
         self._every("beat", self.settings.HEARTBEAT.total_seconds(), self._beat)
         self.reports.settle()
         self._spread_word()
         due = wakes.expire_due(_BATCH)
         woken = wakes.wake(due) if due else 0
+        self._every("subscribe", _RARELY, self._subscribe)
+        started = events.deliver_due(_BATCH) + subscriptions.start_due(_STARTS)
         self._every("catch up", _OFTEN, self._catch_up)
         admitted = queues.admit(_BATCH)
         self._every("prune", _RARELY, rescue.prune)
         self._every("prune_batches", _RARELY, batches.prune)
+        self._every("prune_deliveries", _RARELY, deliveries.prune)
         self._every("sweep", _RARELY, partial(self._delete_images, "sweep"))
         self._every("prune_schedules", _RARELY, schedules.prune)
         self._every("bulk", _OFTEN, partial(self._some, "bulk", bulk.advance))
         self._every("schedules", _OFTEN, partial(self._some, "schedules", schedules.fire))
         for name in self._unfinished:
             self._due.pop(name, None)
-        return bool(self._unfinished) or len(due) == _BATCH or woken == _BATCH or admitted == _BATCH
+        return bool(self._unfinished) or started >= _STARTS or _BATCH in (len(due), woken, admitted)
+
+    def _subscribe(self) -> None:
+        """Keep the rows of subscriptions as the code has them; what older code had goes after a while."""
+        from triggerapp.engine import subscriptions  # noqa: PLC0415
+
+        app, wanted = subscriptions.of_code()
+        subscriptions.renew(app, wanted)
+        if time.monotonic() - self._began > subscriptions.GRACE.total_seconds():  # all others have been here meanwhile
+            subscriptions.take_back(app)
 
     def _some(self, name: str, action: Callable[[], bool]) -> None:
         """A little of it in each tick: the heart beats on meanwhile."""

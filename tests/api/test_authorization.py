@@ -120,6 +120,7 @@ ROWS = {
     "project-runs": [Row("GET", "v1/projects/p/runs", "read")],
     "event-list": [Row("POST", "v1/events", "write", {"name": "a"})],
     "event": [Row("GET", "v1/events/{event}", "read", one=True)],
+    "event-cancel": [Row("POST", "v1/events/{event}/cancel", "write", one=True)],
     "run-list": [Row("GET", "v1/runs", "read")],
     "run": [Row("GET", "v3/runs/{run}", "read", one=True)],
     "run-result": [Row("GET", "v1/runs/{run}/result", "read", one=True)],

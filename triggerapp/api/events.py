@@ -1,4 +1,7 @@
-"""Events: named facts, sent from outside; each is accepted once and reaches every wait that matches it."""
+"""Events: named facts, sent from outside.
+
+Each is accepted once, reaches every wait that matches it and starts every task that is subscribed to it.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from rest_framework.response import Response
 from triggerapp import conf
 from triggerapp.api import ids, rendering
 from triggerapp.api.http import Access, View, without_none
-from triggerapp.engine import events, limits, tokens
+from triggerapp.engine import durations, events, limits, tokens
 from triggerapp.errors import BadInput, NotFound, PayloadTooLarge
 from triggerapp.models import Event, Wait
 
 _MOST = 1000
-_FIELDS = {"name", "payload", "id"}
+_FIELDS = {"name", "payload", "id", "deliverAt", "deliverAfter"}
 _REACHED = 1000
 
 
@@ -34,15 +37,15 @@ class EventList(View):
         read = [_read(body) for body in bodies]
         caller = self.principal
         sent = [
-            events.emit_as(caller.environment, name, payload, external_id=external_id, actor=caller.actor)
-            for name, payload, external_id in read
+            events.emit_as(caller.environment, name, payload, external_id=id, deliver=deliver, actor=caller.actor)
+            for name, payload, id, deliver in read
         ]
         rows = [{"id": ids.show("event", event.id), "isCached": event.cached} for event in sent]
         return Response({"data": rows} if many else rows[0])
 
 
-def _read(body: Any) -> tuple[str, str, str | None]:
-    """Name, payload as JSON text, and the sender's id. Raises `BadInput`."""
+def _read(body: Any) -> tuple[str, str, str | None, events.Deadline]:
+    """Name, payload as JSON text, the sender's id, and when to deliver it. Raises `BadInput`."""
     if not isinstance(body, dict):
         raise BadInput("an event must be an object with a name")
     for unknown in body.keys() - _FIELDS:
@@ -56,7 +59,18 @@ def _read(body: Any) -> tuple[str, str, str | None]:
         raise BadInput(f"the payload is not JSON that can be stored: {error}") from error
     if len(payload.encode()) > conf.get().MAX_VALUE_BYTES:
         raise PayloadTooLarge(f"a payload may have {conf.get().MAX_VALUE_BYTES:,} bytes")
-    return str(name), payload, external_id
+    return str(name), payload, external_id, _deadline(body)
+
+
+def _deadline(body: dict[str, Any]) -> events.Deadline:
+    at, after = body.get("deliverAt"), body.get("deliverAfter")
+    if at is not None and after is not None:
+        raise BadInput("send deliverAt or deliverAfter, not both")
+    if after is None:
+        return None if at is None else durations.moment("deliverAt", at)
+    found = durations.duration("deliverAfter", after)
+    limits.check_deadline("deliverAfter", found)
+    return found
 
 
 class EventDetail(View):
@@ -65,13 +79,42 @@ class EventDetail(View):
     access: ClassVar[Access] = {"GET": ("read", "events")}
 
     def get(self, request: Request, event: str) -> Response:
-        """The event, and the waits and runs that it has reached."""
-        found = Event.objects.filter(pk=ids.read("event", event), environment_id=self.principal.environment).first()
-        if found is None:
-            raise NotFound(f"there is no event {event}")
-        reached = Wait.objects.filter(event=found.pk).order_by("id").values_list("id", "run_id")[:_REACHED]
-        waits = [{"id": ids.show("waitpoint", w), "run": run and ids.show("run", run)} for w, run in reached]
-        source = found.source_run and ids.show("run", found.source_run)
-        fields = {"payload": found.payload, "createdAt": rendering.when(found.created_at), "waits": waits}
-        own = without_none({"externalId": found.external_id, "sourceRun": source})
-        return Response({"id": ids.show("event", found.pk), "name": found.name, **fields, **own})
+        """The event, the waits that it has reached and the runs that it has started."""
+        return Response(_rendered(_find(event, self.principal.environment)))
+
+
+class EventCancel(View):
+    """Call an event off."""
+
+    access: ClassVar[Access] = {"POST": ("write", "events")}
+
+    def post(self, request: Request, event: str) -> Response:
+        """One that is to be delivered later, and was not yet; doing it twice changes nothing."""
+        found = _find(event, self.principal.environment)
+        events.cancel(found.pk, environment=found.environment_id, actor=self.principal.actor)
+        return Response(_rendered(_find(event, self.principal.environment)))
+
+
+def _find(event: str, environment: int) -> Event:
+    found = Event.objects.filter(pk=ids.read("event", event), environment_id=environment).first()
+    if found is None:
+        raise NotFound(f"there is no event {event[:80]}")
+    return found
+
+
+def _rendered(event: Event) -> dict[str, Any]:
+    reached = Wait.objects.filter(event=event.pk).order_by("id").values_list("id", "run_id")[:_REACHED]
+    waits = [{"id": ids.show("waitpoint", w), "run": run and ids.show("run", run)} for w, run in reached]
+    source = event.source_run and ids.show("run", event.source_run)
+    when = {"createdAt": rendering.when(event.created_at), "deliverAt": rendering.when(event.deliver_at)}
+    own = without_none({"externalId": event.external_id, "sourceRun": source, **when})
+    fields = {"status": event.status.upper(), "payload": event.payload, "waits": waits, "runs": _started(event)}
+    return {"id": ids.show("event", event.pk), "name": event.name, **fields, **own}
+
+
+def _started(event: Event) -> list[dict[str, Any]]:
+    """The tasks that are subscribed to it, each with its run, or why there is none; neither if it is yet to start."""
+    return [
+        without_none({"task": start.task, "id": start.run and ids.show("run", start.run), "error": start.error or None})
+        for start in event.starts.order_by("id")[:_REACHED]
+    ]

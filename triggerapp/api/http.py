@@ -26,6 +26,7 @@ from triggerapp import conf
 from triggerapp.api import access, errors
 from triggerapp.api.access import Principal, Subject
 from triggerapp.api.schemas import Described
+from triggerapp.engine import limits
 from triggerapp.errors import BadInput, NotFound, PayloadTooLarge
 
 M = TypeVar("M", bound=Model)
@@ -33,8 +34,6 @@ Json = Any
 Access = Mapping[str, tuple[str, str]]
 
 MOST_PER_PAGE = 100
-DEEPEST = 500
-"""Levels of nesting; the JSON encoders of Python and PostgreSQL stop not far beyond."""
 
 
 def read(stream: Any) -> bytes:
@@ -52,27 +51,13 @@ def parse(body: bytes) -> Json:
         value = json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ParseError(f"the body is not JSON: {error}", code="bad_json") from error
-    if not _is_shallow(value, DEEPEST):
-        raise ParseError(f"the body is nested deeper than {DEEPEST} levels", code="bad_json")
+    if not limits.is_shallow(value):
+        raise ParseError(f"the body is nested deeper than {limits.DEEPEST} levels", code="bad_json")
     return value
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
-
-
-def _is_shallow(value: Json, levels: int) -> bool:
-    layer = [value]
-    for _ in range(levels):
-        layer = [
-            item
-            for each in layer
-            if isinstance(each, dict | list)
-            for item in (each.values() if isinstance(each, dict) else each)
-        ]
-        if not layer:
-            return True
-    return False
 
 
 class JsonParser(BaseParser):

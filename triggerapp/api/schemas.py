@@ -198,9 +198,28 @@ _BULK_BEGUN = record(
     name=TEXT,
     targetRegion=TEXT,
 )
-_EVENT_SENT = record("name", name=TEXT, payload=ANY, id={"type": "string", "description": "the sender's own id"})
+_EVENT_SENT = record(
+    "name",
+    name=TEXT,
+    payload=ANY,
+    id={"type": "string", "description": "the sender's own id"},
+    deliverAt=TIME,
+    deliverAfter=_TTL,
+)
 _EVENT_ACCEPTED = record("id", "isCached", id=TEXT, isCached=YES)
-_EVENT = record("id", id=TEXT, name=TEXT, payload=ANY, createdAt=TIME, waits=several(OBJECT), externalId=TEXT)
+_EVENT = record(
+    "id",
+    id=TEXT,
+    name=TEXT,
+    status={"type": "string", "enum": ["DELIVERED", "SCHEDULED", "CANCELED"]},
+    payload=ANY,
+    createdAt=TIME,
+    deliverAt=TIME,
+    waits=several(record(id=TEXT, run=TEXT)),
+    runs=several(record(task=TEXT, id=TEXT, error=TEXT)),
+    externalId=TEXT,
+    sourceRun=TEXT,
+)
 _METADATA = record("metadata", metadata=OBJECT)
 _METADATA_CHANGE = record(
     metadata=OBJECT, operations=several(OBJECT), parentOperations=several(OBJECT), rootOperations=several(OBJECT)
@@ -286,6 +305,7 @@ METHODS: Mapping[str, tuple[Schema | None, Schema]] = {
     "ProjectRuns.get": (None, _page(RUN_ITEM)),
     "EventList.post": ({"oneOf": [_EVENT_SENT, several(_EVENT_SENT)]}, {"oneOf": [_EVENT_ACCEPTED, OBJECT]}),
     "EventDetail.get": (None, _EVENT),
+    "EventCancel.post": (None, _EVENT),
     "RunList.get": (None, _page(RUN_ITEM)),
     "RunDetail.get": (None, RUN),
     "RunResult.get": (None, RESULT),

@@ -51,6 +51,7 @@ urlpatterns: list[URLPattern] = [
     path("v1/queues/<path:queue>", queues.QueueDetail.as_view(), name="queue"),
     path("v1/events", events.EventList.as_view(), name="event-list"),
     path("v1/events/<str:event>", events.EventDetail.as_view(), name="event"),
+    path("v1/events/<str:event>/cancel", events.EventCancel.as_view(), name="event-cancel"),
     path("v1/schedules", schedules.ScheduleList.as_view(), name="schedule-list"),
     path("v1/schedules/<str:schedule>", schedules.ScheduleDetail.as_view(), name="schedule"),
     path("v1/schedules/<str:schedule>/activate", schedules.ScheduleActivate.as_view(), name="schedule-activate"),

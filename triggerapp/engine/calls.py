@@ -57,6 +57,14 @@ def request_of(call: Call) -> Trigger:
     return dataclasses.replace(request, **call.changes)
 
 
+def of_event(task: str, payload: Json) -> Call:
+    """The call that an event stands for: a function whose one parameter is `payload` gets it whole."""
+    found = dispatch.durable_task(task)
+    if found is not None and list(inspect.signature(found.run).parameters) == ["payload"]:
+        return Call(task=task, payload={"args": [payload], "kwargs": {}})
+    return Call(task=task, payload=payload)
+
+
 def arguments(name: str, payload: Json) -> Arguments:
     """The positional and keyword arguments in a payload, fitting the task. Raises `NotFound`, `BadArgument`."""
     limits.check_text("the name of the task", name)

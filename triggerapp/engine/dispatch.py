@@ -185,10 +185,23 @@ def _nothing(producer: object, task_id: str) -> None:
     """In the place of `on_task_call`."""
 
 
+class Subscribed(Protocol):
+    """What a task is subscribed to."""
+
+    @property
+    def name(self) -> str:
+        """The name of the events."""
+
+    @property
+    def filter(self) -> Mapping[str, Any] | None:
+        """What their payloads match."""
+
+
 class Triggerable(Protocol):
     """A durable task, as far as the engine knows it."""
 
     run: Callable[..., Any]
+    subscriptions: Sequence[Subscribed]
 
     def request_for(self, args: Any, kwargs: Any, **options: Any) -> tuple[Any, Any]:
         """The `Trigger` that a call stands for."""
@@ -208,6 +221,13 @@ def durable_tasks() -> list[str]:
     app = app_or_default()
     app.loader.import_default_modules()
     return sorted(name for name, task in app.tasks.items() if hasattr(task, "request_for"))
+
+
+def subscriptions() -> tuple[str, list[tuple[str, Subscribed]]]:
+    """The name of this project's Celery app, and what its durable tasks are subscribed to."""
+    app = app_or_default()
+    tasks = [(name, cast(Triggerable, app.tasks[name])) for name in durable_tasks()]
+    return str(app.main or "celery"), [(name, on) for name, task in tasks for on in task.subscriptions]
 
 
 def after_commit(found: Iterable[Mapping[str, Any]]) -> None:

@@ -2,25 +2,29 @@
 
 Emitting and opening a wait on one event name take one lock, so neither can miss the other. Waits
 are found by signature: for each shape of filter in use on the name, what this payload hashes to.
+An event that is to be delivered later is nobody's until then; a tick delivers it.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.db import DataError, OperationalError, transaction
 
 from triggerapp import conf
-from triggerapp.engine import audit, environments, filters, sql, wakes
-from triggerapp.errors import BadInput, DatabaseUnavailable
+from triggerapp.engine import audit, environments, filters, limits, sql, subscriptions, wakes
+from triggerapp.errors import BadInput, DatabaseUnavailable, IllegalMove, NotFound
 from triggerapp.failpoints import point
+from triggerapp.models import EventStatus
 from triggerapp.models.runs import new_id
 
 Json = Any
+Deadline = timedelta | datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,22 +47,28 @@ def emit(
     environment: int | None = None,
     external_id: str | None = None,
     run_id: UUID | None = None,
+    deliver: Deadline = None,
 ) -> Emitted:
-    """Accept an event whose payload is JSON text and resolve the waits that match it."""
+    """Accept an event whose payload is JSON text and deliver it: at once, or when `deliver` says."""
+    limits.check_deadline("the time of delivery", deliver)
+    accept = _emit if deliver is None else partial(_schedule, deliver)
     try:
-        return _emit(environment or environments.current(), name, payload, external_id, run_id)
+        return accept(environment or environments.current(), name, payload, external_id, run_id)
     except DataError as error:
         raise BadInput(f"the event was not accepted: PostgreSQL cannot store it ({error})") from error
     except OperationalError as error:
         raise DatabaseUnavailable(f"the event was not accepted: the database did not answer ({error})") from error
 
 
-def emit_as(environment: int, name: str, payload: str, *, external_id: str | None, actor: str) -> Emitted:
+def emit_as(
+    environment: int, name: str, payload: str, *, external_id: str | None, actor: str, deliver: Deadline = None
+) -> Emitted:
     """The same, by somebody with a key, which is noted."""
     with transaction.atomic():
-        emitted = emit(name, payload, environment=environment, external_id=external_id)
+        emitted = emit(name, payload, environment=environment, external_id=external_id, deliver=deliver)
         if not emitted.cached:
-            audit.record(environment, actor, "event.send", emitted.id, after={"name": name})
+            after = {"name": name} if deliver is None else {"name": name, "deliver": str(deliver)}
+            audit.record(environment, actor, "event.send", emitted.id, after=after)
     return emitted
 
 
@@ -81,12 +91,84 @@ def _emit(environment: int, name: str, payload: str, external_id: str | None, ru
         row = sql.row(_ACCEPT, [new_id(), environment, name, payload, external_id, run_id])
         if row is None:
             return _known(environment, external_id)
-        matched = _resolve_matching(environment, name, row["id"], json.loads(payload))
+        _deliver(environment, name, row["id"], json.loads(payload))
         point("event.before_commit")
-        if matched:
-            wakes.wake_after_commit(matched)
     point("event.after_commit")
     return Emitted(id=row["id"], cached=False)
+
+
+def _deliver(environment: int, name: str, event: UUID, payload: Json) -> None:
+    """Have it reach what it matches; under its name's lock, in the transaction that makes it known."""
+    subscriptions.note(environment, name, event, payload)
+    matched = _resolve_matching(environment, name, event, payload)
+    if matched:
+        wakes.wake_after_commit(matched)
+
+
+_SCHEDULE = (
+    "INSERT INTO triggerapp_event (id, environment_id, name, payload, external_id, source_run, status, deliver_at) "
+    "VALUES (%s, %s, %s, %s::jsonb, %s, %s, 'scheduled', COALESCE(%s::timestamptz, now() + %s::interval)) "
+    "ON CONFLICT DO NOTHING RETURNING id"
+)
+
+
+def _schedule(
+    deliver: Deadline, environment: int, name: str, payload: str, external_id: str | None, run_id: UUID | None
+) -> Emitted:
+    at, after = (deliver, None) if isinstance(deliver, datetime) else (None, deliver)
+    with transaction.atomic():
+        row = sql.row(_SCHEDULE, [new_id(), environment, name, payload, external_id, run_id, at, after])
+        if row is None:
+            return _known(environment, external_id)
+        sql.after_commit(sql.notify)
+    return Emitted(id=row["id"], cached=False)
+
+
+_DUE = sql.Hot(
+    "SELECT id, name FROM triggerapp_event WHERE environment_id = %s AND status = 'scheduled' AND deliver_at <= now() "
+    "ORDER BY deliver_at LIMIT %s"
+)
+_MAKE_KNOWN = (
+    "UPDATE triggerapp_event SET status = 'delivered', created_at = now() WHERE id = %s AND status = 'scheduled' "
+    "RETURNING id, payload"
+)
+
+
+def deliver_due(limit: int = 500) -> int:
+    """Deliver the events whose time has come; how many."""
+    environment = environments.current()
+    due = sql.rows(_DUE, [environment, limit])
+    return sum(_deliver_later(environment, row["name"], row["id"]) for row in due)
+
+
+def _deliver_later(environment: int, name: str, event: UUID) -> bool:
+    """False if another ticker delivered it, or somebody called it off."""
+    with transaction.atomic():
+        lock(environment, name)
+        row = sql.row(_MAKE_KNOWN, [event])
+        if row is None:
+            return False
+        _deliver(environment, name, event, _json(row["payload"]))
+        point("event.before_delivery")
+    point("event.after_delivery")
+    return True
+
+
+def cancel(event: UUID, *, environment: int, actor: str = "") -> bool:
+    """Call off an event that was not delivered yet; False if that was done before. Raises `NotFound`, `IllegalMove`."""
+    with transaction.atomic():
+        row = sql.row(
+            "SELECT status FROM triggerapp_event WHERE id = %s AND environment_id = %s FOR UPDATE", [event, environment]
+        )
+        if row is None:
+            raise NotFound(f"there is no event {event}")
+        if row["status"] == EventStatus.DELIVERED:
+            raise IllegalMove(f"event {event} was delivered: it cannot be called off any more")
+        if row["status"] == EventStatus.CANCELED:
+            return False
+        sql.run("UPDATE triggerapp_event SET status = 'canceled', created_at = now() WHERE id = %s", [event])
+        audit.record(environment, actor, "event.cancel", event)
+    return True
 
 
 def _known(environment: int, external_id: str | None) -> Emitted:
@@ -114,8 +196,12 @@ def _resolve_matching(environment: int, name: str, event: UUID, payload: Json) -
 
 
 def _filter(value: Json) -> Json:
-    found = json.loads(value) if isinstance(value, str) else value
-    return found or {}
+    return _json(value) or {}
+
+
+def _json(value: Json) -> Json:
+    """What a column of JSON holds, which comes as text."""
+    return json.loads(value) if isinstance(value, str) else value
 
 
 _SHAPES = sql.Hot("SELECT paths FROM triggerapp_filtershape WHERE environment_id = %s AND name = %s")
@@ -146,12 +232,12 @@ def earlier(environment: int, name: str, filter: Json, *, since: timedelta | Non
     narrow = "".join(f" AND ({' OR '.join(['payload @> %s::jsonb'] * len(choices))})" for choices in pinned)
     found = sql.rows(
         "SELECT id, name, payload FROM triggerapp_event e WHERE environment_id = %s AND name = %s "
-        f"AND created_at >= now() - %s::interval{narrow} AND NOT EXISTS "
+        f"AND status = 'delivered' AND created_at >= now() - %s::interval{narrow} AND NOT EXISTS "
         "(SELECT 1 FROM triggerapp_wait w WHERE w.run_id = %s AND w.event = e.id) ORDER BY created_at, id",
         [environment, name, window, *(json.dumps(doc) for choices in pinned for doc in choices), unseen_by],
     )
     for row in found:
-        row["payload"] = json.loads(row["payload"]) if isinstance(row["payload"], str) else row["payload"]
+        row["payload"] = _json(row["payload"])
         if filters.matches(filter or {}, row["payload"]):
             return row
     return None

@@ -22,6 +22,8 @@ TAG_CHARACTERS = 128
 METADATA_BYTES = 256 * 1024
 MOST_ATTEMPTS = 32_767
 LONGEST = timedelta(days=100 * 365)
+DEEPEST = 500
+"""Levels of nesting in JSON; the encoders of Python and PostgreSQL stop not far beyond."""
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """A NUL character in JSON text, which PostgreSQL cannot store."""
 
@@ -40,6 +42,17 @@ def check_json(what: str, text: str) -> None:
     """Refuse JSON text, ASCII only, with characters that PostgreSQL's JSON cannot hold."""
     if ("\\u0000" in text and NUL.search(text)) or ("\\ud" in text and not _is_storable(_plain(text))):
         raise BadInput(f"{what} contains a NUL character or half a surrogate pair, which PostgreSQL cannot store")
+
+
+def is_shallow(value: Json) -> bool:
+    """Whether JSON is nested no deeper than `DEEPEST` levels; found out without recursion."""
+    layer = [value]
+    for _ in range(DEEPEST):
+        inner = [each.values() if isinstance(each, dict) else each for each in layer if isinstance(each, dict | list)]
+        layer = [item for items in inner for item in items]
+        if not layer:
+            return True
+    return False
 
 
 def storable(text: str) -> str:

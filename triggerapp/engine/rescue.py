@@ -257,6 +257,18 @@ def expire(limit: int = 500) -> int:
     return len(ended)
 
 
+_PRUNE_EVENTS = """
+WITH old AS (
+  DELETE FROM triggerapp_event e WHERE environment_id = %s AND created_at < now() - %s AND status <> 'scheduled'
+    -- A task that it is to start may be in code that is not running for a while.
+    AND NOT EXISTS (SELECT 1 FROM triggerapp_start s WHERE s.event_id = e.id AND s.run IS NULL AND s.error = ''
+                    AND s.created_at > now() - %s)
+  RETURNING id
+)
+DELETE FROM triggerapp_start USING old WHERE event_id = old.id
+"""
+
+
 def prune(limit: int = 1000) -> int:
     """Delete what is older than its retention: ended runs with their journals, events, workers; how many runs."""
     settings, environment = conf.get(), environments.current()
@@ -277,10 +289,7 @@ def prune(limit: int = 1000) -> int:
         "run WHERE id",
     ):
         sql.run(f"DELETE FROM triggerapp_{which} = ANY(%s)", [ids])
-    sql.run(
-        "DELETE FROM triggerapp_event WHERE environment_id = %s AND created_at < now() - %s",
-        [environment, settings.EVENT_RETENTION],
-    )
+    sql.run(_PRUNE_EVENTS, [environment, settings.EVENT_RETENTION, settings.RUN_RETENTION])
     logs.prune()
     sql.run("DELETE FROM triggerapp_worker WHERE expires_at < now() - %s", [timedelta(days=1)])
     sql.run(

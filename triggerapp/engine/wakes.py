@@ -120,16 +120,20 @@ def forget_unwaited() -> None:
     )
 
 
-# A run that has been due for longer stays pending because of its queue, and is no reason to look again at once.
+# A run that has been due for longer stays pending because of its queue, and is no reason to look again at once; nor is
+# an event that could not be delivered.
 _NEXT_DEADLINE = sql.Hot(
     "SELECT extract(epoch FROM LEAST((SELECT min(expires_at) FROM triggerapp_wait "
     "WHERE environment_id = %s AND status = 'pending' AND expires_at IS NOT NULL), "
     "(SELECT min(due_at) FROM triggerapp_run "
-    "WHERE environment_id = %s AND status = 'pending' AND due_at > now() - interval '1 second')) - now()) AS seconds"
+    "WHERE environment_id = %s AND status = 'pending' AND due_at > now() - interval '1 second'), "
+    "(SELECT min(deliver_at) FROM triggerapp_event "
+    "WHERE environment_id = %s AND status = 'scheduled' AND deliver_at > now() - interval '1 second')) - now()) "
+    "AS seconds"
 )
 
 
 def next_deadline() -> float | None:
-    """Seconds until the next wait or delayed run is due; None if there is none."""
-    row = sql.row(_NEXT_DEADLINE, [environments.current()] * 2)
+    """Seconds until the next wait, delayed run or delayed event is due; None if there is none."""
+    row = sql.row(_NEXT_DEADLINE, [environments.current()] * 3)
     return None if row is None or row["seconds"] is None else float(row["seconds"])

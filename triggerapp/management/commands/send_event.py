@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import transaction
 
-from triggerapp.engine import audit, environments, events, limits
+from triggerapp.engine import audit, durations, environments, events, limits
 from triggerapp.management.choosing import actor, json_of, refusals
 from triggerapp.management.output import dump
 
@@ -23,6 +23,7 @@ class Command(BaseCommand):
         parser.add_argument("name")
         parser.add_argument("payload", nargs="?", default="null", help="JSON (default: %(default)s)")
         parser.add_argument("--id", help="the sender's own id: the same id twice is one event")
+        parser.add_argument("--after", help="deliver it later: 30s, 1h30m, 2w, or a moment in ISO 8601")
         parser.add_argument("--json", action="store_true", help="for machines")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -31,8 +32,9 @@ class Command(BaseCommand):
         with refusals():
             limits.check_text("an event's name", options["name"])
             limits.check_text("an event's id", options["id"])
+            deliver = durations.deadline("--after", options["after"]) if options["after"] else None
             with transaction.atomic():
-                sent = events.emit(options["name"], payload, external_id=options["id"])
+                sent = events.emit(options["name"], payload, external_id=options["id"], deliver=deliver)
                 environment = environments.current()
                 audit.record(environment, actor(), "event.send", options["name"], after={"event": str(sent.id)})
         text = dump({"id": str(sent.id), "cached": sent.cached}) if options["json"] else str(sent.id)

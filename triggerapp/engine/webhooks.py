@@ -1,0 +1,185 @@
+"""Endpoints: addresses of ours that others post signed events to.
+
+A secret is told once, when it is made or given; the database has it encrypted. Several may stand at once, so that
+the provider can be given a new one before the old one goes.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets as random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from triggerapp import conf
+from triggerapp.clock import now
+from triggerapp.engine import audit, limits, readings, secrets, signatures
+from triggerapp.engine.signatures import Scheme
+from triggerapp.errors import BadInput, NotFound
+from triggerapp.models import Endpoint, EndpointSecret, Environment, Preset
+
+Json = Any
+
+THEIRS = (Preset.STRIPE, Preset.SLACK)
+"""Providers that make the secret themselves."""
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_MOST_SECRETS = 5
+_LONGEST_TOLERANCE = timedelta(hours=1)
+_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """An endpoint, with the only readable copy of its new secret."""
+
+    endpoint: Endpoint
+    secret: str
+
+
+def create(
+    environment: str,
+    name: str,
+    *,
+    preset: str,
+    secret: str | None = None,
+    options: Mapping[str, Json] | None = None,
+    tolerance: timedelta = timedelta(minutes=5),
+    actor: str = "",
+) -> Issued:
+    """A new endpoint; without a `secret` of the provider's, one is made."""
+    check_name(name)
+    _check(preset, options or {}, tolerance)
+    owner, _ = Environment.objects.get_or_create(slug=environment)
+    with transaction.atomic():
+        endpoint, made = Endpoint.objects.get_or_create(
+            environment=owner,
+            name=name,
+            defaults={
+                "preset": preset,
+                "options": dict(options or {}),
+                "tolerance": tolerance,
+                "created_by": actor or "code",
+            },
+        )
+        if not made:
+            raise BadInput(f"{environment} has an endpoint {name!r} already; rotate its secret, or take another name")
+        text = _add_secret(endpoint, secret, actor=actor)
+        audit.record(owner.pk, actor, "webhook.create", name, after={"preset": preset, "secret": f"…{text[-4:]}"})
+    return Issued(endpoint=endpoint, secret=text)
+
+
+def check_name(name: str) -> None:
+    """A name that can stand in a URL and in the names of events."""
+    if not _NAME.fullmatch(name):
+        raise BadInput(f"the name {name[:70]!r} must have 1 to 64 small letters, digits, - and _")
+
+
+def _check(preset: str, options: Mapping[str, Json], tolerance: timedelta) -> None:
+    if preset not in Preset.values:
+        raise BadInput(f"there is no preset {preset[:40]!r}; there are {', '.join(Preset.values)}")
+    if preset == Preset.GENERIC:
+        signatures.generic(options)
+        readings.check_options(options)
+    elif options:
+        raise BadInput(f"the preset {preset} has no options")
+    if not timedelta(0) < tolerance <= _LONGEST_TOLERANCE:
+        raise BadInput(f"the tolerance {tolerance} must be more than nothing and at most {_LONGEST_TOLERANCE}")
+
+
+def _add_secret(endpoint: Endpoint, given: str | None, *, actor: str) -> str:
+    if given is None and endpoint.preset in THEIRS:
+        raise BadInput(f"{endpoint.preset} makes the secret itself: pass the one that it shows")
+    text = given if given is not None else _new_secret(endpoint.preset)
+    signatures.key_of(text, standard=scheme_of(endpoint).standard_secret)
+    limits.check_text("the secret", text, most=512)
+    sealed = secrets.seal(text, _place(endpoint))
+    EndpointSecret.objects.create(endpoint=endpoint, sealed=sealed, hint=text[-4:], created_by=actor or "code")
+    return text
+
+
+def _new_secret(preset: str) -> str:
+    if preset == Preset.STANDARD:
+        return "whsec_" + base64.b64encode(random.token_bytes(_BYTES)).decode()
+    return random.token_hex(_BYTES)
+
+
+def _place(endpoint: Endpoint) -> str:
+    return f"the secret of webhook endpoint {endpoint.pk}"
+
+
+def scheme_of(endpoint: Endpoint) -> Scheme:
+    """How its provider signs."""
+    if endpoint.preset == Preset.GENERIC:
+        return signatures.generic(endpoint.options)
+    return signatures.SCHEMES[endpoint.preset]
+
+
+def standing_secrets(endpoint: Endpoint) -> list[str]:
+    """What a delivery may be signed with now. Raises `UnreadableSecret`."""
+    found = endpoint.secrets.filter(Q(expires_at=None) | Q(expires_at__gt=Now())).order_by("-id")
+    return [secrets.unseal(bytes(each.sealed), _place(endpoint)) for each in found[:_MOST_SECRETS]]
+
+
+def rotate(
+    environment: str,
+    name: str,
+    *,
+    secret: str | None = None,
+    keep: timedelta = timedelta(days=1),
+    actor: str = "",
+) -> Issued:
+    """A new secret; those before it stand for `keep` longer."""
+    if keep < timedelta(0):
+        raise BadInput(f"the old secrets cannot be kept for {keep}")
+    with transaction.atomic():
+        endpoint = find(environment, name, lock=True)
+        EndpointSecret.objects.filter(endpoint=endpoint, expires_at__lte=Now()).delete()
+        until = now() + keep
+        endpoint.secrets.filter(Q(expires_at=None) | Q(expires_at__gt=until)).update(expires_at=until)
+        text = _add_secret(endpoint, secret, actor=actor)
+        after = {"secret": f"…{text[-4:]}", "old ones until": str(until)}
+        audit.record(endpoint.environment_id, actor, "webhook.rotate", name, after=after)
+    return Issued(endpoint=endpoint, secret=text)
+
+
+def set_disabled(environment: str, name: str, *, disabled: bool, actor: str = "") -> Endpoint:
+    """Refuse all deliveries from now on, or take them again."""
+    with transaction.atomic():
+        endpoint = find(environment, name, lock=True)
+        if bool(endpoint.disabled_at) != disabled:
+            endpoint.disabled_at = now() if disabled else None
+            endpoint.save(update_fields=["disabled_at"])
+            verb = "webhook.disable" if disabled else "webhook.enable"
+            audit.record(endpoint.environment_id, actor, verb, name)
+    return endpoint
+
+
+def find(environment: str, name: str, *, lock: bool = False) -> Endpoint:
+    """The endpoint of this name. Raises `NotFound`."""
+    if not _NAME.fullmatch(name) or "\0" in environment:
+        raise NotFound(f"there is no endpoint {name[:70]!r}")
+    rows = Endpoint.objects.select_for_update(of=("self",)) if lock else Endpoint.objects
+    found = rows.select_related("environment").filter(environment__slug=environment, name=name).first()
+    if found is None:
+        raise NotFound(f"there is no endpoint {name[:70]!r} in {environment[:40]}")
+    return found
+
+
+def url(endpoint: Endpoint) -> str:
+    """Where its provider posts to."""
+    slug = endpoint.environment.slug
+    place = endpoint.name if slug == conf.get().ENVIRONMENT else f"{slug}/{endpoint.name}"
+    return f"{conf.get().BASE_URL.rstrip('/')}/hooks/{place}"
+
+
+def all_of(environment: str | None = None) -> Sequence[Endpoint]:
+    """The endpoints, of one environment or of all."""
+    found = Endpoint.objects.select_related("environment").prefetch_related("secrets").order_by("environment", "name")
+    return list(found if environment is None else found.filter(environment__slug=environment))
