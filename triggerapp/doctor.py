@@ -22,8 +22,8 @@ from redis.exceptions import RedisError
 
 from triggerapp import clock, conf
 from triggerapp.api.tokens import callback
-from triggerapp.engine import tokens
-from triggerapp.models import Wait, WaitKind, Worker
+from triggerapp.engine import envvars, tokens
+from triggerapp.models import EnvVar, Wait, WaitKind, Worker
 
 SKEW = timedelta(seconds=5)
 NIL = UUID(int=0)
@@ -56,6 +56,7 @@ def examine() -> list[Finding]:
         *_broker(),
         *_workers(),
         *_tokens(),
+        *_secrets(),
         *_checkpoints(),
         *_settings(),
     ]
@@ -196,6 +197,29 @@ def _answers_callbacks() -> bool:
         return resolve(tokens.path(NIL)).func is callback
     except Resolver404:
         return False
+
+
+def _secrets() -> Iterator[Finding]:
+    """Whether what is encrypted opens, and with which key; nothing where nothing is."""
+    if not EnvVar.objects.exists():
+        return
+    lost = envvars.unreadable()
+    if lost:
+        yield Finding(
+            level="error",
+            about="secrets",
+            says=f"no key opens {', '.join(lost[:5])}{' and others' if len(lost) > 5 else ''}",
+            remedy="add the old key to TRIGGERAPP['SECRETS_KEYS'], or the old SECRET_KEY to SECRET_KEY_FALLBACKS",
+        )
+    if not conf.get().SECRETS_KEYS:
+        yield Finding(
+            level="warning",
+            about="secrets",
+            says="environment variables are encrypted with a key derived from SECRET_KEY, and are lost with it",
+            remedy="set TRIGGERAPP['SECRETS_KEYS'], and the variables anew",
+        )
+    elif not lost:
+        yield Finding(level="ok", about="secrets", says="are encrypted with keys of their own, and open")
 
 
 def _checkpoints() -> Iterator[Finding]:

@@ -97,6 +97,7 @@ def test_the_list_is_paged_and_filtered(api):
         {"runtime": "x" * 33},
         {"externalId": 5},
         {"image": "x"},
+        {"promote": "no"},
     ],
 )
 def test_what_cannot_be_a_version_is_refused_with_the_reason(api, body):

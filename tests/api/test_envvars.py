@@ -51,6 +51,13 @@ def test_neither_a_row_nor_the_audit_log_has_a_value(api):
     assert CANARY.encode() not in bytes(EnvVar.objects.get(name="KEY").sealed)
 
 
+def test_a_list_of_any_length_is_one_query(api, django_assert_num_queries):
+    here = environments.current()
+    envvars.put_many(here, {f"V{n}": str(n) for n in range(20)}, override=True)
+    with django_assert_num_queries(1):
+        assert envvars.revealed(here)["V7"] == "7"
+
+
 def test_an_import_sets_all_or_none(api):
     api.post(VARIABLES, {"name": "B", "value": "old"})
     answer = api.post(f"{VARIABLES}/import", {"variables": {"A": "1", "B": "2"}})

@@ -11,7 +11,7 @@ from django.db import connection
 from tests.factories import make_run, make_step, make_wait
 from triggerapp.clock import now
 from triggerapp.engine import environments
-from triggerapp.models import AuditEntry, Batch, BatchItem, Run, Status, WaitKind
+from triggerapp.models import Attempt, AuditEntry, Batch, BatchItem, Run, Status, WaitKind
 
 pytestmark = pytest.mark.django_db
 RUNS = "/api/v1/runs"
@@ -299,3 +299,23 @@ def test_a_body_that_is_no_json_object_is_refused(api, raw):
 def test_a_body_over_the_limit_is_refused_unread(api, settings):
     settings.TRIGGERAPP = {"API_MAX_BODY_BYTES": 10}
     assert api.post(f"{RUNS}/run_{make_run().id}/tags", {"tags": ["0123456789"]}).status == 413
+
+
+def test_runs_are_listed_under_a_project_and_its_environments_too(api):
+    run = make_run()
+    for query, expected in (("", [run]), ("?filter[env]=dev", [run]), ("?filter[env]=prod,stg", [])):
+        rows = api.get(f"/api/v1/projects/shop/runs{query}").body["data"]
+        assert [row["id"] for row in rows] == [f"run_{each.id}" for each in expected]
+
+
+def test_a_trace_comes_in_pages_of_spans(api):
+    run = make_run(Status.FAILED)
+    Attempt.objects.filter(run=run).update(error={"type": "a:B", "message": "no"})
+    make_step(run, "a#1")
+    path = f"{RUNS}/run_{run.id}/trace"
+    first = api.get(f"{path}?page[size]=2").body
+    rest = api.get(f"{path}?page[size]=2&page[after]={first['pagination']['next']}").body
+    assert [span["id"].split("_")[0] for span in first["data"] + rest["data"]] == ["run", "attempt", "step"]
+    assert first["attemptFailures"] == [{"spanId": "attempt_1", "attemptNumber": 1, "runId": f"run_{run.id}"}]
+    assert rest["pagination"] == {}
+    assert api.get(f"{path}?page[size]=x").status == 400

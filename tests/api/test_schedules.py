@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import Api
-from tests.inprocess import durable, forward
+from tests.inprocess import at_once, durable, forward
 from triggerapp.engine import environments, keys, schedules
+from triggerapp.engine.schedules import Plan
 from triggerapp.models import AuditEntry, Run, Schedule
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -62,6 +63,12 @@ def test_the_same_key_twice_is_one_schedule_changed(api):
     assert list(actions) == ["schedule.create", "schedule.update"]
     make(api, cron="*/5 * * * *")
     assert AuditEntry.objects.filter(action__startswith="schedule").count() == 2  # nothing was changed
+
+
+def test_one_key_at_the_same_moment_is_one_schedule():
+    here, plan = environments.current(), Plan(task=report.name, cron="0 9 * * *")
+    made = at_once(*[lambda: schedules.create(here, plan, deduplication_key="k").pk] * 8)
+    assert len(set(made)) == Schedule.objects.count() == 1
 
 
 def test_an_update_replaces_the_plan_and_keeps_the_key(api):

@@ -164,6 +164,25 @@ def test_a_paused_queue_holds_its_runs_until_it_is_resumed(api, worker):
     assert list(actions) == ["queue.pause", "queue.resume"]
 
 
+def test_a_queues_concurrency_is_overridden_and_reset(api):
+    make_run(queue="slow")
+    path = "/api/v1/queues/slow/concurrency"
+    for _ in range(2):
+        shown = api.post(f"{path}/override", {"type": "custom", "concurrencyLimit": 3}).body
+        assert (shown["concurrencyLimit"], shown["concurrency"]["override"]) == (3, 3)
+        assert shown["concurrency"]["overriddenBy"].startswith("key tr_dev_sk_")
+    for _ in range(2):
+        shown = api.post(f"{path}/reset", {"type": "custom"}).body
+        assert (shown["concurrencyLimit"], shown["concurrency"]["overriddenAt"]) == (None, None)
+    entries = AuditEntry.objects.filter(target="slow").order_by("pk").values_list("action", "before", "after")
+    assert list(entries) == [
+        ("queue.override", {"override": None}, {"override": 3}),
+        ("queue.reset", {"override": 3}, {"override": None}),
+    ]
+    for limit in (None, -1, 100_001, 1.5, True, "3"):
+        assert api.post(f"{path}/override", {"type": "custom", "concurrencyLimit": limit}).status == 400
+
+
 def test_queues_are_listed_by_name(api):
     make_run(queue="b/c")
     body = api.get("/api/v1/queues?perPage=1000").body

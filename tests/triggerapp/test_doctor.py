@@ -11,10 +11,11 @@ from uuid import uuid4
 
 import pytest
 from celery import current_app
+from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
 
 from triggerapp import doctor
-from triggerapp.engine import sql, tokens, workers
+from triggerapp.engine import environments, envvars, sql, tokens, workers
 from workers.celery import app
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("projects_app")]
@@ -101,3 +102,30 @@ def test_tokens_without_the_api_in_the_urlconf_are_warned_of(settings):
     ((level, says),) = about_tokens()
     assert level == "warning"
     assert "begin with https://example.org/api/, and this project's URLconf has nothing there" in says
+
+
+# --- what is encrypted ----------------------------------------------------------------------------
+
+
+def about_secrets():
+    return [(each.level, each.says) for each in doctor.examine() if each.about == "secrets"]
+
+
+def test_where_nothing_is_encrypted_nobody_is_bothered_about_keys():
+    assert about_secrets() == []
+
+
+def test_variables_that_are_lost_with_secret_key_are_warned_of(settings):
+    envvars.put(environments.current(), "A", "1")
+    ((level, says),) = about_secrets()
+    assert level == "warning"
+    assert "SECRET_KEY" in says
+    settings.SECRET_KEY = "another"
+    (level, says), _ = about_secrets()
+    assert (level, says) == ("error", "no key opens A of dev")
+
+
+def test_variables_with_a_key_of_their_own_are_fine(settings):
+    settings.TRIGGERAPP = {"SECRETS_KEYS": Fernet.generate_key().decode()}
+    envvars.put(environments.current(), "A", "1")
+    assert about_secrets() == [("ok", "are encrypted with keys of their own, and open")]

@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
@@ -17,8 +18,9 @@ from django.db import OperationalError, connection
 from tests.factories import fresh, make_run, make_worker
 from tests.faults.database import named
 from tests.inprocess import forward
-from triggerapp.engine import rescue, wakes, workers
-from triggerapp.models import Run, Status, Worker
+from triggerapp.clock import now
+from triggerapp.engine import environments, rescue, wakes, workers
+from triggerapp.models import Firing, Run, Schedule, Status, Worker
 from workers import identity, link, ticker
 from workers.bootsteps import app_path
 
@@ -67,6 +69,16 @@ def test_the_passwords_of_a_pickled_app_are_in_no_list_of_processes(start: Start
     process = start(path)
     assert beats()
     assert path.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+
+
+def test_a_schedule_fires_in_a_ticker_that_has_loaded_no_task_yet(start: Start):
+    due = {"next_at": now() - timedelta(seconds=1), "deduplication_key": "k"}
+    Schedule.objects.create(environment_id=environments.current(), task="sdk.echo", cron="* * * * *", **due)
+    start("tests.sdk.app:app")
+    deadline = time.monotonic() + 60
+    while not Run.objects.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert Firing.objects.get().run == Run.objects.get().id
 
 
 # --- after an outage ------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from triggerapp.api import ids, queries, rendering
-from triggerapp.api.http import Access, View, body_of, only, without_none
+from triggerapp.api.http import Access, View, body_of, only, without_none, yes_or_no
 from triggerapp.engine import deployments
 from triggerapp.engine.deployments import Build
 from triggerapp.engine.durations import moment
@@ -63,7 +63,7 @@ class DeploymentList(View):
             git=body.get("git"),
             external_id=body.get("externalId"),
         )
-        promoted = body.get("promote", True) is not False
+        promoted = yes_or_no(body, "promote", default=True)
         made = deployments.register(self.principal.environment, build, promoted=promoted, actor=self.principal.actor)
         return Response(rendered(made))
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from triggerapp.api.http import Access, View, body_of, only
+from triggerapp.api.http import Access, View, body_of, only, yes_or_no
 from triggerapp.engine import envvars
 from triggerapp.engine.keys import SHORT_NAMES
 from triggerapp.errors import BadInput, NotFound
@@ -30,16 +30,8 @@ class VariablesView(View):
         return self.principal.environment
 
 
-def _rendered(environment: int, variable: EnvVar) -> dict[str, Any]:
-    value = envvars.shown(environment, variable)
-    return {"name": variable.name, "value": value, "isSecret": variable.is_secret}
-
-
-def _yes(body: dict[str, Any], name: str) -> bool:
-    value = body.get(name)
-    if value not in (None, True, False) or (isinstance(value, int | float) and not isinstance(value, bool)):
-        raise BadInput(f"{name} must be true or false")
-    return bool(value)
+def _rendered(variable: EnvVar) -> dict[str, Any]:
+    return {"name": variable.name, "value": envvars.shown(variable), "isSecret": variable.is_secret}
 
 
 class VariableList(VariablesView):
@@ -50,14 +42,14 @@ class VariableList(VariablesView):
     def get(self, request: Request, project: str, environment: str) -> Response:
         """All of them, by name; secret ones without their values."""
         own = self.environment(environment)
-        return Response([_rendered(own, variable) for variable in envvars.listed(own)])
+        return Response([_rendered(variable) for variable in envvars.listed(own)])
 
     def post(self, request: Request, project: str, environment: str) -> Response:
         """Set one, new or not; one that is secret stays so."""
         own, body = self.environment(environment), only(body_of(request), "name", "value", "isSecret")
         name: Any = body.get("name")
         value: Any = body.get("value")
-        envvars.put(own, name, value, is_secret=_yes(body, "isSecret"), actor=self.principal.actor)
+        envvars.put(own, name, value, is_secret=yes_or_no(body, "isSecret"), actor=self.principal.actor)
         return Response(_DONE)
 
 
@@ -73,7 +65,7 @@ class VariableImport(VariablesView):
         values = body.get("variables")
         if not isinstance(values, dict):
             raise BadInput("variables must be an object of names and values")
-        override, is_secret = _yes(body, "override"), _yes(body, "isSecret")
+        override, is_secret = yes_or_no(body, "override"), yes_or_no(body, "isSecret")
         envvars.put_many(own, values, override=override, is_secret=is_secret, actor=self.principal.actor)
         return Response(_DONE)
 
@@ -90,7 +82,7 @@ class VariableDetail(VariablesView):
     def get(self, request: Request, project: str, environment: str, name: str) -> Response:
         """The variable; a secret one without its value."""
         own = self.environment(environment)
-        return Response(_rendered(own, envvars.find(own, name)))
+        return Response(_rendered(envvars.find(own, name)))
 
     def put(self, request: Request, project: str, environment: str, name: str) -> Response:
         """Another value."""

@@ -141,6 +141,16 @@ def only(body: dict[str, Json], *known: str) -> dict[str, Json]:
     return body
 
 
+def yes_or_no(body: dict[str, Json], name: str, *, default: bool = False) -> bool:
+    """A field that is true or false."""
+    value = body.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise BadInput(f"{name}={value!r:.40} must be true or false")
+    return value
+
+
 def whole_number(request: Request, name: str, default: int) -> int:
     """A number above 0 in the query."""
     text = request.query_params.get(name, str(default))

@@ -20,7 +20,7 @@ from triggerapp.errors import BadInput
 
 _FIELDS = 5
 # cronsim has an error of its own for most of what is no expression, and trips over some of it.
-_NO_CRON = (CronSimError, AssertionError, TypeError, ValueError, IndexError)
+_NO_CRON = (CronSimError, AssertionError, TypeError, ValueError, LookupError)
 
 
 @lru_cache(maxsize=1)

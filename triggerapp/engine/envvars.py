@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from triggerapp.engine import audit, limits, secrets, sql
-from triggerapp.errors import BadInput, NotFound
+from triggerapp.errors import BadInput, NotFound, UnreadableSecret
 from triggerapp.models import Environment, EnvVar
 
 REDACTED = "<redacted>"
@@ -72,7 +73,7 @@ def delete(environment: int, name: str, *, actor: str = "") -> None:
 
 def find(environment: int, name: str, *, lock: bool = False) -> EnvVar:
     """The variable. Raises `NotFound`."""
-    rows = EnvVar.objects.select_for_update() if lock else EnvVar.objects.all()
+    rows = _rows().select_for_update(of=("self",)) if lock else _rows()
     found = rows.filter(environment_id=environment, name=name).first() if _NAME.fullmatch(name) else None
     if found is None:
         raise NotFound(f"there is no environment variable {name[:80]!r}")
@@ -81,20 +82,38 @@ def find(environment: int, name: str, *, lock: bool = False) -> EnvVar:
 
 def listed(environment: int) -> list[EnvVar]:
     """All variables, by name."""
-    return list(EnvVar.objects.filter(environment_id=environment).order_by("name"))
+    return list(_rows().filter(environment_id=environment).order_by("name"))
 
 
-def shown(environment: int, variable: EnvVar) -> str:
+def shown(variable: EnvVar) -> str:
     """The value as people may see it: not at all if it is secret. Raises `UnreadableSecret`."""
-    if variable.is_secret:
-        return REDACTED
-    return secrets.unseal(bytes(variable.sealed), _place(_slug(environment), variable.name))
+    return REDACTED if variable.is_secret else _revealed(variable)
 
 
 def revealed(environment: int) -> dict[str, str]:
     """All values, for the process that is to run with them. Raises `UnreadableSecret`."""
-    slug = _slug(environment)
-    return {each.name: secrets.unseal(bytes(each.sealed), _place(slug, each.name)) for each in listed(environment)}
+    return {each.name: _revealed(each) for each in listed(environment)}
+
+
+def unreadable() -> list[str]:
+    """The variables, of any environment, that none of the keys opens."""
+    return [f"{each.name} of {each.environment.slug}" for each in _rows() if not _opens(each)]
+
+
+def _rows() -> QuerySet[EnvVar]:
+    return EnvVar.objects.select_related("environment")
+
+
+def _opens(variable: EnvVar) -> bool:
+    try:
+        _revealed(variable)
+    except UnreadableSecret:
+        return False
+    return True
+
+
+def _revealed(variable: EnvVar) -> str:
+    return secrets.unseal(bytes(variable.sealed), _place(variable.environment.slug, variable.name))
 
 
 def _check(name: Any, value: Any) -> None:
