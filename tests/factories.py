@@ -129,6 +129,14 @@ def make_worker(*, alive: bool = True) -> UUID:
     return worker
 
 
+def make_unreadable(status: Status = Status.FAILED, *, payload: bytes = b"cos\nsystem\n", **envelope: Any) -> Run:
+    """A run whose payload is a pickle that must not be opened, unless `envelope` says something else of its message."""
+    run = make_run(status)
+    message = {**json.loads(run.message), "content_type": "application/x-python-serialize", **envelope}
+    Run.objects.filter(pk=run.pk).update(payload=payload, message=json.dumps(message))
+    return fresh(run)
+
+
 def make_step(run: Run, key: str, value: object = None, **fields: Any) -> Step:
     """A recorded step."""
     defaults = {"digest": "0" * 64, "lease": run.lease, "attempt": run.attempt, "value": json.dumps(value)}

@@ -79,6 +79,12 @@ class UnreadableSecret(TriggerError):
     code = "unreadable_secret"
 
 
+class Undecodable(TriggerError):
+    """A run's stored payload, which this process cannot or must not read."""
+
+    code = "undecodable"
+
+
 class WorkerLost(TriggerError):
     """The worker died under this run, more often than is allowed."""
 

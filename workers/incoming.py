@@ -88,6 +88,7 @@ def capture(task: Any, request: Any) -> Message:
         content_encoding=content_encoding,
         compression=(request.headers or {}).get("compression"),
         body=body,
+        alone=dispatch.is_alone(call),
     )
 
 

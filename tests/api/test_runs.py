@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 
-from tests.factories import make_run, make_step, make_wait
+from tests.factories import make_run, make_step, make_unreadable, make_wait
 from triggerapp.clock import now
 from triggerapp.engine import environments
 from triggerapp.models import Attempt, AuditEntry, Batch, BatchItem, Run, Status, WaitKind
@@ -319,3 +319,10 @@ def test_a_trace_comes_in_pages_of_spans(api):
     assert first["attemptFailures"] == [{"spanId": "attempt_1", "attemptNumber": 1, "runId": f"run_{run.id}"}]
     assert rest["pagination"] == {}
     assert api.get(f"{path}?page[size]=x").status == 400
+
+
+def test_a_replay_of_what_cannot_be_read_is_refused(api):
+    run = make_unreadable()
+    answer = api.post(f"{RUNS}/run_{run.id}/replay", {})
+    assert (answer.status, answer.body["code"]) == (422, "undecodable")
+    assert Run.objects.count() == 1

@@ -9,7 +9,7 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
-from tests.factories import fresh, make_event_wait, make_run, make_step
+from tests.factories import fresh, make_event_wait, make_run, make_step, make_unreadable
 from tests.inprocess import durable
 from triggerapp.clock import now
 from triggerapp.models import AuditEntry, Event, Run, Status
@@ -78,6 +78,15 @@ def test_replay_of_one_run_takes_another_payload():
     new = Run.objects.get(pk=answer["replay"])
     assert new.replay_of_id == run.id
     assert json.loads(bytes(new.payload))[:2] == [[1], {}]
+
+
+def test_replay_of_a_run_that_cannot_be_read_says_so_and_does_the_others():
+    good = make_run(Status.COMPLETED)
+    bad, told = make_unreadable(), StringIO()
+    with pytest.raises(CommandError, match="1 of 2 were refused"):
+        call_command("replay", str(bad.id), str(good.id), stdout=StringIO(), stderr=told)
+    assert f"{bad.id}: the payload is in application/x-python-serialize" in told.getvalue()
+    assert Run.objects.get(replay_of=good.id)
 
 
 def test_replay_by_filter_shows_first_and_does_then():

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 from django.db import OperationalError
 
-from tests.factories import fresh, make_event_wait, make_run, make_step, make_trigger, make_wait, make_worker
-from tests.inprocess import forward, messages
+from tests.factories import (
+    fresh,
+    make_event_wait,
+    make_run,
+    make_step,
+    make_trigger,
+    make_unreadable,
+    make_wait,
+    make_worker,
+)
+from tests.inprocess import durable, forward, messages
 from triggerapp.clock import now
 from triggerapp.engine import audit, events, queues, runs, triggers, verbs, waits
 from triggerapp.engine.runs import Claimed
-from triggerapp.errors import BadInput, IllegalMove, NotFound
+from triggerapp.errors import BadInput, IllegalMove, NotFound, Undecodable
 from triggerapp.models import FINAL, LIVE, AuditEntry, Run, Status, Step, Wait, WaitStatus
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -219,6 +229,50 @@ def test_a_replay_has_no_idempotency_key_of_its_own():
     first = triggers.trigger(make_trigger(idempotency_key="order-7"))
     assert verbs.replay(first.run_id).run_id != first.run_id
     assert triggers.trigger(make_trigger(idempotency_key="order-7")).run_id == first.run_id
+
+
+UNREADABLE = {
+    "a pickle, which is not accepted": ({}, "application/x-python-serialize, which this process does not read"),
+    "a serializer that nobody knows": ({"content_type": "application/x-own"}, "x-own, which this process does not"),
+    "bad bytes": ({"content_type": "application/json"}, "cannot be read as application/json"),
+    "another message": ({"content_type": "application/json", "payload": b"[1]"}, "cannot be read as application/json"),
+}
+
+
+@pytest.mark.parametrize(("fields", "why"), UNREADABLE.values(), ids=UNREADABLE)
+def test_a_payload_that_cannot_be_read_is_refused_and_the_run_can_be_replayed_with_another(fields, why):
+    run = make_unreadable(**fields)
+    with pytest.raises(Undecodable, match=why):
+        verbs.replay(run.id)
+    assert Run.objects.get() == run
+    if fields.get("content_type") != "application/x-own":
+        made = Run.objects.get(pk=verbs.replay(run.id, arguments=([1], {})).run_id)
+        assert bytes(made.payload) != bytes(run.payload)
+
+
+def test_a_pickle_without_callbacks_is_passed_on_unopened():
+    run = make_unreadable(alone=True)
+    again = Run.objects.get(pk=verbs.replay(run.id).run_id)
+    assert (bytes(again.payload), json.loads(again.message)["alone"]) == (bytes(run.payload), True)
+    verbs.retry(run.id)
+    assert bytes(fresh(run).payload) == bytes(again.payload)
+
+
+@pytest.mark.parametrize("envelope", [{"alone": True}, {"alone": False}], ids=str)
+def test_a_run_whose_payload_cannot_be_read_is_canceled_all_the_same(envelope):
+    run = make_unreadable(Status.QUEUED, **envelope)
+    assert verbs.cancel(run.id) is True
+    assert fresh(run).status == Status.CANCELED
+
+
+@pytest.mark.parametrize(("options", "alone"), [({}, True), ({"link": True}, False)], ids=["plain", "with a link"])
+def test_a_message_knows_whether_it_holds_arguments_only(options, alone):
+    @durable
+    def noop():
+        return None
+
+    noop.apply_async(**{name: noop.s() for name in options})
+    assert json.loads(Run.objects.get().message)["alone"] is alone
 
 
 # --- reschedule, and runs that are not there ------------------------------------------------------

@@ -28,6 +28,7 @@ STATUSES = {
     "bad_argument": status.HTTP_422_UNPROCESSABLE_ENTITY,
     "unreadable_secret": status.HTTP_422_UNPROCESSABLE_ENTITY,
     "unserializable": status.HTTP_400_BAD_REQUEST,
+    "undecodable": status.HTTP_422_UNPROCESSABLE_ENTITY,
     "payload_too_large": status.HTTP_413_REQUEST_ENTITY_TOO_LARGE,
     "database_unavailable": status.HTTP_503_SERVICE_UNAVAILABLE,
 }

@@ -22,12 +22,13 @@ from celery.result import AsyncResult
 from django.db import transaction
 from kombu import exceptions as kombu_exceptions
 from kombu import serialization
-from kombu.exceptions import OperationalError
+from kombu.exceptions import ContentDisallowed, OperationalError
+from kombu.serialization import prepare_accept_content
 from kombu.utils import json as kombu_json
 from redis.exceptions import RedisError
 
 from triggerapp.engine import encoding, limits
-from triggerapp.errors import Unserializable
+from triggerapp.errors import Undecodable, Unserializable
 from triggerapp.failpoints import point
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ class Message:
     content_encoding: str
     compression: str | None
     body: bytes
+    alone: bool = False
+    """Nothing but arguments is known to be in the body: no callback, chain or chord. It can be sent again unread."""
 
     def envelope(self) -> str:
         """Everything but the body, as JSON text. Raises `BadInput` for headers that are none."""
@@ -84,16 +87,31 @@ class Message:
         return cls(**kombu_json.loads(envelope), body=bytes(body))
 
     def arguments(self) -> tuple[list[Any], dict[str, Any]]:
-        """The task's positional and keyword arguments."""
-        args, kwargs, _ = serialization.loads(
-            self.body, self.content_type, self.content_encoding, accept=[self.content_type]
-        )
+        """The task's positional and keyword arguments. Raises `Undecodable`."""
+        args, kwargs, _ = self.opened()
         return args, kwargs
+
+    def opened(self) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
+        """Arguments, and what is embedded beside them. Raises `Undecodable`; reads only what Celery accepts here."""
+        accepted = prepare_accept_content({*app_or_default().conf.accept_content, "json"})
+        try:
+            args, kwargs, embedded = serialization.loads(
+                self.body, self.content_type, self.content_encoding, accept=accepted
+            )
+        except ContentDisallowed as error:
+            raise Undecodable(
+                f"the payload is in {self.content_type}, which this process does not read: replay the run where "
+                "Celery's accept_content has it, or give another payload"
+            ) from error
+        except Exception as error:  # an unpickled class may raise anything
+            raise Undecodable(f"the payload cannot be read as {self.content_type}: {error}") from error
+        return list(args), dict(kwargs), dict(embedded or {})
 
 
 _SHOWN = ("argsrepr", "kwargsrepr")
 """For people: what arguments look like, whatever text is in them."""
-_ENVELOPE = ("headers", "properties", "exchange", "routing_key", "content_type", "content_encoding", "compression")
+_ENVELOPE = "headers properties exchange routing_key content_type content_encoding compression alone".split()
+_PICKLE = "application/x-python-serialize"
 
 
 class _Recorder:
@@ -146,7 +164,13 @@ class _Recorder:
             content_encoding=content_encoding,
             compression=options.get("compression"),
             body=data,
+            alone=is_alone(body),
         )
+
+
+def is_alone(body: object) -> bool:
+    """Whether a message's body has arguments only."""
+    return isinstance(body, tuple) and len(body) == 3 and not any(body[2].values())
 
 
 def capture(app: Celery, send: Callable[..., T]) -> tuple[Message, T]:
@@ -316,8 +340,11 @@ def _time_limit(headers: Headers, row: Mapping[str, Any]) -> list[float | None]:
 
 
 def serializer_of(message: Message) -> str:
-    """The name of the serializer that a message's body is in."""
-    return serializer_named(message.content_type)
+    """The name of the serializer that a message's body is in. Raises `Undecodable`."""
+    try:
+        return serializer_named(message.content_type)
+    except KeyError as error:
+        raise Undecodable(f"no serializer for {message.content_type} is registered here") from error
 
 
 def serializer_named(content_type: str) -> str:
@@ -363,7 +390,8 @@ def tell_monitors_revoked(task_id: str, message: Message) -> None:
 
 
 def _request(task_id: str, message: Message) -> Context:
-    args, kwargs, embed = serialization.loads(
-        message.body, message.content_type, message.content_encoding, accept=[message.content_type]
-    )
-    return Context({**message.headers, **embed, "args": args, "kwargs": kwargs, "id": task_id})
+    """What Celery is told of; pickled arguments are left out where nobody waits for what lies beside them."""
+    if message.alone and message.content_type == _PICKLE:
+        return Context({**message.headers, "id": task_id})
+    args, kwargs, embedded = message.opened()
+    return Context({**message.headers, **embedded, "args": args, "kwargs": kwargs, "id": task_id})

@@ -18,7 +18,7 @@ from django.db.models import Q
 from triggerapp import conf
 from triggerapp.engine import audit, dispatch, encoding, environments, limits, queues, rescue, sql, triggers, wakes
 from triggerapp.engine.dispatch import Message
-from triggerapp.errors import IllegalMove, NotFound
+from triggerapp.errors import IllegalMove, NotFound, Undecodable
 from triggerapp.failpoints import point
 from triggerapp.models import LIVE, Run, Status, WaitStatus
 from triggerapp.models.moves import move_sql
@@ -72,7 +72,7 @@ def _after_cancel(ended: sql.Row) -> None:
         rescue.announce_canceled(ended)
         if ended["was"] in (Status.WAITING, Status.PENDING):  # else the worker that has its message tells them
             dispatch.tell_monitors_revoked(ended["task_id"], Message.load(ended["message"], ended["payload"]))
-    except dispatch.UNREACHABLE as error:
+    except (*dispatch.UNREACHABLE, Undecodable) as error:
         dispatch.log.warning("Celery was not told that run %s was canceled (%s); a tick tells it", ended["id"], error)
 
 
@@ -187,7 +187,8 @@ def replay(
 ) -> triggers.Triggered:
     """Do it again: a new run of the same task with the same payload (or that of `message`, or other `arguments`).
 
-    `changes` are fields of `triggers.Trigger` that are not to be those of the first run.
+    `changes` are fields of `triggers.Trigger` that are not to be those of the first run. Raises `Undecodable` if the
+    payload has to be read, and cannot be.
     """
     owner = environment or environments.current()
     run = Run.objects.select_related("queue").filter(pk=run_id, environment_id=owner).first()
@@ -218,13 +219,9 @@ def replay(
 
 def _as_new(message: Message, run_id: UUID, arguments: Arguments | None = None) -> Message:
     """The same call under a new task id, outside of the canvas that the first one belonged to."""
-    args, kwargs = arguments or message.arguments()
-    serializer = dispatch.serializer_of(message)
-    content_type, content_encoding, body = encoding.encode(
-        (args, kwargs, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}), serializer
-    )
-    alone: dict[str, Json] = dict.fromkeys(("group", "group_index", "parent_id", "eta", "expires"))
-    headers = {**message.headers, **alone, "id": str(run_id), "root_id": str(run_id), "retries": 0}
+    content_type, content_encoding, body = _body(message, arguments)
+    outside: dict[str, Json] = dict.fromkeys(("group", "group_index", "parent_id", "eta", "expires"))
+    headers = {**message.headers, **outside, "id": str(run_id), "root_id": str(run_id), "retries": 0}
     properties = {**message.properties, "correlation_id": str(run_id)}
     return Message(
         headers=headers,
@@ -235,7 +232,17 @@ def _as_new(message: Message, run_id: UUID, arguments: Arguments | None = None) 
         content_encoding=content_encoding,
         compression=message.compression,
         body=body,
+        alone=True,
     )
+
+
+def _body(message: Message, arguments: Arguments | None) -> tuple[str, str, bytes]:
+    """Arguments and nothing else. The bytes are passed on unread where they hold no more, whatever they are."""
+    if arguments is None and message.alone:
+        return message.content_type, message.content_encoding, message.body
+    args, kwargs = arguments or message.arguments()
+    nothing = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+    return encoding.encode((args, kwargs, nothing), dispatch.serializer_of(message))
 
 
 def reschedule(run_id: UUID, delay: triggers.Deadline, *, actor: str = "") -> None:

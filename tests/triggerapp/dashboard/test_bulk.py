@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.factories import fresh, make_run, make_trigger
+from tests.factories import fresh, make_run, make_trigger, make_unreadable
 from triggerapp.engine import bulk, environments, triggers
 from triggerapp.engine.selection import Selection
 from triggerapp.errors import BadInput
@@ -58,6 +58,14 @@ def test_refusals_are_counted_with_the_last_reason(operator):
     assert done(action) == ("completed", 1, 2)
     assert "there is no run" in fresh(action).last_refusal
     assert "there is no run" in operator.get(f"/triggers/bulk/{action.pk}/").content.decode()
+
+
+def test_a_run_that_nobody_can_read_is_left_out_with_the_reason_and_those_behind_it_are_done(operator):
+    good, bad, last = make_run(Status.FAILED), make_unreadable(), make_run(Status.FAILED)
+    action = asked(operator, "replay", run=[str(run.id) for run in (good, bad, last)])
+    assert done(action) == ("completed", 2, 1)
+    assert "which this process does not read" in fresh(action).last_refusal
+    assert set(Run.objects.exclude(replay_of=None).values_list("replay_of", flat=True)) == {good.id, last.id}
 
 
 def test_an_abort_keeps_what_was_done_and_does_no_more(operator):

@@ -13,6 +13,7 @@ from tests.factories import (
     make_event_wait,
     make_run,
     make_step,
+    make_unreadable,
     make_wait,
 )
 from triggerapp.clock import now
@@ -213,3 +214,9 @@ def test_a_call_can_be_copied_as_python_and_as_curl(viewer):
     context = viewer.get(url(run)).context
     assert context["python"] == 'from shop.tasks import buy\n\nbuy.delay(1, name="it\'s")'
     assert "/api/v1/tasks/shop.tasks.buy/trigger" in context["curl"]
+
+
+def test_a_replay_of_what_cannot_be_read_says_so_on_a_page(operator):
+    response = operator.post(url(make_unreadable(), "replay"))
+    assert response.status_code == 400
+    assert "which this process does not read" in response.content.decode()
