@@ -59,7 +59,17 @@ def test_another_database_is_refused_and_the_command_that_helps_is_named(tmp_pat
     done = run_check({**on_path(project.BASE_DIR), "DATABASE_URL": "sqlite://:memory:"}, folder=tmp_path)
     assert done.returncode == 1
     assert "triggerapp.E001" in done.stderr
+    assert "Set DATABASE_URL;" in done.stderr
     assert "manage.py services start" in done.stderr
+
+
+def test_a_project_whose_own_settings_name_the_database_is_told_to_change_those(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from triggerapp.settings import *\nDATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3'}}\n"
+    )
+    environment = {**on_path(tmp_path, project.BASE_DIR), "DJANGO_SETTINGS_MODULE": "own"}
+    done = run_check(environment, folder=tmp_path)
+    assert "Set DATABASES['default'] in own (DATABASE_URL has no effect unless" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["workers", "checkpoint"])

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from celery import current_app
 from django.apps import AppConfig
+from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -23,6 +24,9 @@ SITE: Final = Path(__file__).resolve().parent.parent
 """The folder all our packages are in."""
 
 OUR_PACKAGES: Final = ("workers", "checkpoint")
+
+OUR_SETTINGS: Final = "triggerapp.settings"
+"""The standalone project's, which read `DATABASE_URL`."""
 
 POLLED_BACKENDS: Final = ("db+", "file", "s3", "azureblockblob", "mongodb", "cassandra", "elasticsearch")
 """Those that count no chord's parts: Celery's `chord_unlock` task looks again and again."""
@@ -48,11 +52,21 @@ def check_database(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Ch
     return [
         checks.Error(
             f"the default database must be PostgreSQL, not {engine}",
-            hint="Set DATABASE_URL, or run `manage.py services start`: it starts a PostgreSQL of this project's own "
-            "and prints the URL.",
+            hint=database_remedy(),
             id="triggerapp.E001",
         )
     ]
+
+
+def database_remedy() -> str:
+    """How this project comes to a PostgreSQL: only our own settings are known to read the environment."""
+    module = getattr(settings, "SETTINGS_MODULE", None) or "the settings"
+    where = (
+        "Set DATABASE_URL"
+        if module == OUR_SETTINGS
+        else f"Set DATABASES['default'] in {module} (DATABASE_URL has no effect unless those settings read it)"
+    )
+    return f"{where}; `manage.py services start` starts a PostgreSQL of this project's own and prints its URL."
 
 
 def check_packages(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:

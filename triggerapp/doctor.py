@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 
 from triggerapp import clock, conf
 from triggerapp.api.tokens import callback
+from triggerapp.checks import database_remedy
 from triggerapp.engine import envvars, tokens
 from triggerapp.models import EnvVar, Wait, WaitKind, Worker
 
@@ -70,7 +71,7 @@ def _database() -> Iterator[Finding]:
             level="error",
             about="database",
             says=f"does not answer: {error}",
-            remedy="run `manage.py services start`, or set DATABASE_URL",
+            remedy=database_remedy(),
         )
         return
     version = getattr(connection, "pg_version", 0)
