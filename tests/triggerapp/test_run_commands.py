@@ -8,10 +8,13 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import OperationalError, ProgrammingError, connection
+from psycopg.errors import UndefinedTable
 
 from tests.factories import fresh, make_event_wait, make_run, make_step, make_unreadable
 from tests.inprocess import durable
 from triggerapp.clock import now
+from triggerapp.engine import environments
 from triggerapp.models import AuditEntry, Event, Run, Status
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -132,6 +135,51 @@ def test_runs_tail_ends_with_the_run():
     lines = [json.loads(line) for line in said("runs", "tail", run.id, "--json").splitlines()]
     assert lines[-1] == {"run": str(run.id), "kind": "status", "name": run.task, "status": "completed"}
     assert "charge#1" in [line["name"] for line in lines]
+
+
+COMMANDS = [
+    ("trigger", greet.name, '{"name": "Eve"}'),
+    ("send_event", "paid"),
+    ("cancel", NOWHERE),
+    ("retry", NOWHERE),
+    ("replay", "--status", "failed"),
+    ("runs", "list"),
+    ("runs", "show", NOWHERE),
+    ("prune",),
+    ("checkpoints",),
+    ("api_keys", "list"),
+    ("devlogin",),
+]
+
+
+def fail_with(monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    for name in ("cursor", "ensure_connection"):
+        monkeypatch.setattr(connection, name, fail)
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_a_database_that_is_down_is_one_sentence_with_what_to_do(monkeypatch, arguments):
+    environments.current()  # known by now to any process that has asked before
+    said_by_driver = 'connection failed: connection to server at "127.0.0.1", port 1 failed: Connection refused\n\tIs it?'
+    with monkeypatch.context() as patch:
+        fail_with(patch, OperationalError(said_by_driver))
+        with pytest.raises(CommandError, match=r"the database .* at .* did not answer \(Connection refused\)\.") as told:
+            said(*arguments)
+    assert "`manage.py services start`" in str(told.value)
+    assert "\n" not in str(told.value)
+    assert told.value.returncode == 1
+
+
+def test_a_database_without_our_tables_says_to_migrate(monkeypatch):
+    missing = ProgrammingError('relation "triggerapp_run" does not exist')
+    missing.__cause__ = UndefinedTable()
+    with monkeypatch.context() as patch:
+        fail_with(patch, missing)
+        with pytest.raises(CommandError, match="run `manage.py migrate`"):
+            said("prune")
 
 
 def test_prune_deletes_what_is_older_than_its_retention():

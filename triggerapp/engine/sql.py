@@ -93,6 +93,12 @@ def lock(key: Lock) -> None:
     run(_LOCK, [key.space, key.name])
 
 
+def reason(error: BaseException) -> str:
+    """Why the database did not answer, in the few words at the end of what the driver says."""
+    first = str(error).strip().partition("\n")[0]
+    return first.rpartition("failed: ")[2].strip() or type(error).__name__
+
+
 def after_commit(action: Callable[[], object]) -> None:
     """Run `action` once the surrounding transaction has committed, at once if there is none."""
     transaction.on_commit(action)

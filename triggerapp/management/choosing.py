@@ -1,21 +1,17 @@
-"""What commands about runs share: ids and filters as arguments, JSON as a value, refusals as errors."""
+"""What commands about runs share: ids and filters as arguments, JSON as a value."""
 
 from __future__ import annotations
 
 import getpass
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
-from django.db import OperationalError
 
 from triggerapp import conf
 from triggerapp.engine import tokens
 from triggerapp.engine.selection import PERIODS, Selection
-from triggerapp.errors import TriggerError
 from triggerapp.models import Status
 
 Json = Any
@@ -69,12 +65,3 @@ def selection(options: dict[str, Any]) -> Selection:
 def is_filtered(options: dict[str, Any]) -> bool:
     """Whether any condition was given but the time."""
     return any(options[name] for name in ("status", "task", "queue", "tag", "root"))
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """What the engine refuses ends the command with a sentence and status 1."""
-    try:
-        yield
-    except (TriggerError, OperationalError) as error:
-        raise CommandError(str(error)) from error

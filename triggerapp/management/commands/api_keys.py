@@ -10,11 +10,11 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandParser
 
 from triggerapp import conf
 from triggerapp.engine import keys
-from triggerapp.errors import TriggerError
+from triggerapp.management.base import BaseCommand
 from triggerapp.models import ApiKey
 
 
@@ -36,10 +36,7 @@ class Command(BaseCommand):
         revoke.add_argument("prefix", help="the readable beginning, as `list` shows it")
 
     def handle(self, *args: object, **options: Any) -> None:
-        try:
-            getattr(self, f"_{options['verb']}")(options)
-        except TriggerError as error:
-            raise CommandError(str(error)) from error
+        getattr(self, f"_{options['verb']}")(options)
 
     def _create(self, options: dict[str, Any]) -> None:
         issued = keys.create(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import IO, Any, cast
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from triggerapp.management.base import BaseCommand
 from workers.bench import checkpoint, events, fanout, noop, report, sleepers, stage, steps, ticks, viewers
 from workers.bench.report import Figure
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 from uuid import UUID
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -17,6 +17,7 @@ from rich.table import Table
 from checkpoint import Archive, CheckpointError, Label
 from triggerapp import imagestore
 from triggerapp.engine import checkpoints
+from triggerapp.management.base import BaseCommand
 from triggerapp.models import Checkpoint
 
 

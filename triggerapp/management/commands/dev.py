@@ -51,8 +51,8 @@ class Command(BaseCommand):
     def handle(self, *args: object, **options: Any) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends it as ctrl-C does
         with _servers() as environment:
-            subprocess.run([*_manage(), "migrate", "--verbosity", "0"], env=environment, check=True)
-            subprocess.run([*_manage(), *_login(options)], env=environment, check=True)
+            _run(["migrate", "--verbosity", "0"], environment)
+            _run(_login(options), environment)
             children = [_start(name, command, environment) for name, command in _commands(options)]
             self._follow(children)
 
@@ -99,6 +99,11 @@ def _servers() -> Iterator[dict[str, str]]:
     finally:
         if not were_running:
             services.stop()
+
+
+def _run(command: Sequence[str], environment: dict[str, str]) -> None:
+    if subprocess.run([*_manage(), *command], env=environment, check=False).returncode:
+        raise CommandError(f"`manage.py {command[0]}` failed: see what it said above, and `manage.py doctor`")
 
 
 def _manage() -> list[str]:

@@ -10,8 +10,10 @@ from typing import Any, Final
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 from django.urls import NoReverseMatch, reverse
+
+from triggerapp.management.base import BaseCommand
 
 NAME: Final = "admin"
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from rich.progress import Progress
 
 from triggerapp.engine import bulk, verbs
 from triggerapp.errors import TriggerError
-from triggerapp.management.choosing import actor, add_filters, is_filtered, json_of, refusals, run_id, selection
+from triggerapp.management.base import BaseCommand
+from triggerapp.management.choosing import actor, add_filters, is_filtered, json_of, run_id, selection
 from triggerapp.management.output import console, dump, safe
 from triggerapp.models import Run
 
@@ -48,7 +49,7 @@ class Command(BaseCommand):
 
     def _replay_all(self, chosen: list[UUID], arguments: Any, options: Json) -> dict[UUID, tuple[str, str]]:
         shown = Progress(console=console(self.stderr), disable=options["json"] or len(chosen) < 2)
-        with shown, refusals():
+        with shown:
             return {run: _replay(run, arguments) for run in shown.track(chosen, description="replaying")}
 
     def _show(self, results: dict[str, str], options: Json) -> None:
@@ -70,9 +71,8 @@ def _chosen(options: Json) -> list[UUID]:
 
 
 def _matching(options: Json) -> Iterator[UUID]:
-    with refusals():
-        wanted = selection(options)
-        yield from bulk.matching(bulk.environment_of(wanted.environment), wanted)
+    wanted = selection(options)
+    yield from bulk.matching(bulk.environment_of(wanted.environment), wanted)
 
 
 def _arguments(text: str | None, chosen: list[UUID]) -> tuple[list[Json], dict[str, Json]] | None:

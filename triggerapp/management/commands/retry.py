@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from triggerapp.engine import verbs
 from triggerapp.errors import TriggerError
-from triggerapp.management.choosing import actor, refusals, run_id
+from triggerapp.management.base import BaseCommand
+from triggerapp.management.choosing import actor, run_id
 from triggerapp.management.output import dump
 
 
@@ -26,8 +27,7 @@ class Command(BaseCommand):
         """Retry each."""
         results: dict[str, str] = {}
         for found in [run_id(text) for text in options["runs"]]:
-            with refusals():
-                results[str(found)] = self._retry(found)
+            results[str(found)] = self._retry(found)
         if options["json"]:
             self.stdout.write(dump(results))
         else:

@@ -6,13 +6,14 @@ import time
 from typing import Any
 from uuid import UUID
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from triggerapp.dashboard import detail, logs, queries, values, waterfall
 from triggerapp.dashboard.filters import RunFilter
 from triggerapp.dashboard.logs import LogFilter
 from triggerapp.dashboard.queries import RunRow
-from triggerapp.management.choosing import add_filters, refusals, run_id, selection
+from triggerapp.management.base import BaseCommand
+from triggerapp.management.choosing import add_filters, run_id, selection
 from triggerapp.management.output import dump, safe, table
 from triggerapp.models import FINAL
 from triggerapp.templatetags.triggers import duration
@@ -41,8 +42,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Look."""
-        with refusals():
-            getattr(self, f"_{options['verb']}")(options)
+        getattr(self, f"_{options['verb']}")(options)
 
     def _list(self, options: Json) -> None:
         wanted = RunFilter(**selection(options).dump())

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 from django.db import transaction
 
 from triggerapp.engine import audit, durations, environments, events, limits
-from triggerapp.management.choosing import actor, json_of, refusals
+from triggerapp.management.base import BaseCommand
+from triggerapp.management.choosing import actor, json_of
 from triggerapp.management.output import dump
 
 
@@ -29,13 +30,12 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Send it."""
         payload = json.dumps(json_of(options["payload"], "the payload"))
-        with refusals():
-            limits.check_text("an event's name", options["name"])
-            limits.check_text("an event's id", options["id"])
-            deliver = durations.deadline("--after", options["after"]) if options["after"] else None
-            with transaction.atomic():
-                sent = events.emit(options["name"], payload, external_id=options["id"], deliver=deliver)
-                environment = environments.current()
-                audit.record(environment, actor(), "event.send", options["name"], after={"event": str(sent.id)})
+        limits.check_text("an event's name", options["name"])
+        limits.check_text("an event's id", options["id"])
+        deliver = durations.deadline("--after", options["after"]) if options["after"] else None
+        with transaction.atomic():
+            sent = events.emit(options["name"], payload, external_id=options["id"], deliver=deliver)
+            environment = environments.current()
+            audit.record(environment, actor(), "event.send", options["name"], after={"event": str(sent.id)})
         text = dump({"id": str(sent.id), "cached": sent.cached}) if options["json"] else str(sent.id)
         self.stdout.write(text)
