@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from io import StringIO
+from uuid import UUID
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -116,6 +117,36 @@ def test_runs_list_filters_as_the_dashboard_does():
     make_run()
     assert [row["id"] for row in answered("runs", "list", "--status", "failed")] == [str(failed.id)]
     assert "failed" in said("runs", "list")
+
+
+class Terminal(StringIO):
+    """One of 80 columns, if the environment says so."""
+
+    def isatty(self):
+        return True
+
+
+def test_ids_are_whole_in_a_narrow_terminal_and_rows_in_a_file(monkeypatch):
+    run = make_run(Status.FAILED, task="shop.tasks.of_a_name_that_takes_all_the_room_there_is")
+    monkeypatch.setenv("COLUMNS", "80")
+    out = Terminal()
+    call_command("runs", "list", stdout=out, no_color=True)
+    assert str(run.id) in out.getvalue()
+    (line,) = [line for line in said("runs", "list").splitlines() if str(run.id) in line]
+    assert run.task in line
+
+
+def test_a_run_is_named_by_as_much_of_its_id_as_no_other_has():
+    one, other = make_run(id=UUID(f"{NOWHERE[:-2]}a0")), make_run(id=UUID(f"{NOWHERE[:-2]}b0"))
+    assert answered("cancel", f"run_{NOWHERE[:-2]}a") == {str(one.id): True}
+    assert answered("runs", "show", str(other.id).replace("-", "")[:31])["id"] == str(other.id)
+    with pytest.raises(CommandError, match=rf"several runs' ids begin with '0192f': {one.id}, {other.id}\. Give more"):
+        said("cancel", "0192f")
+    with pytest.raises(CommandError, match="there is no run whose id begins with 'ffff'"):
+        said("retry", "ffff")
+    with pytest.raises(CommandError, match="nor the beginning of one: 4 to 32 hexadecimal digits"):
+        said("checkpoints", "delete", "019")
+    assert (fresh(one).status, fresh(other).status) == (Status.CANCELED, Status.QUEUED)
 
 
 def test_runs_show_has_the_journal_without_secrets():

@@ -11,18 +11,33 @@ from django.core.management.base import CommandError, CommandParser
 
 from triggerapp import conf
 from triggerapp.engine import tokens
-from triggerapp.engine.selection import PERIODS, Selection
-from triggerapp.models import Status
+from triggerapp.engine.selection import PERIODS, Selection, id_range
+from triggerapp.models import Run, Status
 
 Json = Any
+RUN = "a run's id, or enough of its beginning"
+_SHOWN = 3
 
 
 def run_id(text: str) -> UUID:
-    """A run's id as it is shown anywhere."""
+    """A run's id as it is shown anywhere, or a beginning that no other run's id has."""
     try:
         return UUID(text.removeprefix("run_"))
-    except ValueError as error:
-        raise CommandError(f"{text!r} is no run's id") from error
+    except ValueError:
+        return _begun_with(text)
+
+
+def _begun_with(text: str) -> UUID:
+    ids = id_range(text)
+    if ids is None:
+        raise CommandError(f"{text!r} is no run's id, nor the beginning of one: 4 to 32 hexadecimal digits")
+    found = list(Run.objects.filter(pk__range=ids).order_by("pk").values_list("pk", flat=True)[: _SHOWN + 1])
+    if not found:
+        raise CommandError(f"there is no run whose id begins with {text!r}")
+    if len(found) > 1:
+        shown = ", ".join(map(str, found[:_SHOWN])) + (", …" if len(found) > _SHOWN else "")
+        raise CommandError(f"several runs' ids begin with {text!r}: {shown}. Give more of it.")
+    return found[0]
 
 
 def json_of(text: str, what: str) -> Json:

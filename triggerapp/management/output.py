@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import IO, Any, cast
+from uuid import UUID
 
 from django.core.serializers.json import DjangoJSONEncoder
 from rich.console import Console
@@ -27,9 +28,17 @@ def dump(value: Json) -> str:
     return json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=True)
 
 
-def table(out: object, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table."""
-    shown = Table(*columns)
+_RUN = len(str(UUID(int=0)))
+_PIPED = 200
+"""The width for what is no terminal: a file has no edge, and whoever reads it wants a row on a line."""
+
+
+def table(out: object, columns: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str | None = None) -> None:
+    """Print a table. What is in a column named `run` is an id, which is whole however narrow the terminal is."""
+    shown = Table(caption=caption)
+    for name in columns:
+        whole = {"no_wrap": True, "min_width": _RUN} if name == "run" else {"overflow": "fold"}
+        shown.add_column(name, **cast(dict[str, Any], whole))
     for row in rows:
         shown.add_row(*(Text(safe(cell)) for cell in row))
     console(out).print(shown)
@@ -37,4 +46,5 @@ def table(out: object, columns: Sequence[str], rows: Iterable[Sequence[object]])
 
 def console(out: object) -> Console:
     """A terminal, or a file, to print to."""
-    return Console(file=cast("IO[str]", out), markup=False, highlight=False)
+    file = cast("IO[str]", out)
+    return Console(file=file, markup=False, highlight=False, width=None if file.isatty() else _PIPED)

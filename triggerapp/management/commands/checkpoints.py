@@ -6,18 +6,19 @@ import json
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from checkpoint import Archive, CheckpointError, Label
 from triggerapp import imagestore
 from triggerapp.engine import checkpoints
 from triggerapp.management.base import BaseCommand
+from triggerapp.management.choosing import RUN, run_id
+from triggerapp.management.output import table
 from triggerapp.models import Checkpoint
 
 
@@ -34,26 +35,24 @@ class Command(BaseCommand):
         verify = verbs.add_parser("verify", help="read images whole, as a restore would")
         delete = verbs.add_parser("delete", help="delete images; their runs are entered again from the journal")
         pause = verbs.add_parser("pause", help="dump a run where it stands, and let another worker go on with it")
-        verify.add_argument("runs", nargs="*", type=UUID, help="only of these runs")
+        verify.add_argument("runs", nargs="*", metavar="RUN", help=f"{RUN} (default: of all)")
         for each in (delete, pause):
-            each.add_argument("runs", nargs="+", type=UUID)
+            each.add_argument("runs", nargs="+", metavar="RUN", help=RUN)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do the verb."""
         self.as_json = options["json"]
         verb = options["verb"] or "list"
-        getattr(self, f"_{verb}")(options.get("runs"))
+        getattr(self, f"_{verb}")([run_id(text) for text in options.get("runs") or []])
 
     def _list(self, _: object) -> None:
         found = list(Checkpoint.objects.select_related("run").order_by("-made_at"))
         if self.as_json:
             self.stdout.write(json.dumps(list(map(_described, found)), indent=2))
             return
-        table = Table("run", "task", "made", "host", "stored", "image", "took", "restores")
-        for each in found:
-            table.add_row(*_cells(each))
-        table.caption = f"{len(found)} images, {_megabytes(sum(each.size for each in found))} stored"
-        Console(file=cast("IO[str]", self.stdout)).print(table)
+        columns = ("run", "task", "made", "host", "stored", "image", "took", "restores")
+        caption = f"{len(found)} images, {_megabytes(sum(each.size for each in found))} stored"
+        table(self.stdout, columns, map(_cells, found), caption=caption)
 
     def _verify(self, runs: list[UUID]) -> None:
         rows = Checkpoint.objects.filter(run__in=runs) if runs else Checkpoint.objects.all()

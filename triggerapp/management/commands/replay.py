@@ -12,7 +12,7 @@ from rich.progress import Progress
 from triggerapp.engine import bulk, verbs
 from triggerapp.errors import TriggerError
 from triggerapp.management.base import BaseCommand
-from triggerapp.management.choosing import actor, add_filters, is_filtered, json_of, run_id, selection
+from triggerapp.management.choosing import RUN, actor, add_filters, is_filtered, json_of, run_id, selection
 from triggerapp.management.output import console, dump, safe
 from triggerapp.models import Run
 
@@ -26,7 +26,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Options."""
-        parser.add_argument("runs", nargs="*", metavar="RUN")
+        parser.add_argument("runs", nargs="*", metavar="RUN", help=RUN)
         parser.add_argument("--payload", help='of the new run, JSON: {"args": […], "kwargs": {…}}; for one run only')
         parser.add_argument("--dry-run", action="store_true", help="show which, and do nothing")
         parser.add_argument("--json", action="store_true", help="for machines")

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 from triggerapp.engine import verbs
 from triggerapp.errors import TriggerError
 from triggerapp.management.base import BaseCommand
-from triggerapp.management.choosing import actor, run_id
+from triggerapp.management.choosing import RUN, actor, run_id
 from triggerapp.management.output import dump
 
 
@@ -20,7 +20,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Options."""
-        parser.add_argument("runs", nargs="+", metavar="RUN")
+        parser.add_argument("runs", nargs="+", metavar="RUN", help=RUN)
         parser.add_argument("--json", action="store_true", help="for machines")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -13,7 +13,7 @@ from triggerapp.dashboard.filters import RunFilter
 from triggerapp.dashboard.logs import LogFilter
 from triggerapp.dashboard.queries import RunRow
 from triggerapp.management.base import BaseCommand
-from triggerapp.management.choosing import add_filters, run_id, selection
+from triggerapp.management.choosing import RUN, add_filters, run_id, selection
 from triggerapp.management.output import dump, safe, table
 from triggerapp.models import FINAL
 from triggerapp.templatetags.triggers import duration
@@ -36,7 +36,7 @@ class Command(BaseCommand):
         show = verbs.add_parser("show", help="one run, with what it did")
         tail = verbs.add_parser("tail", help="what one run does, until it has ended")
         for one in (show, tail):
-            one.add_argument("run", metavar="RUN")
+            one.add_argument("run", metavar="RUN", help=RUN)
         for each in (listing, show, tail):
             each.add_argument("--json", action="store_true", help="for machines")
 
