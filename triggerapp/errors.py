@@ -48,6 +48,12 @@ class BadInput(TriggerError, ValueError):
     code = "bad_input"
 
 
+class BadType(BadInput, TypeError):
+    """A value of a type that cannot be used; a `TypeError` too, as Python raises it."""
+
+    code = "bad_type"
+
+
 class BadArgument(BadInput):
     """A payload that does not fit the task; `param` is the argument to blame."""
 

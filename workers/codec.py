@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import NamedTuple, cast
 
+from triggerapp.errors import BadInput, BadType
 from workers import tagged
 from workers.canonical import digest
 from workers.errors import RecordedError, ValueTooLarge, ValueUnreadable, revive
@@ -123,14 +124,14 @@ def _write_tagged(value: object, what: str) -> str:
     try:
         return _WRITE(_encode(value, _Place(what)))
     except RecursionError:
-        raise ValueError(f"{what} cannot be stored as JSON: value is nested too deeply for the stack left") from None
+        raise BadInput(f"{what} cannot be stored as JSON: value is nested too deeply for the stack left") from None
 
 
 def _encode(value: object, place: _Place) -> object:
     """`value` in exact JSON types."""
     if place.depth > MAX_DEPTH:
         short = place._replace(path=place.path[:80] + "...")
-        raise ValueError(short.refuse(f"is nested deeper than {MAX_DEPTH} levels, or contains itself"))
+        raise BadInput(short.refuse(f"is nested deeper than {MAX_DEPTH} levels, or contains itself"))
     if type(value) in _SCALARS:
         return _encode_scalar(value, place)
     if type(value) is list:
@@ -144,7 +145,7 @@ def _encode_scalar(value: object, place: _Place) -> object:
     if isinstance(value, str):
         return _encode_text(value, place)
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(place.refuse(f"is {value}, which JSON lacks; use None"))
+        raise BadInput(place.refuse(f"is {value}, which JSON lacks; use None"))
     if isinstance(value, int) and value.bit_length() > PLAIN_BITS:
         return {TYPE: "int", "value": hex(value)}
     return value
@@ -152,9 +153,9 @@ def _encode_scalar(value: object, place: _Place) -> object:
 
 def _encode_text(text: str, place: _Place) -> str:
     if "\0" in text:
-        raise ValueError(place.refuse("has a NUL character, which PostgreSQL cannot store; remove it or use bytes"))
+        raise BadInput(place.refuse("has a NUL character, which PostgreSQL cannot store; remove it or use bytes"))
     if not text.isascii() and _has_surrogate(text):
-        raise ValueError(place.refuse("has a lone surrogate, which UTF-8 cannot carry; remove it or use bytes"))
+        raise BadInput(place.refuse("has a lone surrogate, which UTF-8 cannot carry; remove it or use bytes"))
     return text
 
 
@@ -167,13 +168,13 @@ def _encode_dict(value: dict[object, object], place: _Place) -> object:
 
 def _encode_tagged(value: object, place: _Place) -> object:
     if isinstance(value, Decimal) and not value.is_finite():
-        raise ValueError(place.refuse(f"is {value}, which JSON lacks; use None"))
+        raise BadInput(place.refuse(f"is {value}, which JSON lacks; use None"))
     try:
         found = tagged.tag(value)
     except Exception as exc:
-        raise TypeError(place.refuse(f"is {_name(value)}, which could not be read: {exc}")) from exc
+        raise BadType(place.refuse(f"is {_name(value)}, which could not be read: {exc}")) from exc
     if found is None:
-        raise TypeError(place.refuse(f"is {_name(value)}; {_advice(value)}"))
+        raise BadType(place.refuse(f"is {_name(value)}; {_advice(value)}"))
     if "class" in found:
         _check_class(value, found, place)
     return found | {"value": _encode_content(found, place)}
@@ -181,9 +182,9 @@ def _encode_tagged(value: object, place: _Place) -> object:
 
 def _check_class(value: object, found: tagged.Tagged, place: _Place) -> None:
     if not tagged.is_findable(type(value)):
-        raise TypeError(place.refuse(f"is {_name(value)}, whose class cannot be imported; define it in a module"))
+        raise BadType(place.refuse(f"is {_name(value)}, whose class cannot be imported; define it in a module"))
     if found[TYPE] == "pydantic" and not tagged.survives(value, found):
-        raise TypeError(
+        raise BadType(
             place.refuse(
                 f"is {_name(value)}, which does not equal what its model_dump() is validated as (a secret, an "
                 "excluded or private field, a subclass in a field of its base?); pass the fields it needs"

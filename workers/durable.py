@@ -198,6 +198,7 @@ class DurableTask(Task, Generic[P, R]):  # type: ignore[type-arg]
             return sent
 
         message, result = dispatch.capture(self.app, send)
+        limits.check_priority(message.properties.get("priority"))
         if delay is not None:
             message.headers["eta"] = calls.eta_of(delay)
         return calls.request_of(self, message, result.id, run_id, delay, ours), result

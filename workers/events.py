@@ -33,8 +33,7 @@ def send(
 
     Every wait on `name` whose filter matches is resolved, also one that is opened later (`lookback`), and every task
     that is subscribed to it is started. With `deliver_at` or `deliver_after` nothing sees it until then.
-    Raises `BadInput` for a name, id or time that cannot be, `TypeError` or `ValueError` naming the path to what JSON
-    cannot carry.
+    Raises `BadInput` for a name, id or time that cannot be, and for what JSON cannot carry, with the path to it.
     """
     check_name(name)
     _check_text("id", id)

@@ -18,6 +18,7 @@ from threading import Lock
 from typing import Any
 from uuid import UUID
 
+from triggerapp.errors import BadInput
 from workers import codec
 from workers.errors import JournalMismatch
 
@@ -89,7 +90,7 @@ class Journal:
 
 def _checked(key: str) -> str:
     if not 0 < len(key) <= _MOST or "\0" in key:
-        raise ValueError(f"the key {key[:80]!r}… of a step or wait must have 1 to {_MOST} characters and no NUL")
+        raise BadInput(f"the key {key[:80]!r}… of a step or wait must have 1 to {_MOST} characters and no NUL")
     return key
 
 

@@ -18,6 +18,7 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Producer
 
+from triggerapp.errors import BadType
 from workers.retry import RetryPolicy
 from workers.subscribing import On
 
@@ -69,7 +70,7 @@ def check_known(task: Task[Any, Any], options: Mapping[str, Any]) -> None:
         if name not in known and name not in stamps:
             nearest = get_close_matches(name, known, n=1)
             hint = f"did you mean {nearest[0]!r}?" if nearest else "apply_async passes on what only a router knows"
-            raise TypeError(f"{task.name} has no option {name!r}; {hint}")
+            raise BadType(f"{task.name} has no option {name!r}; {hint}")
 
 
 @cache

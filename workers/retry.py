@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from datetime import timedelta
 
+from triggerapp.errors import BadInput
 from workers.errors import AbortRun
 
 Errors = tuple[type[BaseException], ...]
@@ -44,7 +45,7 @@ class RetryPolicy:
         Trigger.dev v4, packages/core/src/v3/utils/retries.ts.
         """
         if attempt < 1:
-            raise ValueError(f"attempts count from 1, not {attempt}")
+            raise BadInput(f"attempts count from 1, not {attempt}")
         if attempt >= self.max_attempts:
             return None
         spread = 1 + random.random() if self.jitter else 1.0
@@ -67,25 +68,25 @@ def _power(factor: float, exponent: int) -> float:
 
 def _check_attempts(value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"max_attempts must be a whole number from 1 (1 means no retry), not {value!r}")
+        raise BadInput(f"max_attempts must be a whole number from 1 (1 means no retry), not {value!r}")
 
 
 def _check_factor(value: object) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not (math.isfinite(value) and value >= 1):
-        raise ValueError(f"factor must be a number from 1 (1 means a constant delay), not {value!r}")
+        raise BadInput(f"factor must be a number from 1 (1 means a constant delay), not {value!r}")
 
 
 def _check_delays(low: object, high: object) -> None:
     for name, value in (("min_delay", low), ("max_delay", high)):
         if not isinstance(value, timedelta) or value < timedelta(0):
-            raise ValueError(f"{name} must be a timedelta that is not negative, not {value!r}")
+            raise BadInput(f"{name} must be a timedelta that is not negative, not {value!r}")
     if isinstance(low, timedelta) and isinstance(high, timedelta) and low > high:
-        raise ValueError(f"min_delay ({low}) must not exceed max_delay ({high})")
+        raise BadInput(f"min_delay ({low}) must not exceed max_delay ({high})")
 
 
 def _check_errors(name: str, value: object) -> None:
     if not (isinstance(value, tuple) and all(map(_is_error, value))):
-        raise ValueError(f"{name} must be a tuple of exception classes, not {value!r}")
+        raise BadInput(f"{name} must be a tuple of exception classes, not {value!r}")
 
 
 def _is_error(value: object) -> bool:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from triggerapp.errors import BadInput, BadType
 from workers import codec, context, events
 from workers.errors import WaitCanceled, WaitTimeout
 
@@ -53,22 +54,22 @@ def sleep(seconds: float | timedelta | None = None, *, key: str | None = None, *
 
 def _pause(seconds: float | timedelta | None, units: Mapping[str, float]) -> timedelta:
     if (seconds is None) == (not units):
-        raise TypeError("wait.sleep takes seconds or a timedelta, or units such as days=1: one of them")
+        raise BadType("wait.sleep takes seconds or a timedelta, or units such as days=1: one of them")
     try:
         pause = seconds if isinstance(seconds, timedelta) else timedelta(**(units or {"seconds": seconds or 0}))
     except (TypeError, ValueError, OverflowError) as error:
-        wrong = TypeError if isinstance(error, TypeError) else ValueError
+        wrong = BadType if isinstance(error, TypeError) else BadInput
         raise wrong(f"wait.sleep: {units or seconds!r} is not a time to wait for ({error})") from error
     return _positive(pause, "wait.sleep")
 
 
 def _positive(pause: timedelta, what: str) -> timedelta:
     if not isinstance(pause, timedelta):
-        raise TypeError(f"{what}: {pause!r} is not a timedelta")
+        raise BadType(f"{what}: {pause!r} is not a timedelta")
     if pause < timedelta():
-        raise ValueError(f"{what}: {pause!r} is negative")
+        raise BadInput(f"{what}: {pause!r} is negative")
     if pause > LONGEST:
-        raise ValueError(f"{what}: {pause!r} is longer than the longest wait, {LONGEST.days} days")
+        raise BadInput(f"{what}: {pause!r} is longer than the longest wait, {LONGEST.days} days")
     return pause
 
 
@@ -78,14 +79,14 @@ def until(moment: datetime, *, key: str | None = None, reject_past: bool = False
     from triggerapp.models import WaitKind  # noqa: PLC0415
 
     if not isinstance(moment, datetime):
-        raise TypeError(f"wait.until: {moment!r} is not a datetime")
+        raise BadType(f"wait.until: {moment!r} is not a datetime")
     if moment.tzinfo is None:
-        raise ValueError(f"wait.until: {moment!r} has no time zone; pass an aware datetime")
+        raise BadInput(f"wait.until: {moment!r} has no time zone; pass an aware datetime")
     attempt = context.current("wait.until")
     if moment - datetime.now(UTC) > LONGEST:
-        raise ValueError(f"wait.until: {moment.isoformat()} is later than the longest wait, {LONGEST.days} days")
+        raise BadInput(f"wait.until: {moment.isoformat()} is later than the longest wait, {LONGEST.days} days")
     if reject_past and moment <= datetime.now(moment.tzinfo):
-        raise ValueError(f"wait.until: {moment.isoformat()} is in the past")
+        raise BadInput(f"wait.until: {moment.isoformat()} is in the past")
     attempt.wait("until", lambda key: Opening(key=key, kind=WaitKind.TIMER, deadline=moment), key=key)
 
 
@@ -158,9 +159,9 @@ def for_token(token: Token | str, *, timeout: timedelta | None = None) -> Json:
 def _uuid(text: str) -> UUID:
 
     try:
-        return UUID(text.removeprefix("waitpoint_"))
+        return UUID(str(text).removeprefix("waitpoint_"))
     except ValueError as error:
-        raise ValueError(f"{text!r} is not a token's id") from error
+        raise BadInput(f"{text!r} is not a token's id") from error
 
 
 def for_request(announce: Callable[[str], object], *, timeout: timedelta = HOUR, key: str | None = None) -> Json:

@@ -179,6 +179,55 @@ def test_a_naive_eta_is_in_the_apps_time_zone_and_a_naive_expiry_in_utc_as_celer
     assert run.expires_at == NAIVE.replace(tzinfo=UTC) + timedelta(days=1)
 
 
+@pytest.mark.parametrize("priority", ["high", -1, 256, 2.5, True, NAN], ids=repr)
+def test_a_priority_is_a_number_that_brokers_have(priority):
+    refused(lambda: noop.with_options(priority=priority).trigger(), BadInput, "priority=.*whole number from 0 to 255")
+
+
+REFUSALS = {
+    "a policy": lambda: RetryPolicy(max_attempts=0),
+    "an option": lambda: noop.with_options(priorities=1),
+    "a payload": lambda: events.send("paid", NAN),
+    "what no JSON is": lambda: events.send("paid", object()),
+    "what contains itself": lambda: events.send("paid", LOOP),
+}
+LOOP = []
+LOOP.append(LOOP)
+
+
+@pytest.mark.parametrize("call", REFUSALS.values(), ids=REFUSALS)
+def test_every_refusal_is_a_bad_input_whatever_else_it_is(call):
+    refused(call, BadInput, "")
+
+
+def test_every_refusal_within_a_run_is_a_bad_input_too(started):
+    @durable(retry=ONCE)
+    def sells():
+        calls = [
+            lambda: wait.sleep(-1),
+            lambda: wait.sleep("long"),
+            lambda: wait.sleep(),
+            lambda: wait.until("soon"),
+            lambda: wait.until(NAIVE),
+            lambda: wait.until(datetime(2020, 1, 1, tzinfo=UTC), reject_past=True),
+            lambda: wait.for_event("paid", timeout=5),
+            lambda: wait.for_token("rubbish"),
+            lambda: step(object, key="value"),
+            lambda: step(lambda: 1, key=""),
+        ]
+        return [_kind_of_refusal(call) for call in calls]
+
+    assert started.until(sells.trigger()) == [True] * 10
+
+
+def _kind_of_refusal(call):
+    try:
+        call()
+    except Exception as error:
+        return isinstance(error, BadInput)
+    return False
+
+
 # --- text and numbers that PostgreSQL or JSON lack ------------------------------------------------
 
 

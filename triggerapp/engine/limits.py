@@ -21,6 +21,7 @@ KEY_CHARACTERS = 2048
 TAG_CHARACTERS = 128
 METADATA_BYTES = 256 * 1024
 MOST_ATTEMPTS = 32_767
+MOST_PRIORITY = 255
 LONGEST = timedelta(days=100 * 365)
 DEEPEST = 500
 """Levels of nesting in JSON; the encoders of Python and PostgreSQL stop not far beyond."""
@@ -92,6 +93,12 @@ def check_attempts(value: object) -> None:
     """How often a run is tried in all."""
     if value is not None and (type(value) is not int or not 1 <= value <= MOST_ATTEMPTS):
         raise BadInput(f"max_attempts={value!r} must be a whole number from 1 (1 means no retry) to {MOST_ATTEMPTS:,}")
+
+
+def check_priority(value: object) -> None:
+    """Celery's, of a message in its broker queue; from what is no number a broker makes what it likes."""
+    if value is not None and (type(value) is not int or not 0 <= value <= MOST_PRIORITY):
+        raise BadInput(f"priority={_short(value)} must be a whole number from 0 to {MOST_PRIORITY} (on Redis to 9)")
 
 
 def check_text(name: str, value: object, *, most: int = NAME_CHARACTERS) -> None:
