@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
+from triggerapp.errors import BadType
 from workers import codec, context
 from workers.errors import NotInRun
 from workers.handle import RunHandle, RunResult, result_of
@@ -41,9 +42,10 @@ class Triggering(Generic[P, R]):
         """Accept a run for each tuple of arguments, all or none."""
         from triggerapp.engine import triggers  # noqa: PLC0415  (needs Django)
 
+        items = _items("batch_trigger", calls)
         if context.inside() or self.task.app.conf.task_always_eager:
-            return [self.trigger(*call) for call in calls]  # type: ignore[call-arg]
-        triggered = triggers.trigger_many(self._requests(calls))
+            return [self.trigger(*item) for item in items]  # type: ignore[call-arg]
+        triggered = triggers.trigger_many([self._request(item, {}) for item in items])
         return [RunHandle(id=str(run.run_id), task_id=run.task_id, is_cached=run.cached) for run in triggered]
 
     def trigger_and_wait(self, *args: P.args, **kwargs: P.kwargs) -> RunResult[R]:
@@ -53,7 +55,8 @@ class Triggering(Generic[P, R]):
 
     def batch_trigger_and_wait(self, calls: Iterable[Arguments]) -> list[RunResult[R]]:
         """Within a run: a child for each tuple of arguments; wait for all, results in order."""
-        return self._wait_for([(tuple(call), {}) for call in calls], "batch_trigger_and_wait")
+        verb = "batch_trigger_and_wait"
+        return self._wait_for([(item, {}) for item in _items(verb, calls)], verb)
 
     def _wait_for(self, calls: list[tuple[Any, Mapping[str, Any]]], verb: str) -> list[RunResult[R]]:
         attempt = context.current_or_none(verb)
@@ -66,11 +69,20 @@ class Triggering(Generic[P, R]):
         children = lambda: [self._request(args, kwargs) for args, kwargs in calls]  # noqa: E731
         return [cast("RunResult[R]", result_of(row)) for row in attempt.wait_for_runs(self.task.name, children)]
 
-    def _requests(self, calls: Iterable[Arguments]) -> list[Trigger]:
-        return [self._request(tuple(call), {}) for call in calls]
-
     def _request(self, args: Any, kwargs: Any) -> Trigger:
         return self.task.request_for(args, dict(kwargs), **self.options)[0]
+
+
+def _items(verb: str, calls: Iterable[Arguments]) -> list[tuple[Any, ...]]:
+    """The positional arguments of each call. A text is a sequence too, but nobody means its characters."""
+    found = list(calls)
+    for number, call in enumerate(found):
+        if isinstance(call, str | bytes) or not isinstance(call, Sequence):
+            raise BadType(
+                f"item {number} of {verb} is {call!r:.80}: an item is a tuple of one call's positional arguments, "
+                f"as in {verb}([({call!r:.80},)])"
+            )
+    return list(map(tuple, found))
 
 
 def _eager_handle(result: Any) -> RunHandle[Any]:
