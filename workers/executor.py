@@ -21,7 +21,7 @@ from kombu.exceptions import EncodeError
 from triggerapp import conf
 from triggerapp.engine import dispatch, encoding, runs
 from triggerapp.engine.runs import Claimed, Dropped, Ended, Unknown
-from triggerapp.errors import PayloadTooLarge, StaleRun
+from triggerapp.errors import BadType, PayloadTooLarge, StaleRun
 from triggerapp.models import Run, Status
 from workers import codec, identity, logs, options
 from workers.attempt import Attempt, RollBackNow, enter
@@ -42,8 +42,8 @@ log = logging.getLogger(__name__)
 _NOT_STORED: tuple[type[Exception], ...] = (EncodeError, *dispatch.UNREACHABLE)
 
 
-_FINAL = (MaxDurationExceeded, SuspensionSwallowed, PayloadTooLarge, JournalMismatch, WaitTimeout, WaitCanceled)
-"""What another attempt would only meet again."""
+_FINAL = (MaxDurationExceeded, JournalMismatch, WaitTimeout, WaitCanceled)
+"""What another attempt would only meet again; a step's policy may want it, and `RetryPolicy` wants some nowhere."""
 
 
 def execute(task: Any, request: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
@@ -218,7 +218,7 @@ def _encode_result(task: Any, value: object) -> tuple[str, bytes]:
 def _bad_result(task: Any, error: Exception) -> Exception:
     if isinstance(error, PayloadTooLarge):
         return PayloadTooLarge(f"the result of {task.name} is {error}")
-    return TypeError(f"the result of {task.name} cannot be encoded as {task.app.conf.result_serializer}: {error}")
+    return BadType(f"the result of {task.name} cannot be encoded as {task.app.conf.result_serializer}: {error}")
 
 
 def _fail(task: Any, request: Any, claimed: Claimed, attempt: Attempt, error: BaseException) -> object:

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from triggerapp.errors import BadInput
-from workers.errors import AbortRun
+from workers.errors import AbortRun, CallRefused, ValueTooLarge
 
 Errors = tuple[type[BaseException], ...]
+
+_NEVER: Errors = (AbortRun, BadInput, CallRefused, ValueTooLarge)
+"""The user's own word, and what the same code would meet again: an option, a value or a place that cannot be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +58,8 @@ class RetryPolicy:
         return timedelta(seconds=seconds)
 
     def wants(self, exc: BaseException) -> bool:
-        """Whether `exc` is worth another attempt; an `AbortRun` never is."""
-        return isinstance(exc, self.retry_on) and not isinstance(exc, (AbortRun, *self.dont_retry_on))
+        """Whether `exc` is worth another attempt; an `AbortRun`, or a refusal of a call of ours, never is."""
+        return isinstance(exc, self.retry_on) and not isinstance(exc, (*_NEVER, *self.dont_retry_on))
 
 
 def _power(factor: float, exponent: int) -> float:

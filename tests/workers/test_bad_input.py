@@ -15,6 +15,7 @@ from triggerapp.engine.verbs import cancel_stamped
 from triggerapp.errors import BadInput, Unserializable
 from triggerapp.models import Event, Run, Status
 from workers import RetryPolicy, events, step, wait
+from workers.errors import ValueTooLarge
 
 ONCE = RetryPolicy(max_attempts=1)
 NAN, INFINITY = float("nan"), float("inf")
@@ -104,6 +105,11 @@ def test_an_option_of_the_tasks_own_base_class_passes():
 def test_apply_async_passes_on_what_it_does_not_know_as_celery_does(started):
     result = noop.apply_async((1,), only_a_router_knows=True)
     assert started.until(Run.objects.get(task_id=result.id)) == [1]
+
+
+@pytest.mark.parametrize("batch", [["x"], "x", [(1,), "x"], [{"a": 1}], [5]], ids=repr)
+def test_an_item_of_a_batch_is_a_tuple_and_no_text_is_taken_for_its_characters(batch):
+    refused(lambda: noop.batch_trigger(batch), BadInput, r"item [01] of batch_trigger is .*: an item is a tuple of one")
 
 
 # --- what a serializer cannot take ----------------------------------------------------------------
@@ -295,3 +301,44 @@ def test_nan_and_infinity_are_carried_in_arguments_and_results_and_nowhere_else(
     Run.objects.all().delete()
     refused(lambda: noop.with_options(metadata={"a": NAN}).trigger(), BadInput, "without NaN or Infinity")
     refused(lambda: events.send("paid", {"a": INFINITY}), ValueError, r"value\.a is inf, which JSON lacks; use None")
+
+
+# --- what is refused within a run -------------------------------------------------------------------
+
+WITHIN = {
+    "a wait": lambda: wait.sleep(-1),
+    "an event": lambda: events.send("", {}),
+    "a filter": lambda: wait.for_event("paid", filter={"total": {"$most": 1}}),
+    "an option's name": lambda: noop.with_options(tagz=["a"]),
+    "an option": lambda: noop.with_options(tags=[""]).trigger(),
+    "a batch": lambda: noop.batch_trigger(["x"]),
+    "an argument": lambda: noop.trigger(object()),
+}
+
+
+@pytest.mark.parametrize("call", WITHIN.values(), ids=WITHIN)
+def test_a_refused_call_fails_its_run_at_once_because_the_next_attempt_would_be_refused_too(started, call):
+    entered = []
+
+    @durable
+    def sells():
+        entered.append(1)
+        call()
+
+    run = sells.trigger()
+    with pytest.raises(BadInput):
+        started.until(run)
+    assert (run.status, run.refresh().attempt, len(entered)) == ("FAILED", 1, 1)
+
+
+@pytest.mark.parametrize("value", [object(), NAN, "x" * 2_000_000], ids=["no JSON", "NaN", "too large"])
+def test_a_step_is_not_made_again_for_a_value_that_cannot_be_recorded(started, value):
+    made = []
+
+    @durable
+    def sells():
+        step(lambda: made.append(1) or value, key="charge", retry=RetryPolicy(max_attempts=5))
+
+    with pytest.raises((BadInput, ValueTooLarge)):
+        started.until(sells.trigger())
+    assert made == [1]
