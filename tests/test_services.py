@@ -12,14 +12,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
 from pathlib import Path
 
 import psycopg
 import pytest
 import redis
+from django.core.management import call_command
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from triggerapp.management.commands import services as command
 from triggerapp.services import Services, ServicesError, account, postgres, process, valkey
 from triggerapp.services.process import Identity
 from triggerapp.services.server import Record, Server
@@ -62,6 +65,26 @@ def test_both_servers_start_answer_and_stop(services: Services, fsync: str) -> N
     services.stop()
     assert services.urls() is None
     assert not identity(services.postgres).alive()
+
+
+def said(services: Services, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    """What `manage.py services` prints for the project of these servers."""
+    out = StringIO()
+    monkeypatch.setattr(command, "Services", lambda folder: services)
+    call_command("services", *arguments, stdout=out)
+    return out.getvalue()
+
+
+def test_stop_says_of_each_server_whether_it_ran(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert said(services, monkeypatch, "stop") == "valkey: not running\npostgres: not running\n"
+    services.start()
+    services.valkey.stop()
+    assert said(services, monkeypatch, "stop") == "valkey: not running\npostgres: stopped\n"
+    services.start()
+    assert said(services, monkeypatch, "stop") == "valkey: stopped\npostgres: stopped\n"
+    assert json.loads(said(services, monkeypatch, "stop", "--json")) == {"running": False, "stopped": []}
+    with pytest.raises(SystemExit, match="3"):
+        said(services, monkeypatch, "status")
 
 
 def test_a_second_start_uses_what_runs(services: Services) -> None:

@@ -46,13 +46,13 @@ class Services:
         with _alone(self.folder):
             return ServiceUrls(database_url=self.postgres.start(), broker_url=self.valkey.start())
 
-    def stop(self) -> None:
-        """Stop what this folder started, and nothing else. The data stays."""
+    def stop(self) -> dict[str, bool]:
+        """Stop what this folder started, and nothing else; which servers did run. The data stays."""
+        servers = (self.valkey, self.postgres)
         if not self.folder.exists():
-            return
+            return {server.name: False for server in servers}
         with _alone(self.folder):
-            self.valkey.stop()
-            self.postgres.stop()
+            return {server.name: server.stop() for server in servers}
 
     def urls(self) -> ServiceUrls | None:
         """Where they are, if both run."""

@@ -103,9 +103,11 @@ class Server(ABC):
             time.sleep(0.1)
         return url
 
-    def stop(self) -> None:
-        """End it in order, if it runs."""
+    def stop(self) -> bool:
+        """End it in order; False if it did not run."""
+        ran = self.url() is not None
         self._end(self.stop_signal)
+        return ran
 
     def kill(self) -> None:
         """End it as a power cut would (SIGKILL); `start` brings it back at the same address."""

@@ -29,25 +29,27 @@ class Command(BaseCommand):
     def handle(self, *args: object, verb: str, **options: Any) -> None:
         services = Services(project() / FOLDER)
         try:
-            urls = _act(services, verb)
+            if verb == "stop":
+                self._say_stopped(services.stop(), as_json=options["json"])
+                return
+            urls = services.start() if verb == "start" else services.urls()
         except ServicesError as cause:
             raise CommandError(str(cause)) from cause
         self.stdout.write(_as_json(urls) if options["json"] else _as_text(urls))
-        if verb == "status" and urls is None:
+        if urls is None:
             raise SystemExit(NOT_RUNNING)
+
+    def _say_stopped(self, ran: dict[str, bool], *, as_json: bool) -> None:
+        if as_json:
+            self.stdout.write(json.dumps({"running": False, "stopped": [name for name, did in ran.items() if did]}))
+            return
+        for name, did in ran.items():
+            self.stdout.write(f"{name}: {'stopped' if did else 'not running'}")
 
 
 def project() -> Path:
     """The folder of the project: its `BASE_DIR` setting, else where we are."""
     return Path(getattr(settings, "BASE_DIR", None) or Path.cwd())
-
-
-def _act(services: Services, verb: str) -> ServiceUrls | None:
-    if verb == "start":
-        return services.start()
-    if verb == "stop":
-        services.stop()
-    return services.urls()
 
 
 def _as_text(urls: ServiceUrls | None) -> str:
