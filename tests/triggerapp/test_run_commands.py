@@ -16,6 +16,7 @@ from tests.factories import fresh, make_event_wait, make_run, make_step, make_un
 from tests.inprocess import durable
 from triggerapp.clock import now
 from triggerapp.engine import environments
+from triggerapp.management.commands.trigger import Command as Trigger
 from triggerapp.models import AuditEntry, Event, Run, Status
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -42,6 +43,24 @@ def test_trigger_accepts_a_run_and_says_its_id():
     assert json.loads(bytes(run.payload))[:2] == [[], {"name": "Eve"}]
     assert run.tags == ["a"]
     assert AuditEntry.objects.get().actor.startswith("shell")
+
+
+@pytest.mark.parametrize(
+    ("payload", "call"),
+    [
+        ('{"name": "Eve"}', [[], {"name": "Eve"}]),
+        ('{"args": ["Eve"]}', [["Eve"], {}]),
+        ('{"args": [], "kwargs": {"name": "Eve"}}', [[], {"name": "Eve"}]),
+        ('["a"]', [[["a"]], {}]),
+        ('"Eve"', [["Eve"], {}]),
+    ],
+)
+def test_a_payload_becomes_the_arguments_that_the_help_says(payload, call):
+    run = Run.objects.get(pk=said("trigger", greet.name, payload).strip())
+    assert json.loads(bytes(run.payload))[:2] == call
+    shown = StringIO()
+    Trigger(stdout=shown).create_parser("manage.py", "trigger").print_help(shown)
+    assert "anything else, a list too, is the one positional argument" in " ".join(shown.getvalue().split())
 
 
 @pytest.mark.parametrize("arguments", [("no.such",), (greet.name, "{"), (greet.name, '{"nobody": 1}')])

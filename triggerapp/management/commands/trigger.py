@@ -17,12 +17,15 @@ from triggerapp.management.output import dump
 class Command(BaseCommand):
     """Prints the run's id."""
 
-    help = 'Trigger a durable task. PAYLOAD is JSON: keyword arguments, or {"args": […], "kwargs": {…}}.'
+    help = (
+        'Trigger a durable task. PAYLOAD is JSON, as for the API: an object is keyword arguments; {"args": […], '
+        '"kwargs": {…}} is both kinds; anything else, a list too, is the one positional argument.'
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Options."""
         parser.add_argument("task")
-        parser.add_argument("payload", nargs="?", help="JSON")
+        parser.add_argument("payload", nargs="?", help='such as \'{"order": 7}\' or \'{"args": [7]}\'; none: no argument')
         parser.add_argument("--delay", type=float, help="seconds until it starts")
         parser.add_argument("--tag", action="append", default=[], help="may be given repeatedly")
         parser.add_argument("--idempotency-key")
