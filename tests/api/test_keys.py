@@ -44,6 +44,12 @@ def test_without_a_key_nobody_gets_further(text):
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
+@pytest.mark.parametrize("text", ["r_dev_sk_" + "x" * 24, "sk_dev", "x.y", "a.b.c.d"])
+def test_what_is_neither_key_nor_token_is_called_neither(text):
+    assert "neither a secret key, which begins with tr_, nor a public token" in Api(text).get(WHOAMI).body["error"]
+    assert Api("x.y.z").get(WHOAMI).body["error"] == "the public token is not valid"
+
+
 def test_a_key_is_stored_as_its_digest_only():
     issued = keys.create("prod", "shop")
     row = ApiKey.objects.values().get(pk=issued.key.pk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -115,6 +116,8 @@ def test_a_payload_becomes_arguments(api, task, body, args, kwargs):
 def test_a_payload_that_does_not_fit_names_the_argument_and_makes_no_run(api, task, payload, param):
     answer = trigger(api, task, {"payload": payload})
     assert (answer.status, answer.body["code"], answer.body["param"]) == (422, "bad_argument", param)
+    why = answer.body["error"].rpartition("payload: ")[2]
+    assert re.search(rf"(^|\W){re.escape(param.rpartition('.')[2])}(\W|$)", why), why
     assert not Run.objects.exists()
 
 

@@ -83,12 +83,20 @@ class KeyAuthentication(BaseAuthentication):
         scheme, _, text = get_authorization_header(request).decode("latin-1").partition(" ")
         if scheme.lower() != "bearer" or not text.strip():
             raise _refused("send the header Authorization: Bearer followed by a secret key of the environment")
-        principal = _of_key(text.strip()) if text.strip().startswith("tr_") else _of_token(text.strip(), request)
+        principal = _principal(text.strip(), request)
         return principal, principal
 
     def authenticate_header(self, request: Request) -> str:
         """What makes a refusal a 401."""
         return 'Bearer realm="triggerapp"'
+
+
+def _principal(text: str, request: Request) -> Principal:
+    if text.startswith("tr_"):
+        return _of_key(text)
+    if text.count(".") != 2:  # as a JWT has
+        raise _refused("this is neither a secret key, which begins with tr_, nor a public token")
+    return _of_token(text, request)
 
 
 def _of_key(text: str) -> Principal:

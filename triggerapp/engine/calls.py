@@ -93,27 +93,34 @@ def _check(task: str, signature: inspect.Signature, args: Sequence[Any], kwargs:
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
-        name = _culprit(signature, args, kwargs)
-        raise BadArgument(f"{task}{signature} cannot be called with this payload: {error}", name) from error
+        name, why = _culprit(signature, args, kwargs)  # Python's words may be about another one
+        raise BadArgument(f"{task}{signature} cannot be called with this payload: {why}", name) from error
 
 
-def _culprit(signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """The argument that is too much, twice there, or missing."""
+def _culprit(signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, str]:
+    """The argument that is twice there, not known, missing, or too much; and which of these it is."""
     parameters = signature.parameters.values()
     positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     named = {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+    takes_any = any(p.kind == p.VAR_KEYWORD for p in parameters)
     filled = set(positional[: len(args)])
     for name in kwargs:
-        if name in filled or (name not in named and not any(p.kind == p.VAR_KEYWORD for p in parameters)):
-            return str(name)
+        if name in filled and name in named:
+            return name, f"the argument {name!r:.80} is there twice"
+        if name not in named and not takes_any:
+            return name, f"there is no keyword argument {name!r:.80}"
     for parameter in parameters:
-        optional = parameter.default is not parameter.empty or parameter.kind in (
-            parameter.VAR_KEYWORD,
-            parameter.VAR_POSITIONAL,
-        )
-        if not optional and parameter.name not in filled and parameter.name not in kwargs:
-            return parameter.name
-    return f"args[{len(positional)}]"
+        if _is_required(parameter) and parameter.name not in filled and parameter.name not in kwargs:
+            return parameter.name, f"the argument {parameter.name!r} is missing"
+    excess = f"args[{len(positional)}]"
+    return excess, f"{excess} is one positional argument too many"
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    return parameter.default is parameter.empty and parameter.kind not in (
+        parameter.VAR_KEYWORD,
+        parameter.VAR_POSITIONAL,
+    )
 
 
 def _check_schemas(
