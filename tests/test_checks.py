@@ -95,6 +95,12 @@ def test_chords_of_a_backend_without_expiry_are_not() -> None:
     assert "triggerapp.W001" not in ids
 
 
+@pytest.mark.parametrize("backend", [None, "", "disabled://", "disabled"])
+def test_results_that_nobody_keeps_are_warned_of_unless_nobody_wants_any(backend: str | None) -> None:
+    assert celery_ids(result_backend=backend) == ["triggerapp.W006"]
+    assert celery_ids(result_backend=backend, task_ignore_result=True) == []
+
+
 def test_late_acknowledgement_without_rejection_loses_tasks() -> None:
     assert celery_ids(task_acks_late=True) == ["triggerapp.W002"]
     assert celery_ids(task_acks_late=True, task_reject_on_worker_lost=True) == []

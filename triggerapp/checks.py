@@ -108,6 +108,8 @@ def celery_warnings(celery: Mapping[str, Any]) -> Iterator[CheckMessage]:
     if _is_redis(celery["result_backend"]) and (kept := chord_keys_kept(celery)):
         yield _chords_expire(kept)
     yield from _results(str(celery["result_backend"] or ""), interval=celery["result_chord_retry_interval"])
+    if _has_no_results(celery):
+        yield _no_results()
     if celery["task_acks_late"] and not celery["task_reject_on_worker_lost"]:
         yield _lost_workers_ack()
     visible = timedelta(
@@ -154,6 +156,20 @@ def _results(backend: str, *, interval: float) -> Iterator[CheckMessage]:
             hint="Use Redis or django-db for results; a run's handle finds its result in the database all the same.",
             id="triggerapp.W005",
         )
+
+
+def _has_no_results(celery: Mapping[str, Any]) -> bool:
+    """Whether results are wanted, and nothing keeps them."""
+    return not celery["task_ignore_result"] and str(celery["result_backend"] or "disabled").startswith("disabled")
+
+
+def _no_results() -> CheckMessage:
+    return checks.Warning(
+        "Celery has no result backend: `AsyncResult.get()` and `.state` raise, and a chord's body never runs",
+        hint="Set CELERY_RESULT_BACKEND to Redis or django-db; where nobody wants results, CELERY_TASK_IGNORE_RESULT = "
+        "True. A run's handle (`.trigger()`) finds its result in the database all the same.",
+        id="triggerapp.W006",
+    )
 
 
 def _lost_workers_ack() -> CheckMessage:
