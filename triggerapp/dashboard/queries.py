@@ -6,14 +6,14 @@ Lists go by an index. Conditions that none answers are looked for among the newe
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from triggerapp.dashboard.filters import RunFilter
 from triggerapp.engine import sql
-from triggerapp.engine.selection import NEWEST, Cursor, Where, indexed, narrow
+from triggerapp.engine.selection import NEWEST, Cursor, Searches, Where, narrow, searches
 from triggerapp.models import LIVE, Environment, Queue, Wait
 
 PAGE = 50
@@ -83,7 +83,7 @@ def runs(wanted: RunFilter, *, older_than: Cursor | None = None, limit: int = PA
         return RunPage(rows=[])
     if wanted.text:
         return RunPage(rows=_by_id(environment, wanted, limit))
-    by_index = _by_status(environment, wanted, older_than)
+    by_index = searches(environment, wanted, older_than)
     rows = _rows(by_index, narrow(wanted), limit + 1)
     if len(rows) > limit:
         last = rows[limit - 1]
@@ -97,25 +97,10 @@ def _page(rows: list[RunRow], **fields: Any) -> RunPage:
     return RunPage(rows=rows, newest=newest, **fields)
 
 
-def _by_status(environment: int, wanted: RunFilter, older_than: Cursor | None) -> list[Where]:
-    """One search for each status: several at once have no index in common, and the whole table would be read."""
-    each = [replace(wanted, status=(status,)) for status in wanted.status] or [wanted]
-    return [indexed(environment, one, older_than) for one in each]
-
-
-def _source(searches: Sequence[Where], limit: int) -> str:
-    selects = (f"(SELECT {_COLUMNS} FROM triggerapp_run WHERE {where} {NEWEST} {limit:d})" for where in searches)
-    return f"({' UNION ALL '.join(selects)})"
-
-
-def _values(searches: Sequence[Where]) -> list[Any]:
-    return [value for where in searches for value in where.values]
-
-
-def _rows(searches: Sequence[Where], others: Where, limit: int) -> list[RunRow]:
+def _rows(by_index: Searches, others: Where, limit: int) -> list[RunRow]:
     """The inner query is the window that is searched; without narrow conditions it is the page itself."""
     window = SEARCHED if others.conditions else limit
-    return _read(_source(searches, window), others, limit, values=_values(searches))
+    return _read(by_index.newest(_COLUMNS, window), others, limit, values=by_index.values)
 
 
 def _read(source: str, where: Where, limit: int, *, values: Sequence[Any] = ()) -> list[RunRow]:
@@ -131,16 +116,16 @@ def _read(source: str, where: Where, limit: int, *, values: Sequence[Any] = ()) 
 
 def _by_id(environment: int, wanted: RunFilter, limit: int) -> list[RunRow]:
     """Runs whose id begins with the text, or whose Celery task id it is, however old they are."""
-    where = indexed(environment, RunFilter(text=wanted.text, period="all"), None)
+    (where,) = searches(environment, RunFilter(text=wanted.text, period="all")).each
     source = f"(SELECT {_COLUMNS} FROM triggerapp_run WHERE {where} LIMIT {limit:d})"
     return _read(source, Where(), limit, values=where.values)
 
 
-def _end_of_search(searches: Sequence[Where]) -> Cursor | None:
+def _end_of_search(by_index: Searches) -> Cursor | None:
     """The last run of the window, if there may be others behind it."""
     row = sql.row(
-        f"SELECT created_at, id FROM {_source(searches, SEARCHED)} s {NEWEST} 1 OFFSET {SEARCHED - 1}",
-        _values(searches),
+        f"SELECT created_at, id FROM {by_index.newest(_COLUMNS, SEARCHED)} s {NEWEST} 1 OFFSET {SEARCHED - 1}",
+        by_index.values,
     )
     return None if row is None else Cursor(row["created_at"], row["id"])
 
@@ -165,14 +150,13 @@ def newer(wanted: RunFilter, than: Cursor | None) -> int:
     environment = Environment.objects.filter(slug=wanted.environment).values_list("pk", flat=True).first()
     if environment is None or wanted.text:
         return 0
-    where = indexed(environment, wanted, None)
+    by_index, others = searches(environment, wanted), narrow(wanted)
     if than is not None:
-        where.add("(created_at, id) > (%s, %s)", than.at, than.id)
-    others = narrow(wanted)
+        by_index.add("(created_at, id) > (%s, %s)", than.at, than.id)
     row = sql.row(
-        f"SELECT count(*) AS found FROM (SELECT 1 FROM (SELECT {_COLUMNS} FROM triggerapp_run WHERE {where} "
-        f"{NEWEST} {SEARCHED:d}) s WHERE {others} LIMIT {MOST_NEW:d}) n",
-        [*where.values, *others.values],
+        f"SELECT count(*) AS found FROM (SELECT 1 FROM {by_index.newest(_COLUMNS, SEARCHED)} s WHERE {others} "
+        f"LIMIT {MOST_NEW:d}) n",
+        [*by_index.values, *others.values],
     )
     return int(row["found"]) if row else 0
 

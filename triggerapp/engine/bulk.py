@@ -16,7 +16,7 @@ from django.db import InterfaceError, OperationalError, transaction
 from django.db.models.functions import Now
 
 from triggerapp.engine import audit, environments, sql, verbs
-from triggerapp.engine.selection import NEWEST, Cursor, Selection, indexed, narrow
+from triggerapp.engine.selection import NEWEST, Cursor, Selection, narrow, searches
 from triggerapp.errors import BadInput, NotFound, TriggerError
 from triggerapp.models import LIVE, BulkAction, BulkStatus, BulkVerb, Environment, Run, Status
 
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 MOST_SELECTED = 1000
 MOST_COUNTED = 10_000
+_CHOSEN_BY = "id, task, queue_id, tags, root_id, status, started_at, due_at"
+"""What `narrow` conditions are about."""
 _SPENT = 0.25
 """Seconds that one tick gives to bulk actions."""
 _SENSIBLE = {
@@ -65,23 +67,21 @@ def start(
 
 
 def _count(environment: int, matching: Selection) -> int | None:
-    """How many there are; None if they are too many to be counted."""
-    where, others = indexed(environment, matching, None), narrow(matching)
+    """How many there are; None if more would have to be looked at than somebody waits for."""
+    found, others = searches(environment, matching), narrow(matching)
     row = sql.row(
-        "SELECT count(*) AS n FROM "
-        f"(SELECT 1 FROM triggerapp_run WHERE {where} AND {others} LIMIT {MOST_COUNTED + 1}) s",
-        [*where.values, *others.values],
+        f"SELECT count(*) AS looked_at, count(*) FILTER (WHERE {others}) AS n "
+        f"FROM {found.newest(_CHOSEN_BY, MOST_COUNTED + 1)} s",
+        [*others.values, *found.values],
     )
-    return None if row is None or row["n"] > MOST_COUNTED else int(row["n"])
+    return None if row is None or row["looked_at"] > MOST_COUNTED else int(row["n"])
 
 
 def matching(environment: int, wanted: Selection) -> list[UUID]:
     """The runs that match now, the newest first. Raises `BadInput` if they are too many to be held at once."""
-    where, others = indexed(environment, wanted, None), narrow(wanted)
-    rows = sql.rows(
-        f"SELECT id FROM triggerapp_run WHERE {where} AND {others} {NEWEST} {MOST_COUNTED + 1}",
-        [*where.values, *others.values],
-    )
+    found, others, most = searches(environment, wanted), narrow(wanted), MOST_COUNTED + 1
+    found.add(others, *others.values)
+    rows = sql.rows(f"SELECT id FROM {found.newest('id, created_at', most)} s {NEWEST} {most}", found.values)
     if len(rows) > MOST_COUNTED:
         raise BadInput(f"more than {MOST_COUNTED:,} runs match: narrow the filter, or use the dashboard's bulk action")
     return [row["id"] for row in rows]
@@ -127,14 +127,11 @@ def _next(bulk: BulkAction) -> UUID | None:
     """The next run, noted as taken on the row; None at the end."""
     if bulk.filter is None:
         return bulk.selected.pop(0) if bulk.selected else None
-    wanted, others, cursor = Selection.load(bulk.filter), narrow(Selection.load(bulk.filter)), Cursor.parse(bulk.cursor)
-    selects, values = [], list[Any]()
-    for one in [replace(wanted, status=(status,)) for status in wanted.status] or [wanted]:  # each by its own index
-        where = indexed(bulk.environment_id, one, cursor)
-        where.add("created_at <= %s", bulk.created_at)  # else replays would be replayed
-        selects.append(f"(SELECT id, created_at FROM triggerapp_run WHERE {where} AND {others} {NEWEST} 1)")
-        values += [*where.values, *others.values]
-    row = sql.row(f"SELECT id, created_at FROM ({' UNION ALL '.join(selects)}) s {NEWEST} 1", values)
+    wanted = Selection.load(bulk.filter)
+    found, others = searches(bulk.environment_id, wanted, Cursor.parse(bulk.cursor)), narrow(wanted)
+    found.add("created_at <= %s", bulk.created_at)  # else replays would be replayed
+    found.add(others, *others.values)
+    row = sql.row(f"SELECT id, created_at FROM {found.newest('id, created_at', 1)} s {NEWEST} 1", found.values)
     if row is None:
         return None
     bulk.cursor = str(Cursor(row["created_at"], row["id"]))

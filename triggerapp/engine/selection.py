@@ -7,8 +7,8 @@ not, and whoever uses them bounds how far back is looked.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Self
 from uuid import UUID
@@ -117,14 +117,42 @@ def id_range(text: str) -> tuple[UUID, UUID] | None:
     return UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
 
 
-def indexed(environment: int, wanted: Selection, older_than: Cursor | None) -> Where:
-    """The conditions that `run_newest`, or the small index of a status, answers."""
+@dataclass(frozen=True, slots=True)
+class Searches:
+    """One search for each status: several at once have no index in common, and the whole table would be read."""
+
+    each: Sequence[Where]
+
+    def add(self, condition: object, *values: Any) -> None:
+        """One more condition on what any of them finds."""
+        for where in self.each:
+            where.add(str(condition), *values)
+
+    def newest(self, columns: str, limit: int) -> str:
+        """SQL for the newest rows of each, by its own index; `values` are its parameters."""
+        selects = (f"(SELECT {columns} FROM triggerapp_run WHERE {where} {NEWEST} {limit:d})" for where in self.each)
+        return f"({' UNION ALL '.join(selects)})"
+
+    @property
+    def values(self) -> list[Any]:
+        """In the order of `newest`."""
+        return [value for where in self.each for value in where.values]
+
+
+def searches(environment: int, wanted: Selection, older_than: Cursor | None = None) -> Searches:
+    """What indexes find of a selection: all but its `narrow` conditions."""
+    each = [replace(wanted, status=(status,)) for status in wanted.status] or [wanted]
+    return Searches([_indexed(environment, one, older_than) for one in each])
+
+
+def _indexed(environment: int, wanted: Selection, older_than: Cursor | None) -> Where:
+    """The conditions that `run_newest`, or the small index of the one status, answers."""
     where = Where()
     where.add("environment_id = %s", environment)
     if wanted.text:
         _add_id(where, wanted.text)
-    if wanted.status:  # written out: a partial index is found by its words
-        where.add(f"status IN ({', '.join(['%s'] * len(wanted.status))})", *wanted.status)
+    for status in wanted.status:
+        where.add("status = %s", status)
     if wanted.since is not None:
         where.add("created_at >= now() - %s::interval", wanted.since)
     for moment, operator in ((wanted.after, ">="), (wanted.before, "<=")):
