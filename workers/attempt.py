@@ -139,12 +139,12 @@ class Attempt:
         if recorded is not None:
             value = recorded.outcome(key, digest)
         else:
-            value = self._perform(key, digest, lambda: fn(*args, **kwargs), retry)
+            value = self._perform(key, lambda: fn(*args, **kwargs), digest=digest, retry=retry)
         if rollback is not None and key not in self.journal.undone:
             self._undo_with(f"rollback:of:{key}", rollback, args, kwargs, undoes=key)
         return value
 
-    def _perform(self, key: str, digest: str, call: Call, retry: RetryPolicy | None) -> object:
+    def _perform(self, key: str, call: Call, *, digest: str, retry: RetryPolicy | None) -> object:
         """Make the call, again after a pause where `retry` wants it, and record how it ended."""
         for number in count(1 + sum(waited.startswith(f"{key}:retry#") for waited in self.journal.waits)):
             self._before_new(key)
@@ -156,7 +156,7 @@ class Attempt:
             except Exception as error:
                 pause = retry.delay(number) if retry is not None and retry.wants(error) else None
                 if pause is None or self.left_at is not None:
-                    self._record_failure(key, digest, started, error)
+                    self._record_failure(key, error, digest=digest, started=started)
                     raise
                 self.begin_again(key, error)
             else:
@@ -170,7 +170,7 @@ class Attempt:
             value = call()
         return value, codec.dumps(value, what=f"the result of step {key}", limit=conf.get().MAX_VALUE_BYTES)
 
-    def _record_failure(self, key: str, digest: str, started: float, error: Exception) -> None:
+    def _record_failure(self, key: str, error: Exception, *, digest: str, started: float) -> None:
         """Nothing is recorded of code that went on after its run was left: what it raises is not the step's doing."""
         if self.left_at is None:
             self._record(key, digest, started, error=error)

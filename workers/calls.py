@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def request_of(
-    task: DurableTask[Any, Any], message: Message, task_id: str, run_id: UUID, delay: Any, ours: Mapping[str, Any]
+    task: DurableTask[Any, Any], message: Message, *, task_id: str, run_id: UUID, delay: Any, ours: Mapping[str, Any]
 ) -> Trigger:
     """The run that a captured message stands for."""
     from triggerapp.engine.triggers import Trigger  # noqa: PLC0415  (needs Django)

@@ -53,7 +53,7 @@ class DurableTask(Task, Generic[P, R]):  # type: ignore[type-arg]
         from workers import executor  # noqa: PLC0415  (needs Django, which importing us must not)
 
         try:
-            return cast(R, executor.execute(self, request, args, kwargs))
+            return cast(R, executor.execute(self, request, args=args, kwargs=kwargs))
         except Suspended as left:
             raise left.with_traceback(None)  # noqa: B904  (the same one, without the frames it came through)
 
@@ -153,16 +153,16 @@ class DurableTask(Task, Generic[P, R]):  # type: ignore[type-arg]
             return made[0][0]
 
         attempt = context.current_or_none("trigger") if context.inside() else None
-        if attempt is None:
-            triggered = triggers.trigger(make())
-            if triggered.cached and task_id is not None:
-                triggered = calls.once_more(make(), triggered)
-        elif task_id == attempt.task_id and attempt.is_retry(make()):
+        if attempt is not None and task_id == attempt.task_id and attempt.is_retry(make()):
             attempt.retry_with(make())
             return None, made[0][1]
-        else:
+        if attempt is not None:
             # Made only if the journal has no answer: Celery's signals and trail would hear of a call that is none.
             triggered = attempt.trigger(self.name, make)
+        else:
+            triggered = triggers.trigger(make())
+        if attempt is None and triggered.cached and task_id is not None:
+            triggered = calls.once_more(make(), triggered)
         result = made[0][1] if made else self._trailed(triggered.task_id)
         result.id = triggered.task_id  # not a new object: this one is in the calling task's trail
         return triggered, result
@@ -201,4 +201,5 @@ class DurableTask(Task, Generic[P, R]):  # type: ignore[type-arg]
         limits.check_priority(message.properties.get("priority"))
         if delay is not None:
             message.headers["eta"] = calls.eta_of(delay)
-        return calls.request_of(self, message, result.id, run_id, delay, ours), result
+        request = calls.request_of(self, message, task_id=result.id, run_id=run_id, delay=delay, ours=ours)
+        return request, result

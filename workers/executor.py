@@ -46,15 +46,16 @@ _FINAL = (MaxDurationExceeded, JournalMismatch, WaitTimeout, WaitCanceled)
 """What another attempt would only meet again; a step's policy may want it, and `RetryPolicy` wants some nowhere."""
 
 
-def execute(task: Any, request: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
+def execute(task: Any, request: Any, *, args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
     """Run the message's run; returns its value, or raises what the tracer should see."""
     if request.is_eager:
-        return run(task, request, args, kwargs, _claim_eager(task, request), Inline())
+        claimed = _claim_eager(task, request)
+        return run(task, request, args=args, kwargs=kwargs, claimed=claimed, suspension=Inline())
     watch = Watch(identity.board(), lease=conf.get().LEASE)
     match _claim(task, request, mark_of(request)):
         case Claimed() as found:
             _resumed(task, request, found)
-            return _run_claimed(task, request, args, kwargs, found, watch)
+            return _run_claimed(task, request, args=args, kwargs=kwargs, claimed=found, watch=watch)
         case Ended() as found:
             setattr(request, TOLD_AGAIN, True)
             return _deliver(found)
@@ -88,7 +89,7 @@ def _claim_eager(task: Any, request: Any) -> Claimed:
     return found
 
 
-def _run_claimed(task: Any, request: Any, args: Any, kwargs: Any, claimed: Claimed, watch: Watch) -> object:
+def _run_claimed(task: Any, request: Any, *, args: Any, kwargs: Any, claimed: Claimed, watch: Watch) -> object:
     """In a process of its own, where this worker has such and the task may be dumped; else here."""
     if identity.home() is not None and task.durable.checkpoint:
         from checkpoint import Unborn  # noqa: PLC0415  (nobody else is to load CRIU's driver)
@@ -99,17 +100,18 @@ def _run_claimed(task: Any, request: Any, args: Any, kwargs: Any, claimed: Claim
         except Unborn as problem:
             log.warning("run %s stays in the pool process: %s", claimed.run_id, problem)
     suspension = ByReentry(leaving=identity.is_leaving, announce=announcer(task, request))
-    return run(task, request, args, kwargs, claimed, suspension, watch=watch, log=logs.of(claimed))
+    said = logs.of(claimed)
+    return run(task, request, args=args, kwargs=kwargs, claimed=claimed, suspension=suspension, watch=watch, log=said)
 
 
 def run(
     task: Any,
     request: Any,
+    *,
     args: Any,
     kwargs: Any,
     claimed: Claimed,
     suspension: Suspension,
-    *,
     watch: Watch | None = None,
     log: Log = SILENT,
 ) -> object:
@@ -128,7 +130,7 @@ def run(
     outcome = _attempt(attempt, lambda: task.call_body(*args, **kwargs), failing=claimed.error is not None)
     attempt.log.flush()  # who sees the run's end sees what it said before
     try:
-        return _settle(task, request, claimed, attempt, outcome)
+        return _settle(task, attempt, claimed=claimed, outcome=outcome)
     except (StaleRun, StopNow) as stale:
         raise Ignore(str(stale)) from stale
     finally:
@@ -156,10 +158,10 @@ def _attempt(attempt: Attempt, body: Callable[[], object], *, failing: bool) -> 
     return Failed(error=RollBackNow()) if failing else Completed(value=value)
 
 
-def _settle(task: Any, request: Any, claimed: Claimed, attempt: Attempt, outcome: Outcome) -> object:
+def _settle(task: Any, attempt: Attempt, *, claimed: Claimed, outcome: Outcome) -> object:
     match outcome:
         case Completed(value=value):
-            return _complete(task, request, claimed, attempt, value)
+            return _complete(task, attempt, claimed=claimed, value=value)
         case Left(release=True, signal=signal):
             patiently(lambda: runs.release(attempt.run_id, lease=attempt.lease))
             raise signal
@@ -177,7 +179,7 @@ def _settle(task: Any, request: Any, claimed: Claimed, attempt: Attempt, outcome
         case Left(signal=signal):
             return _ignored(attempt, signal)
         case Failed(error=error):
-            return _fail(task, request, claimed, attempt, error)
+            return _fail(task, attempt, claimed=claimed, error=error)
     raise AssertionError(outcome)
 
 
@@ -191,11 +193,11 @@ def _ignored(attempt: Attempt, signal: Exception) -> object:
     raise signal
 
 
-def _complete(task: Any, request: Any, claimed: Claimed, attempt: Attempt, value: object) -> object:
+def _complete(task: Any, attempt: Attempt, *, claimed: Claimed, value: object) -> object:
     try:
         content_type, data = _encode_result(task, value)
     except (EncodeError, TypeError, ValueError, PayloadTooLarge) as error:
-        return _fail(task, request, claimed, attempt, _bad_result(task, error))
+        return _fail(task, attempt, claimed=claimed, error=_bad_result(task, error))
     patiently(
         lambda: runs.complete(
             attempt.run_id, lease=attempt.lease, result=data, result_type=content_type, delivered=attempt.is_eager
@@ -221,7 +223,7 @@ def _bad_result(task: Any, error: Exception) -> Exception:
     return BadType(f"the result of {task.name} cannot be encoded as {task.app.conf.result_serializer}: {error}")
 
 
-def _fail(task: Any, request: Any, claimed: Claimed, attempt: Attempt, error: BaseException) -> object:
+def _fail(task: Any, attempt: Attempt, *, claimed: Claimed, error: BaseException) -> object:
     """Try again later, or undo and fail."""
     if isinstance(error, RollBackNow):
         recorded = claimed.error
@@ -301,25 +303,25 @@ def announcer(task: Any, request: Any) -> Callable[[str], None]:
 
     def announce(description: str) -> None:
         if description:
-            _store_state(task, request, "WAITING", {"waiting": description})
+            _store_state(task, request, state="WAITING", meta={"waiting": description})
         else:
-            _store_state(task, request, states.STARTED, None)
+            _store_state(task, request, state=states.STARTED)
 
     return announce
 
 
 def _resumed(task: Any, request: Any, claimed: Claimed) -> None:
     if claimed.computed:
-        _store_state(task, request, states.STARTED, None)
+        _store_state(task, request, state=states.STARTED)
 
 
 def _restore_state(task: Any, request: Any, status: str) -> None:
     """Celery noted STARTED for a message that we drop."""
     if status == Status.WAITING and task.track_started:
-        _store_state(task, request, "WAITING", None)
+        _store_state(task, request, state="WAITING")
 
 
-def _store_state(task: Any, request: Any, state: str, meta: object) -> None:
+def _store_state(task: Any, request: Any, *, state: str, meta: object = None) -> None:
     if request.ignore_result or task.ignore_result:
         return
     try:

@@ -148,7 +148,14 @@ class RunProcess:
         self.tell(Begun())
         try:
             return executor.run(
-                task, request, job.args, job.kwargs, job.claimed, self._suspension, watch=self._watch, log=said
+                task,
+                request,
+                args=job.args,
+                kwargs=job.kwargs,
+                claimed=job.claimed,
+                suspension=self._suspension,
+                watch=self._watch,
+                log=said,
             )
         finally:
             self._suspension = None

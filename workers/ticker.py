@@ -40,8 +40,8 @@ class Ticker:
     """Ticks until its worker ends."""
 
     def __init__(self, worker: UUID, *, hostname: str, parent: int, announce: Callable[[bytes], object]) -> None:
-        from triggerapp import conf  # noqa: PLC0415  (Django is set up only now)
-        from workers.reports import Reports  # noqa: PLC0415
+        from triggerapp import conf  # noqa: PLC0415  (Django is set up by `main`)
+        from workers.reports import Reports  # noqa: PLC0415  (Django is set up by `main`)
 
         self.worker = worker
         self.hostname = hostname
@@ -85,7 +85,7 @@ class Ticker:
 
     def tick(self) -> bool:
         """Do what is due; whether there may be more of it."""
-        from triggerapp.engine import (  # noqa: PLC0415
+        from triggerapp.engine import (  # noqa: PLC0415  (Django is set up by `main`)
             batches,
             bulk,
             deliveries,
@@ -119,7 +119,7 @@ class Ticker:
 
     def _subscribe(self) -> None:
         """Keep the rows of subscriptions as the code has them; what older code had goes after a while."""
-        from triggerapp.engine import subscriptions  # noqa: PLC0415
+        from triggerapp.engine import subscriptions  # noqa: PLC0415  (Django is set up by `main`)
 
         app, wanted = subscriptions.of_code()
         subscriptions.renew(app, wanted)
@@ -134,7 +134,7 @@ class Ticker:
 
     def _spread_word(self) -> None:
         """Tell the pool of the runs that were canceled under it, or are to move: it begins no further step of them."""
-        from triggerapp.engine import checkpoints, verbs  # noqa: PLC0415
+        from triggerapp.engine import checkpoints, verbs  # noqa: PLC0415  (Django is set up by `main`)
 
         news = {*verbs.canceled_under(self.worker), *checkpoints.moving_under(self.worker)}
         for run_id in news - self._told:
@@ -149,7 +149,7 @@ class Ticker:
             getattr(images, how)()
 
     def _catch_up(self) -> None:
-        from triggerapp.engine import rescue, verbs, wakes  # noqa: PLC0415
+        from triggerapp.engine import rescue, verbs, wakes  # noqa: PLC0415  (Django is set up by `main`)
 
         for action in (
             wakes.wake,
@@ -169,7 +169,7 @@ class Ticker:
                 log.exception("a tick failed")
 
     def _rescue(self) -> None:
-        from triggerapp.engine import rescue  # noqa: PLC0415
+        from triggerapp.engine import rescue  # noqa: PLC0415  (Django is set up by `main`)
 
         if time.monotonic() >= self._lenient_until:
             rescue.rescue(sparing=self.worker)
@@ -182,7 +182,7 @@ class Ticker:
 
     def _beat(self) -> bool:
         """Beat; a beat that comes late gives all other workers a lease's time to beat too before they are dead."""
-        from triggerapp.engine import workers  # noqa: PLC0415
+        from triggerapp.engine import workers  # noqa: PLC0415  (Django is set up by `main`)
 
         if _is_stopped(self.parent):
             return True
@@ -194,7 +194,7 @@ class Ticker:
         return True
 
     def _leave(self) -> None:
-        from triggerapp.engine import rescue, workers  # noqa: PLC0415
+        from triggerapp.engine import rescue, workers  # noqa: PLC0415  (Django is set up by `main`)
 
         self.reports.settle()
         workers.leave(self.worker)
@@ -202,7 +202,7 @@ class Ticker:
 
     def _sleep(self) -> bool:
         """Until the next deadline, a notification, or word from the worker."""
-        from triggerapp.engine import wakes  # noqa: PLC0415
+        from triggerapp.engine import wakes  # noqa: PLC0415  (Django is set up by `main`)
 
         listening = _listen()
         deadline = wakes.next_deadline()
