@@ -29,6 +29,11 @@ def record(*required: str, **properties: Schema) -> Schema:
     return {**found, "required": list(required)} if required else found
 
 
+def one_of(*words: str) -> Schema:
+    """One of these words."""
+    return {"type": "string", "enum": list(words)}
+
+
 def several(items: Schema) -> Schema:
     """A list."""
     return {"type": "array", "items": items}
@@ -50,7 +55,7 @@ _OPTIONS = {
     "metadata": OBJECT,
     "priority": {"type": "number"},
 }
-_PAYLOAD_TYPE: Schema = {"type": "string", "enum": ["application/json", "application/super+json", "text/plain"]}
+_PAYLOAD_TYPE: Schema = one_of("application/json", "application/super+json", "text/plain")
 _TRIGGER_OPTIONS = record(**_OPTIONS, payloadType=_PAYLOAD_TYPE, queue=record("name", name=TEXT))
 TRIGGER = record(payload=ANY, options=_TRIGGER_OPTIONS)
 _ITEM = record("task", task=TEXT, payload=ANY, options=_TRIGGER_OPTIONS)
@@ -61,7 +66,7 @@ RUN_ITEM = record(
     "createdAt",
     "updatedAt",
     id=TEXT,
-    status={"type": "string", "enum": STATUSES},
+    status=one_of(*STATUSES),
     taskIdentifier=TEXT,
     idempotencyKey=TEXT,
     isTest=YES,
@@ -96,7 +101,7 @@ BATCH = record(
     "id",
     "status",
     id=TEXT,
-    status={"type": "string", "enum": ["PENDING", "PROCESSING", "COMPLETED"]},
+    status=one_of("PENDING", "PROCESSING", "COMPLETED"),
     idempotencyKey=TEXT,
     createdAt=TIME,
     updatedAt=TIME,
@@ -110,7 +115,7 @@ TOKEN = record(
     "status",
     id=TEXT,
     url=TEXT,
-    status={"type": "string", "enum": ["WAITING", "COMPLETED", "TIMED_OUT"]},
+    status=one_of("WAITING", "COMPLETED", "TIMED_OUT"),
     tags=several(TEXT),
     **dict.fromkeys(("createdAt", "completedAt", "timeoutAt", "idempotencyKeyExpiresAt"), TIME),
     output=TEXT,
@@ -271,7 +276,7 @@ METHODS: Mapping[str, tuple[Schema | None, Schema]] = {
     "QueueList.get": (None, _numbered(QUEUE)),
     "QueueDetail.get": (None, QUEUE),
     "QueuePause.post": (
-        record("action", type=TEXT, action={"type": "string", "enum": ["pause", "resume"]}),
+        record("action", type=TEXT, action=one_of("pause", "resume")),
         QUEUE,
     ),
     "QueueOverride.post": (record("concurrencyLimit", type=TEXT, concurrencyLimit=NUMBER), QUEUE),
