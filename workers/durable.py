@@ -156,11 +156,8 @@ class DurableTask(Task, Generic[P, R]):  # type: ignore[type-arg]
         if attempt is not None and task_id == attempt.task_id and attempt.is_retry(make()):
             attempt.retry_with(make())
             return None, made[0][1]
-        if attempt is not None:
-            # Made only if the journal has no answer: Celery's signals and trail would hear of a call that is none.
-            triggered = attempt.trigger(self.name, make)
-        else:
-            triggered = triggers.trigger(make())
+        # In a run made only if the journal has no answer: Celery's signals and trail would hear of a call that is none.
+        triggered = triggers.trigger(make()) if attempt is None else attempt.trigger(self.name, make)
         if attempt is None and triggered.cached and task_id is not None:
             triggered = calls.once_more(make(), triggered)
         result = made[0][1] if made else self._trailed(triggered.task_id)

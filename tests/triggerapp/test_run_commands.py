@@ -213,10 +213,14 @@ def fail_with(monkeypatch, error):
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 def test_a_database_that_is_down_is_one_sentence_with_what_to_do(monkeypatch, arguments):
     environments.current()  # known by now to any process that has asked before
-    said_by_driver = 'connection failed: connection to server at "127.0.0.1", port 1 failed: Connection refused\n\tIs it?'
+    said_by_driver = (
+        'connection failed: connection to server at "127.0.0.1", port 1 failed: Connection refused\n\tIs it?'
+    )
     with monkeypatch.context() as patch:
         fail_with(patch, OperationalError(said_by_driver))
-        with pytest.raises(CommandError, match=r"the database .* at .* did not answer \(Connection refused\)\.") as told:
+        with pytest.raises(
+            CommandError, match=r"the database .* at .* did not answer \(Connection refused\)\."
+        ) as told:
             said(*arguments)
     assert "`manage.py services start`" in str(told.value)
     assert "\n" not in str(told.value)
@@ -228,7 +232,7 @@ def test_a_database_without_our_tables_says_to_migrate(monkeypatch):
     missing.__cause__ = UndefinedTable()
     with monkeypatch.context() as patch:
         fail_with(patch, missing)
-        with pytest.raises(CommandError, match="run `manage.py migrate`"):
+        with pytest.raises(CommandError, match=r"run `manage\.py migrate`"):
             said("prune")
 
 

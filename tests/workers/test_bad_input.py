@@ -212,7 +212,7 @@ def test_every_refusal_within_a_run_is_a_bad_input_too(started):
         calls = [
             lambda: wait.sleep(-1),
             lambda: wait.sleep("long"),
-            lambda: wait.sleep(),
+            wait.sleep,
             lambda: wait.until("soon"),
             lambda: wait.until(NAIVE),
             lambda: wait.until(datetime(2020, 1, 1, tzinfo=UTC), reject_past=True),

@@ -93,7 +93,8 @@ def trigger_many(requests: Sequence[Trigger], *, environment: int | None = None)
         raise BadInput(f"the run was not accepted: PostgreSQL cannot store one of its options ({error})") from error
     except OperationalError as error:
         raise DatabaseUnavailable(
-            f"the run was not accepted and nothing was sent: the database did not answer ({sql.reason(error)}). Trigger it again."
+            "the run was not accepted and nothing was sent: the database did not answer "
+            f"({sql.reason(error)}). Trigger it again."
         ) from error
     dispatch.after_commit(_sendings(requests, inserted))
     _notify_if_soon(requests)

@@ -27,6 +27,8 @@ from triggerapp.models.runs import new_id
 Json = Any
 Arguments = tuple[Sequence[Any], Mapping[str, Any]]
 
+_NOT_TOLD: tuple[type[Exception], ...] = (*dispatch.UNREACHABLE, Undecodable)
+
 
 def cancel(run_id: UUID, *, actor: str = "") -> bool:
     """Stop a live run and its children; False if it was over. What runs stops when it next records or waits."""
@@ -72,7 +74,7 @@ def _after_cancel(ended: sql.Row) -> None:
         rescue.announce_canceled(ended)
         if ended["was"] in (Status.WAITING, Status.PENDING):  # else the worker that has its message tells them
             dispatch.tell_monitors_revoked(ended["task_id"], Message.load(ended["message"], ended["payload"]))
-    except (*dispatch.UNREACHABLE, Undecodable) as error:
+    except _NOT_TOLD as error:
         dispatch.log.warning("Celery was not told that run %s was canceled (%s); a tick tells it", ended["id"], error)
 
 

@@ -1,4 +1,4 @@
-"""What commands of ours have in common: what goes wrong ends them with one sentence and status 1, not with a traceback."""
+"""What commands of ours have in common: what goes wrong ends them with one sentence and status 1, no traceback."""
 
 from __future__ import annotations
 

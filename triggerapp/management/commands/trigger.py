@@ -25,7 +25,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Options."""
         parser.add_argument("task")
-        parser.add_argument("payload", nargs="?", help='such as \'{"order": 7}\' or \'{"args": [7]}\'; none: no argument')
+        parser.add_argument(
+            "payload", nargs="?", help="such as '{\"order\": 7}' or '{\"args\": [7]}'; none: no argument"
+        )
         parser.add_argument("--delay", type=float, help="seconds until it starts")
         parser.add_argument("--tag", action="append", default=[], help="may be given repeatedly")
         parser.add_argument("--idempotency-key")
