@@ -199,6 +199,8 @@ COMMANDS = [
     ("checkpoints",),
     ("api_keys", "list"),
     ("devlogin",),
+    ("subscriptions",),
+    ("webhooks", "list"),
 ]
 
 

@@ -172,7 +172,7 @@ DEPLOYMENT = record(
     shortCode=TEXT,
     version=TEXT,
     **dict.fromkeys(("runtime", "runtimeVersion", "externalId"), _OR_NULL),
-    status={"type": "string", "enum": [status.name for status in DeploymentStatus]},
+    status=one_of(*(status.name for status in DeploymentStatus)),
     deployedAt=TIME,
     git=OBJECT,
 )
@@ -186,15 +186,15 @@ BULK = record(
     "counts",
     id=TEXT,
     name=TEXT,
-    type={"type": "string", "enum": ["CANCEL", "REPLAY"]},
-    status={"type": "string", "enum": ["PENDING", "COMPLETED", "ABORTED"]},
+    type=one_of("CANCEL", "REPLAY"),
+    status=one_of("PENDING", "COMPLETED", "ABORTED"),
     counts=record(total=NUMBER, success=NUMBER, failure=NUMBER),
     createdAt=TIME,
     completedAt=TIME,
 )
 _BULK_BEGUN = record(
     "action",
-    action={"type": "string", "enum": ["cancel", "replay"]},
+    action=one_of("cancel", "replay"),
     filter={
         **OBJECT,
         "description": "the filters of the list of runs, in their names there, and queue as {type, name}",

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from triggerapp import conf
 from triggerapp.engine import subscriptions
-from triggerapp.management.choosing import actor, refusals
+from triggerapp.management.base import BaseCommand
+from triggerapp.management.choosing import actor
 from triggerapp.management.output import dump, table
 
 
@@ -28,12 +29,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do it."""
-        with refusals():
-            if options["sync"]:
-                app, wanted = subscriptions.of_code()
-                gone = subscriptions.synchronise(app, wanted, actor=actor())
-                self.stderr.write(f"{len(wanted)} in the code of {app}; {gone} taken back")
-            found = subscriptions.all_of(conf.get().ENVIRONMENT)
+        if options["sync"]:
+            app, wanted = subscriptions.of_code()
+            gone = subscriptions.synchronise(app, wanted, actor=actor())
+            self.stderr.write(f"{len(wanted)} in the code of {app}; {gone} taken back")
+        found = subscriptions.all_of(conf.get().ENVIRONMENT)
         columns = ("name", "task", "filter", "app")
         rows = [{name: getattr(each, name) for name in columns} for each in found]
         if options["json"]:

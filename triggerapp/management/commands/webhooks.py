@@ -10,12 +10,13 @@ import sys
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from triggerapp import conf
 from triggerapp.engine import webhooks
 from triggerapp.engine.webhooks import Issued
-from triggerapp.management.choosing import actor, refusals
+from triggerapp.management.base import BaseCommand
+from triggerapp.management.choosing import actor
 from triggerapp.management.output import dump, table
 from triggerapp.models import Endpoint, Preset
 
@@ -48,8 +49,7 @@ class Command(BaseCommand):
         options["environment"] = options["environment"] or (
             None if options["verb"] == "list" else conf.get().ENVIRONMENT
         )
-        with refusals():
-            getattr(self, f"_{options['verb']}")(options)
+        getattr(self, f"_{options['verb']}")(options)
 
     def _create(self, options: dict[str, Any]) -> None:
         issued = webhooks.create(
