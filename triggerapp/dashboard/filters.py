@@ -18,6 +18,11 @@ from triggerapp.models import Status
 _LONGEST = 255
 
 
+def environment_in(data: QueryDict) -> str:
+    """The environment that a URL names; without one, that of the settings."""
+    return data.get("environment", "").replace("\0", "")[:32] or conf.get().ENVIRONMENT
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFilter(Selection):
     """A selection as a URL says it."""
@@ -31,7 +36,7 @@ class RunFilter(Selection):
         period = data.get("period", "")
         return cls(
             status=tuple(status for status in Status.values if status in data.getlist("status")),
-            environment=data.get("environment", "")[:32].replace("\0", "") or conf.get().ENVIRONMENT,
+            environment=environment_in(data),
             period=period if period in PERIODS else DEFAULT_PERIOD,
             root=data.get("root") == "1",
             text=data.get("text", "").replace("\0", "").strip()[:_LONGEST],

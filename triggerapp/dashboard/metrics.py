@@ -7,9 +7,9 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponseBase
 
-from triggerapp import conf
 from triggerapp.dashboard import figures, overviews, queries
 from triggerapp.dashboard.figures import Ended
+from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
 
 Json = Any
@@ -21,7 +21,7 @@ def metrics(request: HttpRequest) -> HttpResponseBase:
     """All of it, of one environment."""
     window = request.GET.get("window", "")
     window = window if window in figures.WINDOWS else _WINDOW
-    environment = request.GET.get("environment", "").replace("\0", "")[:32] or conf.get().ENVIRONMENT
+    environment = environment_in(request.GET)
     ended = figures.ended(environment, window)
     context = {
         "title": "Metrics",

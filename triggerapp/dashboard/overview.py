@@ -9,9 +9,9 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 
-from triggerapp import conf
 from triggerapp.dashboard import actions, overviews, queries, values
 from triggerapp.dashboard.access import Level, actor
+from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import queues
 from triggerapp.errors import NotFound
@@ -23,7 +23,7 @@ Json = Any
 def _chosen(request: HttpRequest, *names: str) -> dict[str, str]:
     """Conditions of the URL, with the environment."""
     texts = {name: request.GET.get(name, "").replace("\0", "")[:255] for name in names}
-    return {"environment": request.GET.get("environment", "").replace("\0", "")[:32] or conf.get().ENVIRONMENT, **texts}
+    return {"environment": environment_in(request.GET), **texts}
 
 
 def _listing(request: HttpRequest, title: str, chosen: dict[str, str], found: overviews.Page, **more: Json) -> Json:

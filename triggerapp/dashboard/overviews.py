@@ -13,7 +13,7 @@ from triggerapp.dashboard import queries
 from triggerapp.dashboard.queries import RunRow
 from triggerapp.engine import sql
 from triggerapp.errors import NotFound
-from triggerapp.models import AuditEntry, Event, Wait
+from triggerapp.models import AuditEntry, Deployment, Event, Wait
 
 PAGE = 50
 
@@ -162,6 +162,25 @@ FROM triggerapp_apikey k JOIN triggerapp_environment e ON e.id = k.environment_i
 def keys() -> list[KeyRow]:
     """The newest API keys."""
     return [KeyRow(**row) for row in sql.rows(_KEYS)]
+
+
+_SCHEDULES = """
+SELECT s.id, s.task, s.cron, s.timezone, s.active, s.next_at, s.external_id, f.due_at, f.run, f.failure
+FROM triggerapp_schedule s LEFT JOIN LATERAL (SELECT due_at, run, failure FROM triggerapp_firing
+  WHERE schedule_id = s.id ORDER BY due_at DESC LIMIT 1) f ON true
+WHERE s.environment_id = (SELECT id FROM triggerapp_environment WHERE slug = %s) ORDER BY s.task, s.id LIMIT 500
+"""
+
+
+def schedules(environment: str) -> list[sql.Row]:
+    """Schedules with what they started last."""
+    return sql.rows(_SCHEDULES, [environment])
+
+
+def deployments(environment: str) -> list[Deployment]:
+    """The newest versions."""
+    rows = Deployment.objects.filter(environment__slug=environment)
+    return list(rows.order_by("-created_at", "-id")[:200])
 
 
 def audit(*, target: str = "", older: str | None = None) -> Page:

@@ -33,7 +33,10 @@ PAGES = (
     ("queues", "Queues", Level.VIEW),
     ("workers", "Workers", Level.VIEW),
     ("bulks", "Bulk actions", Level.VIEW),
+    ("schedules", "Schedules", Level.VIEW),
+    ("versions", "Versions", Level.VIEW),
     ("metrics", "Metrics", Level.VIEW),
+    ("variables", "Variables", Level.ADMINISTER),
     ("keys", "API keys", Level.ADMINISTER),
     ("audit", "Audit log", Level.ADMINISTER),
 )

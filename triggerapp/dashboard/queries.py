@@ -78,7 +78,7 @@ class RunPage:
 
 def runs(wanted: RunFilter, *, older_than: Cursor | None = None, limit: int = PAGE) -> RunPage:
     """A page of runs, newest first."""
-    environment = Environment.objects.filter(slug=wanted.environment).values_list("pk", flat=True).first()
+    environment = environment_id(wanted.environment)
     if environment is None:
         return RunPage(rows=[])
     if wanted.text:
@@ -147,7 +147,7 @@ def children(run_id: UUID, limit: int) -> list[RunRow]:
 
 def newer(wanted: RunFilter, than: Cursor | None) -> int:
     """How many runs came after that one, `MOST_NEW` at most."""
-    environment = Environment.objects.filter(slug=wanted.environment).values_list("pk", flat=True).first()
+    environment = environment_id(wanted.environment)
     if environment is None or wanted.text:
         return 0
     by_index, others = searches(environment, wanted), narrow(wanted)
@@ -159,6 +159,11 @@ def newer(wanted: RunFilter, than: Cursor | None) -> int:
         [*by_index.values, *others.values],
     )
     return int(row["found"]) if row else 0
+
+
+def environment_id(slug: str) -> int | None:
+    """The id of an environment; None if there is none of that name."""
+    return Environment.objects.filter(slug=slug).values_list("pk", flat=True).first()
 
 
 def environment_names() -> list[str]:

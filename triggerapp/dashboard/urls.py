@@ -5,7 +5,21 @@ from __future__ import annotations
 from django.urls import URLPattern, path
 from django.views.generic import RedirectView
 
-from triggerapp.dashboard import actions, bulks, keys, listing, logs, metrics, overview, run, streams, tasks
+from triggerapp.dashboard import (
+    actions,
+    bulks,
+    keys,
+    listing,
+    logs,
+    metrics,
+    overview,
+    run,
+    schedules,
+    streams,
+    tasks,
+    variables,
+    versions,
+)
 
 app_name = "triggers"
 
@@ -38,6 +52,16 @@ urlpatterns: list[URLPattern] = [
     path("bulk/<uuid:bulk_id>/", bulks.one, name="bulk"),
     path("bulk/<uuid:bulk_id>/progress", bulks.progress, name="bulk-progress"),
     path("bulk/<uuid:bulk_id>/abort", bulks.abort, name="bulk-abort"),
+    path("schedules/", schedules.listing, name="schedules"),
+    path("schedules/create", schedules.create, name="schedule-create"),
+    path("schedules/<uuid:schedule_id>/", schedules.one, name="schedule"),
+    path("schedules/<uuid:schedule_id>/switch", schedules.switch, name="schedule-switch"),
+    path("schedules/<uuid:schedule_id>/delete", schedules.delete, name="schedule-delete"),
+    path("versions/", versions.listing, name="versions"),
+    path("versions/<uuid:deployment_id>/promote", versions.promote, name="version-promote"),
+    path("variables/", variables.listing, name="variables"),
+    path("variables/put", variables.put, name="variable-put"),
+    path("variables/delete", variables.delete, name="variable-delete"),
     path("metrics/", metrics.metrics, name="metrics"),
     path("keys/", keys.listing, name="keys"),
     path("keys/create", keys.create, name="key-create"),

@@ -30,6 +30,9 @@ _MARKS = MappingProxyType(
         "canceled": "⊘",
         "expired": "⌛",
         "valid": "✓",
+        "on": "✓",
+        "off": "⊘",
+        "current": "✓",
         "revoked": "⊘",
     }
 )
@@ -137,6 +140,12 @@ def size(value: int | None) -> str:
 def short(value: UUID | str | None) -> str:
     """The end of an id, which differs where its beginning, a time, is the same."""
     return f"…{str(value)[-8:]}" if value else NONE
+
+
+@register.filter
+def commit(git: object) -> str:
+    """The beginning of a commit's name, in what is known of it."""
+    return str(git.get("commitSha") or "")[:10] if isinstance(git, dict) else ""
 
 
 @register.filter(name="json")

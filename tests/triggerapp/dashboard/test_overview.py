@@ -11,11 +11,27 @@ from django.test.utils import CaptureQueriesContext
 from tests.factories import fresh, make_event, make_event_wait, make_run, make_wait, make_worker
 from tests.inprocess import durable
 from triggerapp.dashboard import overviews
-from triggerapp.engine import audit, environments, events
+from triggerapp.engine import audit, deployments, environments, envvars, events, keys, schedules
+from triggerapp.engine.deployments import Build
+from triggerapp.engine.schedules import Plan
 from triggerapp.models import AuditEntry, Event, Queue, Run, Status, WaitKind
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
-PAGES = ("runs", "waits", "events", "tasks", "queues", "workers", "bulk", "metrics", "keys", "audit")
+PAGES = (
+    "runs",
+    "waits",
+    "events",
+    "tasks",
+    "queues",
+    "workers",
+    "bulk",
+    "schedules",
+    "versions",
+    "variables",
+    "metrics",
+    "keys",
+    "audit",
+)
 
 
 def page(client, path):
@@ -47,6 +63,11 @@ def test_a_page_costs_as_many_queries_for_many_rows_as_for_one(administrator, pa
             make_event_wait(run, f"event {n}")
             make_event(f"event {n}")
             audit.record(environments.current(), "somebody", "deed", n)
+            keys.create("dev", f"key {n}")
+            envvars.put(environments.current(), f"NAME_{n}", "value")
+            deployments.register(environments.current(), Build(version=f"v{n}-{count}"))
+            plan = Plan(task=greet.name, cron="0 9 * * *")
+            schedules.create(environments.current(), plan, deduplication_key=f"{n} {count}")
 
     fill(1)
     with CaptureQueriesContext(connection) as one:

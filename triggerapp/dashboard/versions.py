@@ -1,0 +1,43 @@
+"""Versions of the code that were registered, and which of them is the current one."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import redirect
+
+from triggerapp.dashboard import actions, overviews, queries
+from triggerapp.dashboard.access import Level, actor
+from triggerapp.dashboard.filters import environment_in
+from triggerapp.dashboard.pages import page, render
+from triggerapp.engine import deployments
+from triggerapp.errors import NotFound
+from triggerapp.models import Deployment
+
+
+@page()
+def listing(request: HttpRequest) -> HttpResponseBase:
+    """The newest versions."""
+    environment = environment_in(request.GET)
+    found = queries.environment_id(environment)
+    context = {
+        "title": "Versions",
+        "active": "versions",
+        "chosen": {"environment": environment},
+        "environments": queries.environment_names(),
+        "rows": overviews.deployments(environment),
+        "current": found and deployments.current(found),
+    }
+    return render(request, "versions.html", context)
+
+
+@page(Level.ADMINISTER, methods=("POST",))
+def promote(request: HttpRequest, deployment_id: UUID) -> HttpResponseBase:
+    """Make a version the current one; an older one too."""
+    found = Deployment.objects.filter(pk=deployment_id).first()
+    if found is None:
+        raise NotFound(f"there is no deployment {deployment_id}")
+    deployments.promote(found.environment_id, found.version, actor=actor(request))
+    actions.say(request, f"{found.version} is the current version.")
+    return redirect("triggers:versions")
