@@ -140,7 +140,7 @@ def make_unreadable(status: Status = Status.FAILED, *, payload: bytes = b"cos\ns
 def make_step(run: Run, key: str, value: object = None, **fields: Any) -> Step:
     """A recorded step."""
     defaults = {"digest": "0" * 64, "lease": run.lease, "attempt": run.attempt, "value": json.dumps(value)}
-    return Step.objects.create(run=run, key=key, started_at=now(), **{**defaults, **fields})
+    return Step.objects.create(run=run, key=key, **{**defaults, "started_at": now(), **fields})
 
 
 def make_wait(run: Run | None, kind: WaitKind = WaitKind.TIMER, **fields: Any) -> Wait:

@@ -135,7 +135,7 @@ class Attempt:
             _refuse_rollback(f"the rollback of step {key or name_of(fn)}")
         key = self.journal.identify(name or name_of(fn), key)
         digest = codec.digest(args, kwargs)
-        recorded = self.journal.steps.get(key)
+        recorded = self.journal.recall(key)
         if recorded is not None:
             value = recorded.outcome(key, digest)
         else:
@@ -229,7 +229,9 @@ class Attempt:
     def rollback(self, fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Have `fn` called, newest first, if the run fails later."""
         _refuse_rollback("rollback")
-        self._undo_with(self.journal.identify(f"rollback:{name_of(fn)}"), fn, args, kwargs, undoes=None)
+        key = self.journal.identify(f"rollback:{name_of(fn)}")
+        if not self.journal.is_repeating:  # else it would undo what the run that is replayed did
+            self._undo_with(key, fn, args, kwargs, undoes=None)
 
     def _undo_with(
         self, key: str, fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, undoes: str | None
@@ -290,10 +292,12 @@ class Attempt:
 
     def wait_for_token(self, token: UUID, *, deadline: waits.Deadline) -> Resolution:
         """Wait for a token that this run, or somebody else, has made."""
-        row = next((row for row in self.journal.waits.values() if str(row["id"]) == str(token)), None)
+        named = self.journal.identify("for_token")  # on every entry, or the next token would have this one's name
+        known = (row for row in self.journal.waits.values() if str(row["id"]) == str(token))
+        row = next(known, None) or self.journal.waits.get(named)
         if row is not None and row["status"] != WaitStatus.PENDING:
             return Resolution(status=row["status"], value=row["value"], wait=token)
-        key = row["key"] if row is not None else self.journal.identify("for_token")
+        key = row["key"] if row is not None else named
         self._before_new(key)
         opening = Opening(key=key, kind=WaitKind.TOKEN, token=token, deadline=deadline)
         return self._suspension.wait(self, opening, open_wait=None)

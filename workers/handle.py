@@ -67,11 +67,11 @@ class RunHandle(Generic[R]):
 
         verbs.retry(UUID(self.id), actor=actor)
 
-    def replay(self, *, actor: str = "") -> RunHandle[R]:
-        """Do it again: a new run with the same payload."""
+    def replay(self, *, from_step: str | None = None, actor: str = "") -> RunHandle[R]:
+        """Do it again: a new run with the same payload. What was done before `from_step` began is not done again."""
         from triggerapp.engine import verbs  # noqa: PLC0415  (needs Django)
 
-        fresh = verbs.replay(UUID(self.id), actor=actor)
+        fresh = verbs.replay(UUID(self.id), actor=actor, from_step=from_step)
         return RunHandle(id=str(fresh.run_id), task_id=fresh.task_id)
 
 

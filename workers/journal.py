@@ -38,10 +38,12 @@ class Recorded:
     digest: str
     value: str | None
     error: str | None
+    carried_over: bool = False
+    """By another run, which this one replays from a later step."""
 
     def outcome(self, key: str, digest: str) -> object:
         """The recorded value; raises the recorded exception, or `JournalMismatch` for other arguments."""
-        if digest != self.digest:
+        if digest != self.digest and not self.carried_over:
             raise JournalMismatch(key, self.digest, current=digest)
         if self.error is not None:
             recorded = json.loads(self.error)
@@ -60,15 +62,23 @@ class Journal:
         self._seen: Counter[str] = Counter()
         self._lock = Lock()
         self.learn(steps=steps, waits=waits, children=children)
+        self.is_repeating = any(step.carried_over for step in self.steps.values())
+        """Whether the code is still where all was done by the run that this one replays."""
 
     def learn(self, *, steps: Sequence[Row], waits: Sequence[Row], children: Sequence[Row]) -> None:
         """Know what is recorded, in the place of what was known before."""
-        self.steps = {
-            row["key"]: Recorded(digest=row["digest"], value=row["value"], error=row["error"]) for row in steps
-        }
-        self.undone = {row["key"] for row in steps if row["undone"]}
+        carried = [{**json.loads(row["value"]), "key": row["key"]} for row in steps if not row["digest"]]
+        steps = [row for row in steps if row["digest"]]
+        self.steps = {row["key"]: _recorded(row) for row in steps}
+        self.undone = {row["key"] for row in steps if row["undone"] or _is_carried_over(row)}
         self.waits = {row["key"]: row for row in waits}
-        self.children = {row["key"]: (UUID(row["id"]), str(row["task_id"])) for row in children}
+        self.children = {row["key"]: (UUID(row["id"]), str(row["task_id"])) for row in [*carried, *children]}
+
+    def recall(self, key: str) -> Recorded | None:
+        """What is recorded of a step, if anything is."""
+        found = self.steps.get(key)
+        self.is_repeating = self.is_repeating and found is not None and found.carried_over
+        return found
 
     def begin_again(self, key: str, failed: Sequence[str]) -> None:
         """Name what the next try of `key` calls as the last try did, and forget the `failed` steps."""
@@ -86,6 +96,15 @@ class Journal:
         with self._lock:
             self._seen[path + name] += 1
             return _checked(f"{path}{_short(name)}#{self._seen[path + name]}")
+
+
+def _recorded(row: Row) -> Recorded:
+    return Recorded(digest=row["digest"], value=row["value"], error=row["error"], carried_over=_is_carried_over(row))
+
+
+def _is_carried_over(row: Row) -> bool:
+    """No attempt of this run made it (see `triggerapp.engine.carrying`)."""
+    return not row["attempt"]
 
 
 def _checked(key: str) -> str:

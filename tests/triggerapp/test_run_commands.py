@@ -122,6 +122,24 @@ def test_replay_by_filter_shows_first_and_does_then():
     assert {str(run) for run in Run.objects.exclude(replay_of=None).values_list("replay_of", flat=True)} == wanted
 
 
+def test_replay_from_a_step_takes_those_runs_that_have_it():
+    runs = [make_run(Status.COMPLETED, task="shop.buy") for _ in range(3)]
+    for run in runs[:2]:
+        make_step(
+            run, "reserve#1", 7, started_at=now() - timedelta(seconds=9), finished_at=now() - timedelta(seconds=8)
+        )
+        make_step(run, "charge#1")
+    chosen = ("replay", "--status", "completed", "--task", "shop.buy", "--from-step", "charge#1")
+    with pytest.raises(CommandError, match="1 of 3 were refused"):
+        said(*chosen)
+    made = Run.objects.exclude(replay_of=None)
+    assert {run.replay_of_id for run in made} == {run.id for run in runs[:2]}
+    for run in made:
+        assert list(run.steps.values_list("key", "value", "attempt")) == [("reserve#1", "7", 0)]
+    shown = answered("runs", "show", made[0].id)
+    assert [step["key"] for step in shown["journal"]["steps"]] == ["reserve#1"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [(), (NOWHERE, "--status", "failed"), ("--status", "failed", "--payload", "{}"), (NOWHERE, "--payload", "[]")],

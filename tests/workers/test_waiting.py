@@ -94,6 +94,21 @@ def test_a_token_made_outside_is_waited_for_by_its_id(worker):
     assert run.get(timeout=0) == "yes"
 
 
+def test_tokens_made_outside_are_waited_for_one_after_the_other(worker):
+    made = [wait.create_token() for _ in range(2)]
+
+    @durable
+    def approve(identifiers):
+        return [wait.for_token(identifier) for identifier in identifiers]
+
+    run = approve.trigger([str(token.id) for token in made])
+    for number, token in enumerate(made):
+        worker.work()
+        tokens.complete(token.id, str(number))
+    worker.work()
+    assert run.get(timeout=0) == [0, 1]
+
+
 def test_a_request_is_announced_once_and_its_body_comes_back(worker):
     urls = []
 

@@ -46,12 +46,14 @@ def cancel(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
 
 @page(Level.OPERATE, methods=("POST",))
 def replay(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
-    """Do it again as a new run, with the payload as it was or as it was edited."""
+    """Do it again as a new run, with the payload as it was or as it was edited, from the beginning or from a step."""
     run = _existing(run_id)
-    text = request.POST.get("payload")
+    text, step = request.POST.get("payload"), request.POST.get("from_step") or None
     edited = None if text is None else _edited(run, text)
-    triggered = verbs.replay(run_id, actor=actor(request), arguments=edited, environment=run.environment_id)
-    say(request, f"This is the replay of run {run_id}.")
+    triggered = verbs.replay(
+        run_id, actor=actor(request), arguments=edited, environment=run.environment_id, from_step=step
+    )
+    say(request, f"This is the replay of run {run_id}{f' from its step {step}' if step else ''}.")
     return redirect("triggers:run", triggered.run_id)
 
 

@@ -14,6 +14,7 @@ from triggerapp.dashboard import detail, explain, logs, snippets, values, waterf
 from triggerapp.dashboard.detail import Facts, Large
 from triggerapp.dashboard.logs import LogFilter
 from triggerapp.dashboard.pages import page, render
+from triggerapp.engine import carrying
 from triggerapp.errors import NotFound
 from triggerapp.models import LIVE, Run, Status
 
@@ -76,6 +77,7 @@ def _outcome(facts: Facts) -> dict[str, Json]:
         "call": call and values.pretty({"args": call[0], "kwargs": call[1]}),
         "python": call and snippets.python(facts.run.task, *call),
         "curl": call and snippets.curl(facts.run.task, *call),
+        "beginnings": carrying.beginnings(facts.steps),
         "may_retry": facts.run.status in _RETRIABLE,
         "may_cancel": facts.run.status in LIVE,
     }

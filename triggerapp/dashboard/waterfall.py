@@ -112,6 +112,7 @@ def _message(error: object) -> str:
 def _step(step: Step, facts: Facts) -> Span:
     status = "failed" if step.error is not None else "completed"
     notes = [
+        "carried over from the run that this one replays" if step.attempt == 0 else "",
         "rolled back" if step.undone else "",
         "superseded: the next attempt called it again" if step.superseded else "",
     ]

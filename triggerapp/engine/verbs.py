@@ -8,17 +8,29 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q
 
 from triggerapp import conf
-from triggerapp.engine import audit, dispatch, encoding, environments, limits, queues, rescue, sql, triggers, wakes
+from triggerapp.engine import (
+    audit,
+    carrying,
+    dispatch,
+    encoding,
+    environments,
+    limits,
+    queues,
+    rescue,
+    sql,
+    triggers,
+    wakes,
+)
 from triggerapp.engine.dispatch import Message
-from triggerapp.errors import IllegalMove, NotFound, Undecodable
+from triggerapp.errors import BadInput, IllegalMove, NotFound, Undecodable
 from triggerapp.failpoints import point
 from triggerapp.models import LIVE, Run, Status, WaitStatus
 from triggerapp.models.moves import move_sql
@@ -139,7 +151,7 @@ def retry(run_id: UUID, *, actor: str = "") -> None:
         run = _locked(run_id)
         if run.status not in _RETRIABLE:
             raise IllegalMove(f"run {run_id} is {run.status}: only a failed run can be retried; replay it instead")
-        if run.steps.filter(Q(undone=True) | Q(key__startswith="rollback:")).exists():
+        if carrying.was_rolled_back(run):
             raise IllegalMove(f"run {run_id} was rolled back, there is nothing to go on from: replay it instead")
         failed = (run.error or {}).get("steps", [])
         sql.run(
@@ -186,24 +198,52 @@ def replay(
     arguments: Arguments | None = None,
     environment: int | None = None,
     changes: Mapping[str, Any] | None = None,
+    from_step: str | None = None,
 ) -> triggers.Triggered:
     """Do it again: a new run of the same task with the same payload (or that of `message`, or other `arguments`).
 
-    `changes` are fields of `triggers.Trigger` that are not to be those of the first run. Raises `Undecodable` if the
-    payload has to be read, and cannot be.
+    `changes` are fields of `triggers.Trigger` that are not to be those of the first run. With `from_step` what was
+    done before that step began is not done again: the new run has it from the first one's journal. Raises `Undecodable`
+    if the payload has to be read, and cannot be.
     """
     owner = environment or environments.current()
     run = Run.objects.select_related("queue").filter(pk=run_id, environment_id=owner).first()
     if run is None:
         raise NotFound(f"there is no run {run_id} in this environment")
+    changes = changes or {}
     fresh = new_id()
     again = _as_new(message or Message.load(run.message, bytes(run.payload)), fresh, arguments)
-    if changes and "queue" in changes:
+    if "queue" in changes:
         again = dataclasses.replace(again, exchange="", routing_key=changes["queue"])
-    request = triggers.Trigger(
+    request = dataclasses.replace(_again(run, fresh, again), **changes)
+    if from_step is not None:
+        return _replay_from(run, from_step, request, actor)
+    with transaction.atomic():
+        triggered = triggers.trigger(request, environment=owner)
+        audit.record(owner, actor, "run.replay", run_id, after={"run": str(triggered.run_id)})
+    return triggered
+
+
+def _replay_from(run: Run, step: str, request: triggers.Trigger, actor: str) -> triggers.Triggered:
+    """It is admitted like a delayed run, in a moment: what it begins with must be there when its message is sent."""
+    limits.check_text("the step", step)
+    if request.idempotency_key is not None:
+        raise BadInput("a replay from a step is always a new run: it takes no idempotency key")
+    with transaction.atomic():
+        pending = dataclasses.replace(request, delay=request.delay or timedelta())
+        triggered = triggers.trigger(pending, environment=run.environment_id)
+        carrying.carry_over(run, triggered.run_id, until=step)
+        told = {"run": str(triggered.run_id), "from_step": step}
+        audit.record(run.environment_id, actor, "run.replay", run.id, after=told)
+        sql.after_commit(queues.admit)
+    return triggered
+
+
+def _again(run: Run, fresh: UUID, message: Message) -> triggers.Trigger:
+    return triggers.Trigger(
         task=run.task,
         run_id=fresh,
-        message=again,
+        message=message,
         queue=run.queue.name,
         replay_of=run.id,
         max_duration=run.max_duration,
@@ -213,10 +253,6 @@ def replay(
         tags=run.tags,
         metadata=run.metadata,
     )
-    with transaction.atomic():
-        triggered = triggers.trigger(dataclasses.replace(request, **(changes or {})), environment=owner)
-        audit.record(run.environment_id, actor, "run.replay", run_id, after={"run": str(triggered.run_id)})
-    return triggered
 
 
 def _as_new(message: Message, run_id: UUID, arguments: Arguments | None = None) -> Message:

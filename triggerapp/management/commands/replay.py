@@ -28,6 +28,11 @@ class Command(BaseCommand):
         """Options."""
         parser.add_argument("runs", nargs="*", metavar="RUN", help=RUN)
         parser.add_argument("--payload", help='of the new run, JSON: {"args": […], "kwargs": {…}}; for one run only')
+        parser.add_argument(
+            "--from-step",
+            metavar="KEY",
+            help="what was done before this step is taken from the first run's journal; `runs show` lists the steps",
+        )
         parser.add_argument("--dry-run", action="store_true", help="show which, and do nothing")
         parser.add_argument("--json", action="store_true", help="for machines")
         add_filters(parser)
@@ -49,8 +54,9 @@ class Command(BaseCommand):
 
     def _replay_all(self, chosen: list[UUID], arguments: Any, options: Json) -> dict[UUID, tuple[str, str]]:
         shown = Progress(console=console(self.stderr), disable=options["json"] or len(chosen) < 2)
+        step = options["from_step"]
         with shown:
-            return {run: _replay(run, arguments) for run in shown.track(chosen, description="replaying")}
+            return {run: _replay(run, arguments, step) for run in shown.track(chosen, description="replaying")}
 
     def _show(self, results: dict[str, str], options: Json) -> None:
         if options["json"]:
@@ -88,11 +94,11 @@ def _arguments(text: str | None, chosen: list[UUID]) -> tuple[list[Json], dict[s
     return args, kwargs
 
 
-def _replay(run: UUID, arguments: tuple[list[Json], dict[str, Json]] | None) -> tuple[str, str]:
+def _replay(run: UUID, arguments: tuple[list[Json], dict[str, Json]] | None, step: str | None) -> tuple[str, str]:
     """The new run's id, or why there is none."""
     environment = Run.objects.filter(pk=run).values_list("environment_id", flat=True).first()
     try:
-        done = verbs.replay(run, actor=actor(), arguments=arguments, environment=environment)
+        done = verbs.replay(run, actor=actor(), arguments=arguments, environment=environment, from_step=step)
     except TriggerError as error:
         return "", str(error)
     return str(done.run_id), ""
