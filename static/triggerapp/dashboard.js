@@ -1,43 +1,81 @@
 // Conveniences. Every page works without them.
 (function () {
   "use strict";
-  function rows() { return Array.from(document.querySelectorAll("table.list tbody tr")); }
+  function all(selector) { return Array.from(document.querySelectorAll(selector)); }
   function here() { return document.querySelector("table.list tr.here"); }
   function move(by) {
-    var all = rows(), at = all.indexOf(here());
-    var next = all[Math.max(0, Math.min(all.length - 1, at + by))];
+    var rows = all("table.list tbody tr"), at = rows.indexOf(here());
+    var next = rows[Math.max(0, Math.min(rows.length - 1, at + by))];
     if (!next) return;
-    all.forEach(function (row) { row.classList.toggle("here", row === next); });
+    rows.forEach(function (row) { row.classList.toggle("here", row === next); });
     next.scrollIntoView({ block: "nearest" });
   }
   function open() {
     var link = here() && here().querySelector("a[href]");
     if (link) link.click();
   }
+  function box() { return here() && here().querySelector("input[name=run]"); }
+  function chosen() { return all("input[name=run]:checked").length; }
+  function matching() { return document.querySelector("#bulk input[name=all]:checked"); }
+  function tell() {
+    var said = document.getElementById("chosen");
+    if (said) said.textContent = matching() ? "all that match" : chosen() ? chosen() + " selected" : "none selected";
+  }
+  function toggle() {
+    if (box()) { box().checked = !box().checked; tell(); }
+  }
+  // A key asks before it does anything; on a list it is for the row that it stands on, if none is selected.
   function press(name) {
     var button = document.querySelector("[data-key='" + name + "']");
-    if (button) button.focus();
+    if (!button) return;
+    if (box() && !chosen() && !matching()) toggle();
+    if (button.form.dataset.confirm || window.confirm(button.textContent.trim() + "?")) button.click();
   }
+  var keys = {
+    j: function () { move(1); }, k: function () { move(-1); }, x: toggle, Enter: open,
+    c: function () { press("c"); }, r: function () { press("r"); }
+  };
   document.addEventListener("keydown", function (event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|TEXTAREA|SELECT|BUTTON|A|SUMMARY)$/.test(event.target.tagName)) return;
-    if (event.key === "j") move(1);
-    else if (event.key === "k") move(-1);
-    else if (event.key === "Enter") open();
-    else if (event.key === "c" || event.key === "r") press(event.key);
-    else return;
+    if (event.ctrlKey || event.metaKey || event.altKey || !keys.hasOwnProperty(event.key)) return;
+    if (/^(TEXTAREA|SELECT)$/.test(event.target.tagName) || event.target.matches("input:not([type=checkbox])")) return;
+    if (event.key === "Enter" && event.target !== document.body) return;
     event.preventDefault();
+    keys[event.key]();
   });
   document.addEventListener("change", function (event) {
-    if (!event.target.matches("[data-select-all]")) return;
-    document.querySelectorAll("input[name=run]").forEach(function (box) { box.checked = event.target.checked; });
+    if (event.target.matches("[data-select-all]"))
+      all("input[name=run]").forEach(function (box) { box.checked = event.target.checked; });
+    tell();
   });
   document.addEventListener("click", function (event) {
     var button = event.target.closest("[data-copy]");
     if (button && navigator.clipboard) navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
   });
+  function question(form, button) {
+    if (form.id !== "bulk") return form.dataset.confirm;
+    var runs = matching() ? "all runs that match the filter" : chosen() === 1 ? "1 run" : chosen() + " runs";
+    return (button ? button.textContent.trim() : "Change") + " " + runs + "?";
+  }
   document.addEventListener("submit", function (event) {
-    var question = event.target.dataset.confirm;
-    if (question && !window.confirm(question)) event.preventDefault();
+    var form = event.target;
+    if (!form.dataset.confirm) return;
+    if (form.id === "bulk" && !chosen() && !matching()) {
+      event.preventDefault();
+      document.getElementById("chosen").textContent = "Select runs first.";
+    } else if (!window.confirm(question(form, event.submitter))) event.preventDefault();
+  });
+  // A row that changes stays selected.
+  var kept = {};
+  document.addEventListener("htmx:sseBeforeMessage", function (event) {
+    var row = event.target, mine = row.querySelector("input[name=run]");
+    if (mine) kept[row.id] = { checked: mine.checked, here: row.classList.contains("here") };
+  });
+  document.addEventListener("htmx:afterSettle", function (event) {
+    var row = event.target, before = kept[row.id];
+    if (!before) return;
+    delete kept[row.id];
+    row.querySelector("input[name=run]").checked = before.checked;
+    row.classList.toggle("here", before.here);
   });
   // A tab that nobody looks at asks for nothing.
   document.addEventListener("htmx:beforeRequest", function (event) {

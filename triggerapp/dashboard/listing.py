@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponseBase
 
-from triggerapp.dashboard import explain, queries
+from triggerapp.dashboard import explain, exports, queries
 from triggerapp.dashboard.filters import RunFilter
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine.selection import PERIODS, Cursor
@@ -37,6 +37,7 @@ def runs(request: HttpRequest) -> HttpResponseBase:
             "queues": queries.queue_names(wanted.environment),
             "older": found.older and wanted.query(older=str(found.older)),
             "live": urlencode({"run": [str(row.id) for row in found.rows if row.is_live]}, doseq=True),
+            "most_exported": exports.MOST,
             "newer": wanted.query(than=str(newest or "")),
         },
     )

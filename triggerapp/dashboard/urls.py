@@ -8,6 +8,7 @@ from django.views.generic import RedirectView
 from triggerapp.dashboard import (
     actions,
     bulks,
+    exports,
     keys,
     listing,
     logs,
@@ -28,6 +29,7 @@ urlpatterns: list[URLPattern] = [
     path("runs/", listing.runs, name="runs"),
     path("runs/new", listing.newer, name="newer"),
     path("runs/live", streams.rows, name="rows"),
+    path("runs/export/<str:form>", exports.export, name="export"),
     path("runs/<uuid:run_id>/", run.run, name="run"),
     path("runs/<uuid:run_id>/parts", run.parts, name="run-parts"),
     path("runs/<uuid:run_id>/live", streams.run, name="run-live"),
