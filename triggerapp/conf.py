@@ -102,6 +102,9 @@ class Conf:
     SECRETS_KEYS: str = ""
     """Fernet keys for what is encrypted in the database, by spaces; the first seals, all open. "": from SECRET_KEY."""
 
+    FLOWER_URL: str = ""
+    """Where people reach Flower, if it runs: the dashboard leads there."""
+
     DASHBOARD_ACCESS: str = "triggerapp.dashboard.access.by_permissions"
     """A function of a request that says what its user may do: a `triggerapp.dashboard.access.Level`."""
 
@@ -133,8 +136,10 @@ class Conf:
         if not all(map(_is_fernet_key, self.SECRETS_KEYS.replace(",", " ").split())):
             raise _wrong("SECRETS_KEYS", "…", want="keys as cryptography's Fernet.generate_key() makes them")
         _check_patterns("REDACT", self.REDACT)
-        if not self.BASE_URL.startswith(("http://", "https://")):
-            raise _wrong("BASE_URL", self.BASE_URL, want="a URL that begins with http:// or https://")
+        for name in ("BASE_URL", "FLOWER_URL"):
+            url = getattr(self, name)
+            if url and not url.startswith(("http://", "https://")):
+                raise _wrong(name, url, want="a URL that begins with http:// or https://")
         if self.EVENT_RETENTION < self.EVENT_LOOKBACK:
             raise _wrong("EVENT_RETENTION", self.EVENT_RETENTION, want="at least EVENT_LOOKBACK")
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
+from urllib.parse import quote
 from uuid import UUID
 
 from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince, timeuntil
+
+from triggerapp import conf
 
 register = template.Library()
 
@@ -76,6 +79,13 @@ def clock(moment: datetime) -> str:
 def iso(moment: datetime) -> str:
     """The moment, for machines and for those who look closely."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+@register.simple_tag
+def flower(kind: str, name: str) -> str:
+    """The address of Flower's page of a task or worker; empty where there is no Flower."""
+    base = conf.get().FLOWER_URL.rstrip("/")
+    return f"{base}/{kind}/{quote(name, safe='')}" if base else ""
 
 
 @register.filter

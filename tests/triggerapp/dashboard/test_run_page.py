@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 from tests.factories import (
@@ -15,6 +17,7 @@ from tests.factories import (
     make_step,
     make_unreadable,
     make_wait,
+    make_worker,
 )
 from triggerapp.clock import now
 from triggerapp.models import AuditEntry, Event, Run, Status, Step, WaitKind
@@ -178,6 +181,38 @@ def test_replay_with_an_edited_payload_keeps_what_was_hidden_from_the_editor(ope
     operator.post(url(run, "replay"), {"payload": json.dumps(edited)})
     new = Run.objects.get(replay_of=run)
     assert json.loads(bytes(new.payload))[:2] == [[2], {"password": "s3cret", "n": 5}]
+
+
+def test_replay_begins_with_the_step_that_was_chosen(operator):
+    run = with_payload(Status.FAILED, 1)
+    make_step(run, "reserve#1", started_at=now() - timedelta(seconds=9), finished_at=now() - timedelta(seconds=8))
+    make_step(run, "charge#1", error="{}", value=None)
+    text = html(operator, run)
+    assert '<option value="charge#1">' in text
+    operator.post(url(run, "replay"), {"from_step": "charge#1", "payload": '{"args": [2]}'})
+    new = Run.objects.get(replay_of=run)
+    assert json.loads(bytes(new.payload))[0] == [2]
+    assert list(new.steps.values_list("key", flat=True)) == ["reserve#1"]
+    assert "carried over from the run that this one replays" in html(operator, new)
+
+
+def test_one_that_was_rolled_back_offers_no_step_to_begin_with(operator):
+    run = with_payload(Status.FAILED, 1)
+    make_step(run, "reserve#1", undone=True)
+    assert "from_step" not in html(operator, run)
+    response = operator.post(url(run, "replay"), {"from_step": "reserve#1"})
+    assert response.status_code == 400
+    assert "was rolled back" in response.content.decode()
+
+
+def test_there_are_links_to_flower_where_the_settings_say_where_it_is(viewer):
+    run = make_run(task_id="a/b c")
+    make_worker()
+    assert "Flower" not in html(viewer, run)
+    with override_settings(TRIGGERAPP={"FLOWER_URL": "https://flower.example.org/here/"}):
+        assert 'href="https://flower.example.org/here/task/a%2Fb%20c"' in html(viewer, run)
+        workers = viewer.get("/triggers/workers/").content.decode()
+        assert 'href="https://flower.example.org/here/worker/elsewhere"' in workers
 
 
 @pytest.mark.parametrize("payload", ["", "{", "[1]", '{"args": 1}', '{"kwargs": []}', '{"x": 1}', '{"args": [NaN]}'])

@@ -15,11 +15,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any, Final
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from triggerapp import flowerconfig
 from triggerapp.management.commands.services import project
 from triggerapp.services import FOLDER, Services, ServicesError
 from triggerapp.services.process import leash, until
@@ -51,6 +53,8 @@ class Command(BaseCommand):
     def handle(self, *args: object, **options: Any) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends it as ctrl-C does
         with _servers() as environment:
+            if options["flower_port"]:
+                environment.setdefault("TRIGGERAPP_FLOWER_URL", f"http://127.0.0.1:{options['flower_port']}")
             _run(["migrate", "--verbosity", "0"], environment)
             _run(_login(options), environment)
             children = [_start(name, command, environment) for name, command in _commands(options)]
@@ -121,7 +125,9 @@ def _commands(options: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     yield "web", [sys.executable, "-m", "triggerapp.devserver", str(options["port"])]
     yield "worker", [*celery, "worker", "-E", "--loglevel", "INFO", "--concurrency", str(options["concurrency"])]
     if options["flower_port"]:
-        yield "flower", [*celery, "flower", "--address=127.0.0.1", f"--port={options['flower_port']}"]
+        own = Path("flowerconfig.py").exists()  # which Flower finds by itself
+        config = [] if own else [f"--conf={flowerconfig.__file__}"]
+        yield "flower", [*celery, "flower", "--address=127.0.0.1", f"--port={options['flower_port']}", *config]
 
 
 def celery_app(settings_module: str) -> str:
