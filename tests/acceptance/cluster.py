@@ -22,6 +22,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psutil
 import psycopg
+import pytest
+from django.db import connection, connections
+
+from triggerapp.engine import environments
 
 T = TypeVar("T")
 
@@ -224,6 +228,29 @@ class Worker:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         self._process.wait()
+
+
+class Connected:
+    """Within it, Django's default connection and the app's broker are the cluster's."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.database = cluster.database
+        self.patch = pytest.MonkeyPatch()
+        self.urls = {"CELERY_BROKER_URL": cluster.broker_url, "CELERY_RESULT_BACKEND": cluster.result_url}
+
+    def __enter__(self) -> None:
+        for name, url in self.urls.items():  # Celery asks the environment before its own settings
+            self.patch.setenv(name, url)
+        self.patch.setitem(connection.settings_dict, "NAME", self.database)
+        self._forget()
+
+    def __exit__(self, *_: object) -> None:
+        self.patch.undo()
+        self._forget()
+
+    def _forget(self) -> None:
+        connections.close_all()
+        environments.by_slug.cache_clear()
 
 
 _prctl = ctypes.CDLL(None).prctl

@@ -15,12 +15,10 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection, connections
 
 from tests.acceptance import app as acceptance
 from tests.acceptance import watch
-from tests.acceptance.cluster import Cluster, Worker
-from triggerapp.engine import environments
+from tests.acceptance.cluster import Cluster, Connected, Worker
 
 _HERE = Path(__file__).parent
 
@@ -41,36 +39,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any) ->
     cluster = Cluster(name, number, tmp_path_factory.mktemp("workers"))
     os.environ["ACCEPTANCE_LEDGER"] = cluster.ledger_url
     cluster.create()
-    with django_db_blocker.unblock(), _connected(cluster):
+    with django_db_blocker.unblock(), Connected(cluster):
         call_command("migrate", verbosity=0)
         watching = watch.watching(acceptance.app)
         watching.__enter__()
     yield cluster
     watching.__exit__(None, None, None)
     cluster.drop()
-
-
-class _connected:
-    """Django's default connection, and the app's broker, are the cluster's."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.database = cluster.database
-        self.patch = pytest.MonkeyPatch()
-        self.urls = {"CELERY_BROKER_URL": cluster.broker_url, "CELERY_RESULT_BACKEND": cluster.result_url}
-
-    def __enter__(self) -> None:
-        for name, url in self.urls.items():  # Celery asks the environment before its own settings
-            self.patch.setenv(name, url)
-        self.patch.setitem(connection.settings_dict, "NAME", self.database)
-        self._forget()
-
-    def __exit__(self, *_: object) -> None:
-        self.patch.undo()
-        self._forget()
-
-    def _forget(self) -> None:
-        connections.close_all()
-        environments.by_slug.cache_clear()
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +56,7 @@ def in_cluster(cluster: Cluster, django_db_blocker: Any) -> Iterator[None]:
     current, default = _state._tls.current_app, _state.default_app
     acceptance.app.set_current()
     acceptance.app.set_default()
-    with django_db_blocker.unblock(), _connected(cluster):
+    with django_db_blocker.unblock(), Connected(cluster):
         yield
     _state._set_current_app(current)
     _state.set_default_app(default)

@@ -1,10 +1,10 @@
-"""The server that the SDK talks to: the standalone project's, with the tests' tasks."""
+"""The server of a live site: the standalone project's, with the tests' tasks."""
 
 from __future__ import annotations
 
 from django.core.asgi import get_asgi_application
 
-from tests.sdk.app import app
+from tests.live.app import app
 
 application = get_asgi_application()
 app.set_default()

@@ -1,4 +1,4 @@
-"""The Celery app that the SDK's tests trigger: `celery -A tests.sdk.app worker`, and behind `tests.sdk.asgi`."""
+"""The Celery app of a live site, with the tasks of the tests that it is for: `celery -A tests.live.app worker`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from celery import Celery
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "triggerapp.settings")
 
-app = Celery("sdk", include=["tests.sdk.tasks"])
+app = Celery("live", include=[os.environ["LIVE_TASKS"]])
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.set_default()
