@@ -1,0 +1,139 @@
+"""One of everything that a page can show, so that no page is looked at while it is empty; and its evil twin.
+
+The rows are ended or wait, and so left alone by the worker of the live site.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db.models.functions import Now
+
+from tests.factories import make_event, make_event_wait, make_run, make_step, make_wait
+from triggerapp.clock import now
+from triggerapp.engine import audit, environments, queues
+from triggerapp.models import Attempt, BulkAction, BulkStatus, Run, Status, WaitKind, WaitStatus, Worker
+from triggerapp.models.runs import new_id
+
+HOUR = timedelta(hours=1)
+EVIL = (
+    "<img src=x onerror=alert('xss')><script>alert('xss')</script>\"'>{{7*7}}</textarea></pre>javascript:alert('xss')"
+)
+SHORT = EVIL[:100]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenery:
+    """The rows that pages are about."""
+
+    failed: Run
+    waiting: Run
+    completed: Run
+    bulk: BulkAction
+    event: str
+    task: str
+
+    def addresses(self) -> dict[str, str]:
+        """A page of each kind, by its name."""
+        return {
+            "runs": "runs/?period=all",
+            "runs-none": "runs/?task=none",
+            "run-failed": f"runs/{self.failed.id}/",
+            "run-waiting": f"runs/{self.waiting.id}/",
+            "run-completed": f"runs/{self.completed.id}/",
+            "waits": "waits/",
+            "events": "events/",
+            "event": f"events/{self.event}/",
+            "tasks": "tasks/",
+            "test": f"tasks/{self.task}/test",
+            "queues": "queues/",
+            "workers": "workers/",
+            "bulks": "bulk/",
+            "bulk": f"bulk/{self.bulk.id}/",
+            "audit": "audit/",
+            "failure": "runs/00000000-0000-0000-0000-000000000000/",
+        }
+
+
+def ordinary() -> Scenery:
+    """A shop on an ordinary day."""
+    return _make(task="shop.purchase", name="cart/checked-out", word="tkt_42", queue="orders", tag="vip")
+
+
+def evil() -> Scenery:
+    """Everything that comes from outside is markup, script and template at once."""
+    return _make(task=SHORT, name=SHORT, word=EVIL, queue=SHORT, tag=SHORT, page="shop.echo")
+
+
+def _make(*, task: str, name: str, word: str, queue: str, tag: str, page: str = "") -> Scenery:
+    common: dict[str, Any] = {"task": task, "queue": queue, "tags": [tag, "eu"], "created_at": now() - HOUR}
+    body = json.dumps([[word], {word: [1, {word: None}], "password": "s3cret"}, {}]).encode()
+    common |= {"payload": body, "started_at": now() - HOUR + timedelta(seconds=2)}
+    completed = make_run(
+        Status.COMPLETED, result=json.dumps({word: word}).encode(), result_type="application/json", **common
+    )
+    failed = _failed(name, word, common)
+    waiting = make_run(Status.WAITING, worker=_worker(word), **common)
+    make_step(waiting, f"{word[:60]}#1", word)
+    make_event_wait(waiting, name, {"ticket": [word]}, expires_at=Now() + HOUR)
+    make_run(Status.COMPLETED, task=task, parent=waiting, root=waiting, parent_key=f"trigger:{word[:60]}#1")
+    make_wait(make_run(Status.WAITING, **common), WaitKind.TOKEN, key=f"{word[:60]}#1", tags=[tag])
+    for status in (Status.CANCELED, Status.EXPIRED, Status.TIMED_OUT, Status.CRASHED):
+        make_run(status, **common)
+    event = make_event(name, {"ticket": word, word: word}, external_id=f"{word}-{new_id()}"[-255:])
+    make_wait(
+        completed,
+        WaitKind.EVENT,
+        key="paid#1",
+        name=name,
+        event=event.id,
+        status=WaitStatus.RESOLVED,
+        resolved_at=Now(),
+    )
+    environment = environments.current()
+    audit.record(environment, word, "event.send", name, before={word: word}, after={word: word})
+    bulk = BulkAction.objects.create(
+        environment_id=environment,
+        verb="retry",
+        actor=f"user {word}",
+        status=BulkStatus.COMPLETED,
+        total=40,
+        done=37,
+        refused=3,
+        last_refusal=f"run {word} is completed: only a failed run can be retried; replay it instead",
+    )
+    return Scenery(
+        failed=failed, waiting=waiting, completed=completed, bulk=bulk, event=str(event.id), task=page or task
+    )
+
+
+def _failed(name: str, word: str, common: dict[str, Any]) -> Run:
+    error = {"type": f"builtins:{word}", "message": word, "traceback": f"Traceback\n  File {word}\n", "steps": []}
+    failed = make_run(Status.FAILED, error=error, metadata={word: word}, finished_at=now() - HOUR / 2, **common)
+    Attempt.objects.filter(run=failed).update(
+        error=error, note=word, started_at=now() - HOUR + timedelta(seconds=2), finished_at=now() - HOUR / 2
+    )
+    moments = {"started_at": now() - HOUR + timedelta(minutes=1), "finished_at": now() - HOUR + timedelta(minutes=4)}
+    step = make_step(failed, f"reserve/{word[:60]}#1", {word: word})
+    step._meta.model.objects.filter(pk=step.pk).update(**moments)
+    make_step(failed, f"charge/{word[:60]}#1", None, error=json.dumps(error))
+    make_wait(
+        failed,
+        WaitKind.EVENT,
+        key=f"{word[:60]}#1",
+        name=name,
+        status=WaitStatus.TIMED_OUT,
+        opened_at=now() - HOUR + timedelta(minutes=5),
+        resolved_at=now() - HOUR / 2,
+        resolved_by=word,
+    )
+    return failed
+
+
+def _worker(word: str) -> Any:
+    worker = Worker.objects.create(id=new_id(), hostname=f"celery@{word}"[:255], pid=4711, expires_at=Now() + 24 * HOUR)
+    queues.identify(environments.current(), "mail")
+    return worker.pk

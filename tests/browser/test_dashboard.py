@@ -1,0 +1,267 @@
+"""The dashboard as people have it: in a browser, before a live server and a worker.
+
+One file, so that one process has the server, the worker and the browser.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db import connection
+
+from tests.browser import scenery
+from tests.browser.conftest import PATIENCE, Heard, Shoot
+from tests.factories import make_run, make_wait
+from tests.live.site import Site
+from triggerapp.dashboard import urls
+from triggerapp.models import AuditEntry, Queue, Run, Status, Step
+from triggerapp.models.runs import new_id
+
+MANY = int(os.environ.get("TRIGGERAPP_BROWSER_RUNS", "50"))
+"""Runs that are canceled at once."""
+NEW = int(os.environ.get("TRIGGERAPP_BROWSER_NEW_RUNS", "500"))
+"""Runs that come while somebody looks at the list."""
+
+FRAGMENTS = set("home newer rows run-parts run-live journal download export bulk-progress".split())
+"""Routes that are no pages: parts of one, streams and files."""
+
+
+def said(page: Any, text: str) -> Any:
+    """Wait until the page shows it."""
+    found = page.get_by_text(text, exact=False).first
+    found.wait_for(timeout=PATIENCE)
+    return found
+
+
+def status(page: Any, word: str) -> None:
+    """Wait until the run on the page has this status, without loading the page again."""
+    page.locator(f"#facts .status.is-{word}").first.wait_for(timeout=PATIENCE)
+
+
+def run_of(page: Any) -> Run:
+    """The run whose page it is."""
+    return Run.objects.get(pk=UUID(re.search(r"runs/([0-9a-f-]{36})/", page.url)[1]))
+
+
+def trigger(page: Any, task: str, **arguments: str) -> Run:
+    """Fill in the form on the task's page."""
+    page.goto("/triggers/tasks/")
+    page.get_by_role("row", name=task).get_by_role("link", name="Test").click()
+    for name, value in arguments.items():
+        page.locator(f"textarea[name=arg-{name}]").fill(value)
+    page.get_by_role("button", name="Trigger").click()
+    page.wait_for_url("**/runs/*/")
+    return run_of(page)
+
+
+def steps(run: Run) -> list[str]:
+    """What was recorded, in order."""
+    return list(Step.objects.filter(run=run, superseded=False).order_by("id").values_list("key", flat=True))
+
+
+def notes(site: Site, name: str) -> list[str]:
+    """What the tasks wrote down."""
+    return (Path(site.environment["LIVE_FOLDER"]) / name).read_text().split()
+
+
+# --- journeys -------------------------------------------------------------------------------------
+
+
+def test_a_run_is_triggered_reaches_its_wait_gets_its_event_and_ends_before_our_eyes(page, site, shoot: Shoot):
+    run = trigger(page, "shop.purchase", ticket="tkt_1")
+    status(page, "waiting")
+    shoot(page, "journey-waiting")
+    said(page, "cart/checked-out")
+    form = page.locator("details", has_text="Send the event it waits for")
+    form.locator("textarea").fill('{"ticket": "tkt_1", "total": 120}')
+    form.get_by_role("button", name="Send").click()
+    status(page, "completed")
+    said(page, '"paid": 120')
+    assert steps(run) == ["note#1", "note#2"]
+    assert notes(site, "tkt_1") == ["reserve", "charge"]
+    assert set(AuditEntry.objects.values_list("action", flat=True)) >= {"task.trigger", "event.send"}
+    shoot(page, "journey-completed")
+
+
+def test_a_retry_of_a_failed_run_goes_on_at_the_step_that_failed(page, site):
+    run = trigger(page, "shop.order", order="ord_1")
+    status(page, "failed")
+    said(page, "nothing of ord_1 is in stock")
+    (Path(site.environment["LIVE_FOLDER"]) / "ord_1.stock").touch()
+    page.get_by_role("button", name="Retry").click()
+    status(page, "completed")
+    assert run_of(page).pk == run.pk
+    assert notes(site, "ord_1") == ["charge", "ship"]
+
+
+def test_a_replay_from_a_step_takes_what_was_done_before_it_from_the_first_run(page, site):
+    first = trigger(page, "shop.order", order="ord_2")
+    status(page, "failed")
+    (Path(site.environment["LIVE_FOLDER"]) / "ord_2.stock").touch()
+    page.get_by_text("Replay with changes").click()
+    page.get_by_label("From", exact=False).select_option("ship#1")
+    page.locator("details[open]").get_by_role("button", name="Replay").click()
+    status(page, "completed")
+    said(page, "carried over from the run that this one replays")
+    assert run_of(page).replay_of_id == first.pk
+    assert notes(site, "ord_2") == ["charge", "ship"]
+
+
+def test_a_replay_with_another_payload_leaves_the_first_run_as_it_was(page):
+    first = trigger(page, "shop.echo", value='{"a": 1}')
+    status(page, "completed")
+    page.get_by_text("Replay with changes").click()
+    payload = page.locator("textarea[name=payload]")
+    payload.fill(payload.input_value().replace('"a": 1', '"a": 2'))
+    page.locator("details[open]").get_by_role("button", name="Replay").click()
+    page.wait_for_url(lambda url: str(first.pk) not in url)
+    status(page, "completed")
+    assert run_of(page).replay_of_id == first.pk
+    assert [bytes(run.result) for run in (first.__class__.objects.get(pk=first.pk), run_of(page))] == [
+        b'{"a": 1}',
+        b'{"a": 2}',
+    ]
+
+
+def test_many_runs_are_canceled_at_once_while_a_page_says_how_far_it_is(page, heard: Heard, shoot: Shoot):
+    runs = [make_run(Status.WAITING, task="shop.doze", queue="naps") for _ in range(MANY)]
+    for run in runs:
+        make_wait(run)
+    page.goto("/triggers/runs/?status=waiting&queue=naps")
+    page.get_by_label("all that match").check()
+    said(page, "all that match")
+    page.locator("#bulk").get_by_role("button", name="Cancel").click()
+    page.wait_for_url("**/bulk/*/")
+    page.locator("#progress .status.is-completed").wait_for(timeout=PATIENCE * 3)
+    said(page, f"{MANY} done of {MANY}, 0 refused")
+    shoot(page, "journey-bulk")
+    assert Run.objects.filter(task="shop.doze", status=Status.CANCELED).count() == MANY
+    assert heard.questions == ["Cancel all runs that match the filter?"]
+
+
+def test_a_paused_queue_starts_nothing_until_it_is_resumed(page):
+    trigger(page, "shop.echo", value="1")
+    status(page, "completed")
+    page.goto("/triggers/queues/")
+    page.get_by_role("button", name="Pause echoes").click()
+    said(page, "echoes is paused")
+    trigger(page, "shop.echo", value="2")
+    said(page, "Queue echoes is paused: it starts when the queue is resumed")
+    address = page.url
+    page.goto("/triggers/queues/")
+    page.get_by_role("button", name="Resume echoes").click()
+    said(page, "echoes is resumed")
+    page.goto(address)
+    status(page, "completed")
+    assert not Queue.objects.get(name="echoes").paused
+
+
+# --- the list -------------------------------------------------------------------------------------
+
+
+def test_keys_move_select_open_cancel_and_retry(page, heard: Heard):
+    word = f"keys{new_id().hex[-6:]}"
+    failed, waiting = make_run(Status.FAILED, tags=[word]), make_run(Status.WAITING, tags=[word])
+    make_wait(waiting)
+    page.goto(f"/triggers/runs/?tag={word}")
+    for key in "jk":
+        page.keyboard.press(key)
+    assert page.locator("tr.here").get_attribute("id") == f"run-{waiting.id}"
+    page.keyboard.press("x")
+    said(page, "1 selected")
+    page.keyboard.press("x")
+    page.keyboard.press("c")
+    page.locator("#progress .status.is-completed").wait_for(timeout=PATIENCE)
+    page.goto(f"/triggers/runs/?tag={word}")
+    for key in "jj":
+        page.keyboard.press(key)
+    page.keyboard.press("r")
+    page.locator("#progress .status.is-completed").wait_for(timeout=PATIENCE)
+    page.goto(f"/triggers/runs/?tag={word}")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/runs/{waiting.id}/")
+    assert heard.questions == ["Cancel 1 run?", "Retry 1 run?"]
+    assert Run.objects.get(pk=waiting.pk).status == Status.CANCELED
+    assert Run.objects.get(pk=failed.pk).attempt == 2
+
+
+def test_a_row_that_changes_while_it_is_selected_stays_selected(page):
+    word = f"rows{new_id().hex[-6:]}"
+    run = make_run(Status.WAITING, tags=[word])
+    make_wait(run)
+    page.goto(f"/triggers/runs/?tag={word}")
+    page.keyboard.press("j")
+    page.keyboard.press("x")
+    Run.objects.get(pk=run.pk).move(Status.CANCELED)
+    page.locator(f"#run-{run.id} .status.is-canceled").wait_for(timeout=PATIENCE)
+    page.locator(f"#run-{run.id}.here").wait_for()
+    assert page.locator(f"#run-{run.id} input").is_checked()
+
+
+def test_runs_that_come_meanwhile_are_announced_and_no_row_moves(page, shoot: Shoot):
+    word = f"pill{new_id().hex[-6:]}"
+    old = make_run(Status.COMPLETED, task=word)
+    page.goto(f"/triggers/runs/?task={word}")
+    with connection.cursor() as cursor:
+        fields = [field.column for field in Run._meta.concrete_fields if field.column not in ("id", "task_id")]
+        columns = ", ".join(fields)
+        cursor.execute(
+            f"INSERT INTO triggerapp_run (id, task_id, {columns}) SELECT r.id, r.id::text, {columns} FROM (SELECT "
+            f"gen_random_uuid() AS id, {columns.replace('created_at', 'now() AS created_at')} FROM triggerapp_run, "
+            "generate_series(1, %s) WHERE id = %s) r",
+            [NEW, old.id],
+        )
+    said(page, "100 or more new runs")
+    assert page.locator("table.list tbody tr").count() == 1
+    shoot(page, "list-new-runs")
+    page.keyboard.press("j")
+    assert page.locator("tr.here").get_attribute("id") == f"run-{old.id}"
+    page.get_by_role("link", name="100 or more new runs").click()
+    page.locator("table.list tbody tr").nth(49).wait_for()
+
+
+# --- every page -----------------------------------------------------------------------------------
+
+
+def test_every_page_that_there_is_is_looked_at():
+    pages = {str(each.name) for each in urls.urlpatterns if "GET" in getattr(each.callback, "methods", ())}
+    ordinary = {re.sub(r"-.*", "", name) for name in scenery.ordinary().addresses()}
+    assert pages - FRAGMENTS == ordinary - {"failure"}
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_each_page_is_fit_for_everybody_and_asks_nobody_else(page, axe: str, shoot: Shoot, colours: str):
+    found = {}
+    for name, address in scenery.ordinary().addresses().items():
+        page.goto(f"/triggers/{address}")
+        shoot(page, f"{name}-{colours}")
+        page.evaluate(axe)
+        judged = page.evaluate("axe.run({resultTypes: ['violations']})")
+        bad = [each for each in judged["violations"] if each["impact"] in ("serious", "critical")]
+        if bad:
+            found[name] = [(each["id"], each["nodes"][0]["html"], each["nodes"][0]["failureSummary"]) for each in bad]
+    assert not found
+
+
+def test_pages_follow_the_colours_of_the_system(page):
+    page.emulate_media(color_scheme="dark")
+    page.goto("/triggers/runs/")
+    colour = "getComputedStyle(document.body).backgroundColor"
+    assert max(map(int, re.findall(r"\d+", page.evaluate(colour))[:3])) < 60
+    page.emulate_media(color_scheme="light")
+    assert min(map(int, re.findall(r"\d+", page.evaluate(colour))[:3])) > 200
+
+
+def test_what_comes_from_outside_is_text_on_every_page(page, heard: Heard):
+    for address in scenery.evil().addresses().values():
+        page.goto(f"/triggers/{address}")
+        assert page.locator("img[src=x]").count() == 0, address
+        assert page.locator("a[href^='javascript:']").count() == 0, address
+        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert not heard.dialogs
