@@ -8,6 +8,8 @@ import io
 import json
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.db import connections
 from django.test import AsyncClient
 
 from tests.factories import make_run
@@ -85,7 +87,10 @@ def test_under_asgi_it_is_written_while_it_is_read(viewer, monkeypatch):
     async def pieces():
         response = await client.get(f"{URL}csv")
         assert response.is_async
-        return [piece async for piece in response]
+        try:
+            return [piece async for piece in response]
+        finally:
+            await sync_to_async(connections.close_all)()  # those of the thread that the view ran in
 
     assert len(asyncio.run(pieces())) == 4
 
