@@ -161,12 +161,16 @@ class Hub:
                 self._send(viewer, Message(event=f"run-{row.id}", data=html))
 
     def _deliver_page(self, run: UUID, lookers: list[Viewer], state: State) -> None:
-        html = render_to_string("triggerapp/dashboard/_facts.html", of(detail.facts(run)))
-        status = str(state[0])
+        context, status = of(detail.facts(run)), str(state[0])
+        parts = [
+            Message(event=name, data=render_to_string(f"triggerapp/dashboard/_{name}.html", context))
+            for name in ("facts", "timeline")
+        ]
         for viewer in lookers:
             before = viewer.seen.get(run)
             viewer.seen[run] = state
-            self._send(viewer, Message(event="facts", data=html))
+            for part in parts:
+                self._send(viewer, part)
             if before is None or before[0] != status:
                 self._send(viewer, Message(event="status", data=status))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -49,6 +50,8 @@ def waits(environment: str, *, kind: str = "", name: str = "", older: str | None
     """What the runs of an environment wait for, the newest wait first."""
     before = uuid_or_none(older) or _LAST
     rows = sql.rows(_WAITING, [before, environment, kind, kind, name, name, PAGE + 1])
+    for row in rows:
+        row["filter"] = json.loads(row["filter"]) if isinstance(row["filter"], str) else row["filter"]
     more = len(rows) > PAGE
     return Page(rows=rows[:PAGE], older=str(rows[PAGE - 1]["id"]) if more else "")
 

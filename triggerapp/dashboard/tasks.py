@@ -51,7 +51,10 @@ def _signature(name: str) -> inspect.Signature:
     task = dispatch.durable_task(name)
     if task is None:
         raise NotFound(f"there is no durable task {name[:200]}")
-    return inspect.signature(task.run)
+    try:
+        return inspect.signature(task.run, eval_str=True)
+    except (NameError, AttributeError, TypeError, SyntaxError):  # annotations that are for type checkers only
+        return inspect.signature(task.run)
 
 
 @page(Level.OPERATE, methods=("GET", "HEAD", "POST"))
@@ -90,12 +93,19 @@ def _field(parameter: inspect.Parameter, given: dict[str, Json]) -> Field:
     shown = value if text and isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return Field(
         name=parameter.name,
-        hint="" if parameter.annotation is parameter.empty else inspect.formatannotation(parameter.annotation),
+        hint=_hint(parameter),
         default="" if required else repr(parameter.default),
         required=required,
         text=text,
         value=shown if parameter.name in given else "",
     )
+
+
+def _hint(parameter: inspect.Parameter) -> str:
+    annotation = parameter.annotation
+    if annotation is parameter.empty:
+        return ""
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
 def _given(run: str | None, signature: inspect.Signature) -> dict[str, Json]:

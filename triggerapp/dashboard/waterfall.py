@@ -131,7 +131,7 @@ def _wait(wait: Wait, facts: Facts) -> Span:
     end = wait.resolved_at or facts.until
     return Span(
         kind="wait",
-        label=f"{wait.get_kind_display()} {wait.name or wait.key}",
+        label=f"wait for {wait.name}" if wait.name else f"wait {wait.key}",
         start=wait.opened_at,
         end=end,
         status=wait.status,

@@ -43,7 +43,7 @@ def test_a_step_and_a_change_of_status_reach_the_page(hub):
     with hub.viewing([run.id], inbox.put, rows=False):
         assert received(inbox, "status").data == "running"
         make_step(run, "charge_card#1")
-        assert "charge_card#1" in received(inbox, "facts").data
+        assert "charge_card#1" in received(inbox, "timeline").data
         fresh(run).move(Status.COMPLETED, lease=run.lease)
         assert received(inbox, "status").data == "completed"
         assert received(inbox, "over")
