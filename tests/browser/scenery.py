@@ -14,8 +14,8 @@ from django.db.models.functions import Now
 
 from tests.factories import make_event, make_event_wait, make_run, make_step, make_wait
 from triggerapp.clock import now
-from triggerapp.engine import audit, environments, queues
-from triggerapp.models import Attempt, BulkAction, BulkStatus, Run, Status, WaitKind, WaitStatus, Worker
+from triggerapp.engine import audit, environments, keys, queues
+from triggerapp.models import Attempt, BulkAction, BulkStatus, LogLine, Run, Status, WaitKind, WaitStatus, Worker
 from triggerapp.models.runs import new_id
 
 HOUR = timedelta(hours=1)
@@ -35,11 +35,12 @@ class Scenery:
     bulk: BulkAction
     event: str
     task: str
+    tag: str
 
     def addresses(self) -> dict[str, str]:
         """A page of each kind, by its name."""
         return {
-            "runs": "runs/?period=all",
+            "runs": f"runs/?period=all&tag={self.tag}",
             "runs-none": "runs/?task=none",
             "run-failed": f"runs/{self.failed.id}/",
             "run-waiting": f"runs/{self.waiting.id}/",
@@ -53,6 +54,8 @@ class Scenery:
             "workers": "workers/",
             "bulks": "bulk/",
             "bulk": f"bulk/{self.bulk.id}/",
+            "metrics": "metrics/",
+            "keys": "keys/",
             "audit": "audit/",
             "failure": "runs/00000000-0000-0000-0000-000000000000/",
         }
@@ -94,6 +97,7 @@ def _make(*, task: str, name: str, word: str, queue: str, tag: str, page: str = 
         resolved_at=Now(),
     )
     environment = environments.current()
+    keys.create("dev", word[:64], scopes=["read"], ttl=HOUR, actor=word)
     audit.record(environment, word, "event.send", name, before={word: word}, after={word: word})
     bulk = BulkAction.objects.create(
         environment_id=environment,
@@ -106,7 +110,7 @@ def _make(*, task: str, name: str, word: str, queue: str, tag: str, page: str = 
         last_refusal=f"run {word} is completed: only a failed run can be retried; replay it instead",
     )
     return Scenery(
-        failed=failed, waiting=waiting, completed=completed, bulk=bulk, event=str(event.id), task=page or task
+        failed=failed, waiting=waiting, completed=completed, bulk=bulk, event=str(event.id), task=page or task, tag=tag
     )
 
 
@@ -119,6 +123,17 @@ def _failed(name: str, word: str, common: dict[str, Any]) -> Run:
     moments = {"started_at": now() - HOUR + timedelta(minutes=1), "finished_at": now() - HOUR + timedelta(minutes=4)}
     step = make_step(failed, f"reserve/{word[:60]}#1", {word: word})
     step._meta.model.objects.filter(pk=step.pk).update(**moments)
+    for level, logger in ((10, "shop"), (20, "stdout"), (40, word[:255])):
+        LogLine.objects.create(
+            run=failed,
+            environment_id=failed.environment_id,
+            lease=1,
+            attempt=1,
+            step=step.key,
+            level=level,
+            logger=logger,
+            text=f"{word}\n{word}",
+        )
     make_step(failed, f"charge/{word[:60]}#1", None, error=json.dumps(error))
     make_wait(
         failed,

@@ -27,7 +27,7 @@ MANY = int(os.environ.get("TRIGGERAPP_BROWSER_RUNS", "50"))
 NEW = int(os.environ.get("TRIGGERAPP_BROWSER_NEW_RUNS", "500"))
 """Runs that come while somebody looks at the list."""
 
-FRAGMENTS = set("home newer rows run-parts run-live journal download export bulk-progress".split())
+FRAGMENTS = set("home newer rows log run-parts run-live journal download export bulk-progress".split())
 """Routes that are no pages: parts of one, streams and files."""
 
 
