@@ -16,6 +16,7 @@ from django.db import connection
 from tests.factories import fresh, make_run, make_step
 from triggerapp.dashboard import live, streams
 from triggerapp.dashboard.live import Hub, Message
+from triggerapp.engine import watching
 from triggerapp.models import Status
 
 
@@ -55,7 +56,7 @@ def test_nothing_is_said_while_nothing_changes(hub):
     with hub.viewing([run.id], inbox.put, rows=False):
         received(inbox, "status")
         with pytest.raises(queue.Empty):
-            inbox.get(timeout=4 * live.PAUSE)
+            inbox.get(timeout=4 * watching.PAUSE)
 
 
 def test_rows_of_a_list_change_where_they_are(hub):
