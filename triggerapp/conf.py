@@ -78,6 +78,9 @@ class Conf:
     API_RATE: str = "6000/minute"
     """How many requests a key may make in a second, minute, hour or day."""
 
+    FAILED_RATE: str = "60/minute"
+    """How many keys that do not stand, or wrong passwords, an address may try before it is told to wait."""
+
     API_MAX_BODY_BYTES: int = 16 * 1024 * 1024
     """The size of a request to the API at most, batches included."""
 
@@ -131,8 +134,9 @@ class Conf:
         _check_checkpoints(self)
         if self.LOGS not in ("on", "off"):
             raise _wrong("LOGS", self.LOGS, want="'on' or 'off'")
-        if not re.fullmatch(r"[1-9]\d*/(second|minute|hour|day)", self.API_RATE):
-            raise _wrong("API_RATE", self.API_RATE, want="a rate, as in '100/second', or per minute, hour or day")
+        for name in ("API_RATE", "FAILED_RATE"):
+            if not re.fullmatch(r"[1-9]\d*/(second|minute|hour|day)", getattr(self, name)):
+                raise _wrong(name, getattr(self, name), want="a rate, as in '100/second', or per minute, hour or day")
         if not all(map(_is_fernet_key, self.SECRETS_KEYS.replace(",", " ").split())):
             raise _wrong("SECRETS_KEYS", "…", want="keys as cryptography's Fernet.generate_key() makes them")
         _check_patterns("REDACT", self.REDACT)

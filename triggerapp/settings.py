@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 import dj_database_url
 
 from triggerapp import services
+from triggerapp.api import cors
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -85,6 +86,15 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
+# Browsers of other origins: none, unless they are named. Tokens are the permission; cookies are of no use to the API.
+CORS_ALLOWED_ORIGINS = [each for each in os.environ.get("TRIGGERAPP_CORS_ORIGINS", "").split(",") if each]
+if CORS_ALLOWED_ORIGINS:
+    INSTALLED_APPS.append("corsheaders")
+    MIDDLEWARE.insert(0, "corsheaders.middleware.CorsMiddleware")
+    CORS_URLS_REGEX = r"^/(api|realtime)/"
+    CORS_ALLOW_HEADERS = cors.ALLOW_HEADERS
+    CORS_EXPOSE_HEADERS = cors.EXPOSE_HEADERS
+
 ROOT_URLCONF = "triggerapp.urls"
 ASGI_APPLICATION = "triggerapp.asgi.application"
 
@@ -106,6 +116,7 @@ TEMPLATES = [
 DATABASES = {"default": _database(_database_url)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+AUTHENTICATION_BACKENDS = ["triggerapp.dashboard.logins.SlowGuesses"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},

@@ -11,7 +11,7 @@ import pytest
 from django.core.cache import cache
 from django.test import Client
 
-from triggerapp.engine import environments, keys
+from triggerapp.engine import environments, guard, keys
 
 
 @dataclass
@@ -53,8 +53,9 @@ class Api:
 
 @pytest.fixture(autouse=True)
 def no_counts() -> None:
-    """The throttle begins anew."""
+    """The throttles begin anew."""
     cache.clear()
+    guard.keys.forget()
     environments.by_slug.cache_clear()
 
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, Throttled
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 
 from triggerapp import conf
-from triggerapp.engine import keys, publictokens
+from triggerapp.engine import guard, keys, publictokens
 from triggerapp.engine.keys import Known
 
 Subject = tuple[str, str]
@@ -83,12 +83,27 @@ class KeyAuthentication(BaseAuthentication):
         scheme, _, text = get_authorization_header(request).decode("latin-1").partition(" ")
         if scheme.lower() != "bearer" or not text.strip():
             raise _refused("send the header Authorization: Bearer followed by a secret key of the environment")
-        principal = _principal(text.strip(), request)
+        principal = _guarded(text.strip(), request)
         return principal, principal
 
     def authenticate_header(self, request: Request) -> str:
         """What makes a refusal a 401."""
         return 'Bearer realm="triggerapp"'
+
+
+def _guarded(text: str, request: Request) -> Principal:
+    """Whoever this is; an address with many that are nobody has to wait."""
+    address = request.META.get("REMOTE_ADDR", "")
+    wait = guard.keys.wait(address, text)
+    if wait:
+        raise Throttled(wait, "too many requests from this address had no key that stands", code="throttled")
+    try:
+        principal = _principal(text, request)
+    except AuthenticationFailed:
+        guard.keys.wrong(address)
+        raise
+    guard.keys.right(text)
+    return principal
 
 
 def _principal(text: str, request: Request) -> Principal:
@@ -112,7 +127,8 @@ def _of_token(text: str, request: Request) -> Principal:
     except ValueError as error:
         raise _refused(str(error)) from error
     key = _standing(keys.by_id(token.key))
-    if token.once and request.method not in ("GET", "HEAD") and not keys.spend(token.id, token.expires):
+    spends = request.method not in ("GET", "HEAD") and getattr(request.parser_context.get("view"), "spends", True)
+    if token.once and spends and not keys.spend(token.id, token.expires):
         raise _refused("the public token was for one use, and was used")
     actor = f"public token of {key.prefix}"
     return Principal(

@@ -1,0 +1,35 @@
+"""Passwords are not tried as fast as a machine can: an address with many wrong ones waits."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.test import Client
+
+from triggerapp.engine import guard
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def no_counts():
+    guard.logins.forget()
+    yield
+    guard.logins.forget()
+
+
+def login(password: str, address: str = "192.0.2.1") -> bool:
+    client = Client()
+    client.post("/admin/login/", {"username": "ada", "password": password}, REMOTE_ADDR=address)
+    return "_auth_user_id" in client.session
+
+
+def test_after_many_wrong_passwords_the_right_one_has_to_wait_too(settings):
+    settings.TRIGGERAPP = {"FAILED_RATE": "3/minute"}
+    get_user_model().objects.create_superuser("ada", password="right")
+    assert login("right")
+    assert [login("wrong") for _ in range(3)] == [False] * 3
+    assert not login("right")
+    assert login("right", address="192.0.2.2")
+    guard.logins.forget()
+    assert login("right")
