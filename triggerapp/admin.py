@@ -230,6 +230,7 @@ _OTHERS: tuple[type[Model], ...] = (
     models.Worker,
     models.BulkAction,
     models.FilterShape,
+    models.Packet,
     models.ApiKey,
     models.Batch,
     models.Subscription,

@@ -12,4 +12,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("triggers/", include("triggerapp.dashboard.urls")),
     path("api/", include("triggerapp.api.urls")),
     path("hooks/", include("triggerapp.api.ingress")),
+    path("", include("triggerapp.api.rooturls")),
 ]

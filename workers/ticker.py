@@ -90,6 +90,7 @@ class Ticker:
             bulk,
             deliveries,
             events,
+            packets,
             queues,
             rescue,
             schedules,
@@ -109,6 +110,7 @@ class Ticker:
         self._every("prune", _RARELY, rescue.prune)
         self._every("prune_batches", _RARELY, batches.prune)
         self._every("prune_deliveries", _RARELY, deliveries.prune)
+        self._every("prune_packets", _RARELY, packets.prune)
         self._every("sweep", _RARELY, partial(self._delete_images, "sweep"))
         self._every("prune_schedules", _RARELY, schedules.prune)
         self._every("bulk", _OFTEN, partial(self._some, "bulk", bulk.advance))

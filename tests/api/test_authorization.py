@@ -15,9 +15,9 @@ from django.test import Client
 from django.urls import URLPattern
 
 from tests.factories import make_run
-from triggerapp.api import urls
+from triggerapp.api import rooturls, urls
 from triggerapp.clock import now
-from triggerapp.engine import bulk, deployments, environments, envvars, events, keys, publictokens, queues, tokens
+from triggerapp.engine import bulk, deployments, environments, envvars, events, keys, packets, publictokens, queues, tokens
 from triggerapp.models import (
     ApiKey,
     Batch,
@@ -35,8 +35,9 @@ from triggerapp.models import (
 
 pytestmark = pytest.mark.django_db
 
-OPEN = {"health", "ready", "openapi", "timezones", "token-callback"}
-"""They tell yes or no, and what the code is; the callback has a secret in its URL, and tests of its own."""
+CANARY = "canary-9b1d"
+OPEN = {"health", "ready", "openapi", "timezones", "token-callback", "packet-bytes"}
+"""They tell yes or no, and what the code is; callback and packets have a secret in the URL, and tests of their own."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,21 @@ class Row:
     body: object = None
     one: bool = False
     """It is about one row: that of another environment is a 404."""
+    status: int = 200
+    """What it answers where it is about none."""
 
 
 PLAN = {"task": "none", "cron": "0 9 * * *"}
 ROWS = {
     "whoami": [Row("GET", "v1/whoami", "read")],
     "public-tokens": [Row("POST", "v1/auth/public-tokens", "write", {"scopes": ["read:runs:run_1"]})],
+    "jwt-claims": [Row("POST", "v1/auth/jwt/claims", "write", status=400)],
+    "packet-upload": [Row("PUT", "v2/packets/a/b.json", "trigger")],
+    "packet-download": [Row("GET", "v1/packets/{packet}", "read", one=True)],
+    "metrics": [Row("GET", "/metrics", "read")],
+    "realtime-runs": [Row("GET", f"/realtime/v1/runs?tags={CANARY}", "read")],
+    "realtime-run": [Row("GET", "/realtime/v1/runs/{run}", "read", one=True)],
+    "realtime-batch": [Row("GET", "/realtime/v1/batches/{batch}", "read", one=True)],
     "task-trigger": [Row("POST", "v1/tasks/none/trigger", "trigger", {}, one=True)],
     "task-batch": [Row("POST", "v1/tasks/none/batch", "batchTrigger", {"items": [{}]}, one=True)],
     "batch-v1": [Row("POST", "v1/tasks/batch", "batchTrigger", {"items": [{"task": "none"}]}, one=True)],
@@ -137,8 +147,9 @@ ROWS = {
         Row("PUT", "v1/runs/{run}/metadata", "write", {"metadata": {"x": 1}}, one=True),
     ],
 }
+REACH_NOTHING = ("v3/batches", "v2/packets/a/b.json")
+"""To announce a batch or to make room for a payload reaches no row; what uses them asks for each task."""
 ALL = [row for rows in ROWS.values() for row in rows]
-CANARY = "canary-9b1d"
 CANARY_NAME = "CANARY_9B1D"
 VERSION = "prod-only.1"
 """A refusal names the version that was asked for."""
@@ -147,6 +158,7 @@ KINDS = "runs tasks tags batch waitpoints queues events schedules deployments en
 
 def routes() -> Iterator[URLPattern]:
     yield from urls.urlpatterns
+    yield from rooturls.urlpatterns
 
 
 def test_every_route_has_a_row_for_each_of_its_methods():
@@ -180,7 +192,8 @@ class Place:
         for name, value in self.names.items():
             text = text.replace(f"{{{name}}}", value)
         body = text.encode()
-        path = f"/api/{row.path.format(**self.names)}"
+        path = row.path.format(**self.names)
+        path = path if path.startswith("/") else f"/api/{path}"
         answer = Client(raise_request_exception=False).generic(row.method, path, body, content_type=kind, **headers)
         return answer.status_code, answer.content.decode()
 
@@ -200,8 +213,11 @@ def place() -> Place:
     version = deployments.register(prod, deployments.Build(version=VERSION))
     envvars.put(prod, CANARY_NAME, CANARY)
     action = bulk.start(BulkVerb.CANCEL, environment=prod, actor=CANARY, name=CANARY, selected=[run.id])
+    packet = packets.reserve(prod, actor="")
+    packets.store(packet, prod, content_type="application/json", body=CANARY.encode())
     return Place(
         {
+            "packet": f"packet_{packet}",
             "run": f"run_{run.id}",
             "batch": f"batch_{batch.id}",
             "token": f"waitpoint_{token.id}",
@@ -243,7 +259,7 @@ def test_nobody_gets_in_without_a_key_that_stands(row, place):
 
 @pytest.mark.parametrize("row", ALL, ids=lambda row: f"{row.method} {row.path}")
 def test_another_environment_is_not_there(row, place):
-    refuses(place, row, keys.create("dev", "elsewhere").text, {404} if row.one else {200, 202})
+    refuses(place, row, keys.create("dev", "elsewhere").text, {404} if row.one else {row.status, 202})
 
 
 @pytest.mark.parametrize("row", ALL, ids=lambda row: f"{row.method} {row.path}")
@@ -259,7 +275,7 @@ def test_a_public_token_of_another_row_sees_nothing(row, place):
     key = keys.create("prod", "shop")
     scopes = [f"{verb}:{kind}:other" for verb in ("read", "write", "trigger", "batchTrigger") for kind in KINDS]
     public = publictokens.issue(key.key.pk, "prod", scopes, ttl=timedelta(hours=1))
-    if row.path != "v3/batches":  # announcing a batch reaches no row; filling it asks for each task
+    if row.path not in REACH_NOTHING:
         refuses(place, row, public, {403, 404})
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 from datetime import timedelta
+from typing import Any
+from uuid import uuid4
 
+import jwt
 import pytest
 from django.core.management import CommandError, call_command
 
 from tests.api.conftest import Api
 from triggerapp.clock import now
-from triggerapp.engine import keys, publictokens
+from triggerapp.engine import guard, keys, publictokens
 from triggerapp.errors import BadInput
 from triggerapp.models import ApiKey, AuditEntry
 
@@ -101,6 +105,71 @@ def test_a_public_token_that_is_too_old_or_altered_is_refused(settings):
     assert Api(text).get(WHOAMI).status == 401
 
 
+@pytest.fixture
+def root() -> keys.Issued:
+    return keys.create("dev", "root", root=True)
+
+
+def signed(root: keys.Issued, **claims: Any) -> str:
+    """A token as Trigger.dev's SDK signs it with a root key."""
+    body = Api(root.text).post("/api/v1/auth/jwt/claims").body
+    times = {"iat": int(time.time()), "exp": int(time.time()) + 900}
+    names = {"iss": publictokens.ISSUER, "aud": publictokens.AUDIENCE}
+    return jwt.encode({**body, **times, **names, "scopes": ["read"], **claims}, root.text, algorithm="HS256")
+
+
+def test_who_has_a_root_key_signs_public_tokens_without_asking(root):
+    public = Api(signed(root))
+    assert public.get(WHOAMI).body["scopes"] == ["read"]
+    assert public.post("/api/v1/auth/jwt/claims").status == 403
+    assert Api(signed(root, scopes=None)).get(WHOAMI).status == 403
+    keys.revoke(root.key.prefix)
+    assert public.get(WHOAMI).status == 401
+
+
+def test_a_root_key_is_stored_encrypted(root):
+    row = ApiKey.objects.values().get(pk=root.key.pk)
+    assert root.text.encode() not in bytes(row["sealed"])
+    assert root.text not in json.dumps(row, default=str)
+
+
+def test_a_token_that_a_root_key_did_not_sign_is_refused(root, key_for):
+    other, plain = keys.create("dev", "other", root=True), keys.create("dev", "plain")
+    claims = {"iss": publictokens.ISSUER, "aud": publictokens.AUDIENCE, "sub": "dev", "exp": time.time() + 60}
+    for key in (root.key.pk, plain.key.pk, 0, -1, 2**70, "1", None, [], True):
+        for secret in (other.text, plain.text, "x" * 40):
+            text = jwt.encode({**claims, "key": key, "scopes": ["read"]}, secret, algorithm="HS256")
+            guard.keys.forget()
+            assert Api(text).get(WHOAMI).status == 401, (key, secret)
+    assert Api(signed(root, exp=int(time.time()) + 366 * 86400)).get(WHOAMI).status == 401
+    assert Api(signed(root, jti=str(uuid4()))).get(WHOAMI).status == 401
+    assert Api(jwt.encode({**claims, "key": root.key.pk}, "", algorithm="none")).get(WHOAMI).status == 401
+
+
+def test_a_token_for_one_use_that_a_root_key_signed_is_good_once(root):
+    token = Api(signed(root, otu=True, scopes=["trigger:tasks:none"]))
+    assert [token.post("/api/v1/tasks/none/trigger", {}).status for _ in range(2)] == [404, 401]
+
+
+def test_other_keys_have_their_tokens_made(api):
+    answer = api.post("/api/v1/auth/jwt/claims")
+    assert (answer.status, "public-tokens" in answer.body["error"]) == (400, True)
+    with pytest.raises(BadInput):
+        keys.create("dev", "root", root=True, scopes=["read"])
+
+
+def test_an_address_with_many_wrong_keys_waits_and_a_key_that_was_right_does_not(api, settings):
+    settings.TRIGGERAPP = {"FAILED_RATE": "3/minute"}
+    unknown, new = Api("tr_dev_sk_" + "x" * 24), Api(keys.create("dev", "new").text)
+    assert api.get(WHOAMI).status == 200
+    assert [unknown.get(WHOAMI).status for _ in range(4)] == [401, 401, 401, 429]
+    refused = new.get(WHOAMI)
+    assert (refused.status, refused.body["code"]) == (429, "throttled")
+    assert 0 < int(refused.headers["Retry-After"]) <= 62
+    assert api.get(WHOAMI).status == 200
+    assert new.get(WHOAMI, REMOTE_ADDR="192.0.2.1").status == 200
+
+
 def test_a_scope_that_means_nothing_is_refused():
     for scope in ("everything", "read:", "read:runs:", "", "read\0"):
         with pytest.raises(BadInput):
@@ -122,9 +191,10 @@ def test_the_command_shows_a_key_once_lists_and_revokes_it():
     (row,) = json.loads(command("list", "--json"))
     assert text.startswith(row["prefix"])
     assert text not in command("list")
+    assert re.fullmatch(r"tr_dev_[0-9A-Za-z]{32}", command("create", "--name", "root", "--root"))
     command("revoke", row["prefix"])
     assert Api(text).get(WHOAMI).status == 401
-    assert [entry.action for entry in AuditEntry.objects.order_by("pk")] == ["key.create", "key.revoke"]
+    assert [entry.action for entry in AuditEntry.objects.order_by("pk")] == ["key.create"] * 2 + ["key.revoke"]
     with pytest.raises(CommandError, match="no key"):
         command("revoke", "tr_dev_sk_none")
 

@@ -59,5 +59,6 @@ def node(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     # The last broker databases: all of this is one file's, so one process's.
     with live("sdk", 61, tasks="tests.sdk.tasks", folder=tmp_path_factory.mktemp("logs")) as site:
         key = site.manage("api_keys", "create", "--name", "sdk").strip()
-        keys = {"TRIGGER_API_URL": site.url, "TRIGGER_SECRET_KEY": key}
+        root = site.manage("api_keys", "create", "--name", "root", "--root").strip()
+        keys = {"TRIGGER_API_URL": site.url, "TRIGGER_SECRET_KEY": key, "TRIGGER_ROOT_KEY": root}
         yield Node(folder=packages, environment={**os.environ, **keys})

@@ -288,6 +288,88 @@ const scenarios = {
       await tasks.trigger("sdk.echo", 3);
       await assert.rejects(tasks.trigger("sdk.echo", 4), (error) => error.status === 401);
     });
+    const onceForMuch = await auth.createTriggerPublicToken("sdk.echo");
+    await auth.withAuth({ accessToken: onceForMuch }, () => tasks.trigger("sdk.echo", { value: "x".repeat(200_000) }));
+  },
+
+  async tokensSignedWithARootKey() {
+    await auth.withAuth({ accessToken: process.env.TRIGGER_ROOT_KEY }, async () => {
+      const [mine, other] = [await tasks.trigger("sdk.echo", 1), await tasks.trigger("sdk.echo", 2)];
+      const token = await auth.createPublicToken({ scopes: { read: { runs: [mine.id] } }, expirationTime: "1hr" });
+      assert.equal(JSON.parse(atob(token.split(".")[1])).jti, undefined); // nobody was asked for it
+      await auth.withAuth({ accessToken: token }, async () => {
+        assert.equal((await runs.retrieve(mine.id)).id, mine.id);
+        await assert.rejects(runs.retrieve(other.id), (error) => error.status === 404);
+        await assert.rejects(runs.cancel(mine.id), (error) => error.status === 403);
+      });
+      const once = await auth.createTriggerPublicToken("sdk.echo");
+      await auth.withAuth({ accessToken: once }, async () => {
+        await tasks.trigger("sdk.echo", 3);
+        await assert.rejects(tasks.trigger("sdk.echo", 4), (error) => error.status === 401);
+      });
+    });
+  },
+
+  async subscribeToRun() {
+    const made = await wait.createToken({ timeout: "10m" });
+    const options = { tags: ['a"b', "c\\d", "e"], metadata: { step: 1 } };
+    const handle = await tasks.trigger("sdk.take_token", { token: made.id }, options);
+    const seen = [];
+    await auth.withAuth({ accessToken: handle.publicAccessToken }, async () => {
+      for await (const run of runs.subscribeToRun(handle.id)) {
+        if (run.isWaiting && !seen.some((each) => each.isWaiting)) {
+          await client.updateRunMetadata(handle.id, { metadata: { step: 2 } });
+          await client.completeWaitpointToken(made.id, { data: { ok: true } });
+        }
+        seen.push(run);
+      }
+    });
+    const last = seen.at(-1);
+    assert.deepEqual([last.id, last.status, last.isSuccess], [handle.id, "COMPLETED", true]);
+    assert.deepEqual([last.output, last.payload], [{ ok: true }, { token: made.id }]);
+    assert.deepEqual([last.tags, last.metadata], [options.tags, { step: 2 }]);
+    assert.ok(last.createdAt <= last.startedAt && last.startedAt <= last.finishedAt && last.createdAt > Date.now() - 1e6);
+    assert.ok(seen.some((run) => run.isWaiting));
+  },
+
+  async subscribeToAFailure() {
+    const { id } = await tasks.trigger("sdk.fail", { message: "no luck" });
+    let last;
+    for await (const run of runs.subscribeToRun(id, { skipColumns: ["payload"] })) last = run;
+    assert.deepEqual([last.status, last.error.name, last.error.message], ["FAILED", "ValueError", "no luck"]);
+    assert.equal(last.payload, undefined);
+  },
+
+  async subscribeToMany() {
+    const tag = unique();
+    const [first, ended] = [await tasks.trigger("sdk.echo", 1, { tags: [tag] }), new Set()];
+    let second;
+    for await (const run of runs.subscribeToRunsWithTag(tag)) {
+      if (run.isCompleted) ended.add(run.id);
+      second ??= await tasks.trigger("sdk.echo", 2, { tags: [tag] });
+      if (ended.size === 2) break;
+    }
+    assert.deepEqual(ended, new Set([first.id, second.id]));
+    const handle = await tasks.batchTrigger("sdk.add", [1, 2, 3].map((x) => ({ payload: { x, y: 1 } })));
+    const outputs = new Map();
+    for await (const run of runs.subscribeToBatch(handle.batchId)) {
+      if (run.isCompleted) outputs.set(run.id, run.output);
+      if (outputs.size === 3) break;
+    }
+    assert.deepEqual([...outputs.values()].sort(), [2, 3, 4]);
+  },
+
+  async largePayloads() {
+    const value = { text: "é".repeat(200_000), when: new Date(0) };
+    const run = await finished((await tasks.trigger("sdk.echo", { value })).id);
+    assert.equal(run.output.text, value.text);
+    assert.match(run.output.when, /^1970-01-01T00:00:00/);
+    const text = "x".repeat(200_000);
+    assert.equal((await finished((await tasks.trigger("sdk.echo", text)).id)).output, text);
+    const handle = await tasks.batchTrigger("sdk.echo", [{ payload: { value: text } }, { payload: { value: 1 } }]);
+    const found = await batch.retrieve(handle.batchId);
+    assert.equal((await finished(found.runs[0])).output, text);
+    await assert.rejects(tasks.trigger("sdk.echo", "x".repeat(4_000_000)), /413|3,145,728|too large/i);
   },
 
   async trace() {

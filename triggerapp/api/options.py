@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from triggerapp.engine import calls, limits, superjson
+from triggerapp.api import http, ids
+from triggerapp.engine import calls, limits, packets, superjson
 from triggerapp.engine.calls import Arguments, Call
 from triggerapp.engine.durations import deadline, duration
 from triggerapp.errors import BadInput
@@ -25,18 +26,18 @@ PASSED_OVER = frozenset(
 _PRIORITIES = 32_767
 
 
-def call_of(task: str, body: Body) -> Call:
-    """The call that the body of a trigger asks for."""
+def call_of(task: str, body: Body, environment: int) -> Call:
+    """The call that the body of a trigger asks for, in this environment."""
     options = _object("options", body.get("options"))
     return Call(
         task=task,
-        payload=_payload(body, options.get("payloadType")),
+        payload=_payload(body, options.get("payloadType"), environment),
         options=_options(task, options),
         changes=_changes(options),
     )
 
 
-def of_replay(task: str, body: Body) -> tuple[Arguments | None, Found]:
+def of_replay(task: str, body: Body, environment: int) -> tuple[Arguments | None, Found]:
     """Other arguments for the same task, if there are any, and the fields of the run that are to differ."""
     _refuse_unknown(body, _OPTIONS.keys() | {"payload", "payloadType", "version", "priority", "queue"} | PASSED_OVER)
     options = {name: value for name, value in body.items() if name != "payload"}
@@ -45,19 +46,34 @@ def of_replay(task: str, body: Body) -> tuple[Arguments | None, Found]:
     found = {**_options(task, options), **_changes(options)}
     arguments = None
     if "payload" in body:
-        arguments = calls.arguments(task, _payload(body, options.get("payloadType")))
+        arguments = calls.arguments(task, _payload(body, options.get("payloadType"), environment))
     return arguments, found
 
 
-def _payload(body: Body, kind: Json) -> Json:
+def _payload(body: Body, kind: Json, environment: int) -> Json:
     if "payload" not in body:
         return calls.MISSING
     payload = body["payload"]
+    if kind == "application/store":
+        return _stored(payload, environment)
     if kind in (None, "application/json", "text/plain"):
         return payload
     if kind == "application/super+json" and isinstance(payload, str):
         return superjson.loads(payload)
-    raise BadInput(f"payloadType={kind!r:.60} must be application/json, application/super+json or text/plain")
+    raise BadInput(
+        f"payloadType={kind!r:.60} must be application/json, application/super+json, text/plain or application/store"
+    )
+
+
+def _stored(name: Json, environment: int) -> Json:
+    """The payload that was uploaded ahead under this name."""
+    kind, text = packets.text(ids.read("packet", str(name)), environment)
+    match kind:
+        case "application/super+json":
+            return superjson.loads(text)
+        case "application/json":
+            return http.parse(text.encode())
+    return text
 
 
 def _options(task: str, given: Body) -> Found:

@@ -11,11 +11,26 @@ from rest_framework.response import Response
 
 from triggerapp.api.access import Principal
 from triggerapp.api.http import Access, View, body_of
-from triggerapp.engine import publictokens
+from triggerapp.engine import keys, publictokens
 from triggerapp.engine.durations import duration
 from triggerapp.errors import BadInput
 
 _DEFAULT = timedelta(minutes=15)
+
+
+class Claims(View):
+    """Ask what a public token has to say of the key that signs it."""
+
+    access: ClassVar[Access] = {"POST": ("write", "publicTokens")}
+
+    def post(self, request: Request) -> Response:
+        """The claims to sign with a root key; other keys have their tokens made here."""
+        if self.principal.public or keys.root_key(self.principal.key) is None:
+            raise BadInput(
+                "only the holder of a root key signs public tokens, as of other keys nothing is kept to check them by: "
+                "have them made by POST /api/v1/auth/public-tokens, as the SDK does"
+            )
+        return Response(publictokens.claims_of(self.principal.key, self.principal.slug))
 
 
 class PublicTokens(View):

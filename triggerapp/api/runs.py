@@ -192,7 +192,7 @@ class RunReplay(RunView):
     def post(self, request: Request, run: str) -> Response:
         """A new run of the same task, with the same payload or another one."""
         found = self.run(run)
-        arguments, changes = options.of_replay(found.task, body_of(request))
+        arguments, changes = options.of_replay(found.task, body_of(request), self.principal.environment)
         triggered = verbs.replay(
             found.id,
             actor=self.principal.actor,

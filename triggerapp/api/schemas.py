@@ -55,7 +55,7 @@ _OPTIONS = {
     "metadata": OBJECT,
     "priority": {"type": "number"},
 }
-_PAYLOAD_TYPE: Schema = one_of("application/json", "application/super+json", "text/plain")
+_PAYLOAD_TYPE: Schema = one_of("application/json", "application/super+json", "text/plain", "application/store")
 _TRIGGER_OPTIONS = record(**_OPTIONS, payloadType=_PAYLOAD_TYPE, queue=record("name", name=TEXT))
 TRIGGER = record(payload=ANY, options=_TRIGGER_OPTIONS)
 _ITEM = record("task", task=TEXT, payload=ANY, options=_TRIGGER_OPTIONS)
@@ -258,6 +258,9 @@ METHODS: Mapping[str, tuple[Schema | None, Schema]] = {
         record("scopes", scopes=several(TEXT), expirationTime=_TTL, oneTimeUse=YES, realtime=ANY),
         record("token", token=TEXT),
     ),
+    "Claims.post": (None, record("sub", "pub", sub=TEXT, pub=YES, key=NUMBER)),
+    "PacketUpload.put": (None, record("presignedUrl", "storagePath", presignedUrl=TEXT, storagePath=TEXT)),
+    "PacketDownload.get": (None, record("presignedUrl", presignedUrl=TEXT)),
     "TaskTrigger.post": (TRIGGER, record("id", "isCached", id=TEXT, isCached=YES)),
     "TaskBatch.post": (record("items", items=several(TRIGGER)), record(batchId=TEXT, runs=several(TEXT))),
     "ManyTasks.post": (record("items", items=several(_ITEM)), _BATCH_MADE),

@@ -32,7 +32,7 @@ class TaskTrigger(View):
     def post(self, request: Request, task: str) -> Response:
         """Accept one run; it is a committed row when the answer leaves."""
         self.require([("tasks", task)], f"durable task {task[:200]!r}")
-        call = options.call_of(task, body_of(request))
+        call = options.call_of(task, body_of(request), self.principal.environment)
         with transaction.atomic():
             (triggered,) = calls.trigger([call], environment=self.principal.environment, actor=self.principal.actor)
         run = ids.show("run", triggered.run_id)

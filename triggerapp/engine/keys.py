@@ -19,6 +19,7 @@ from django.db import transaction
 
 from triggerapp.clock import now
 from triggerapp.engine import audit, limits, sql
+from triggerapp.engine import secrets as secretbox
 from triggerapp.errors import BadInput, NotFound
 from triggerapp.models import ApiKey, Environment
 
@@ -26,11 +27,12 @@ SHORT_NAMES = {"dev": "dev", "staging": "stg", "prod": "prod"}
 """Environments as keys name them; any other is a `preview`."""
 VERBS = ("admin", "read", "write", "trigger", "batchTrigger")
 
-# The form of an additional key: of such a one Trigger.dev's SDK asks the server for public tokens. From a root key it
-# would sign them itself, and to check those the server would have to keep the key.
-_FORM = re.compile(r"tr_(?:dev|stg|prod|preview)_sk_[0-9A-Za-z]{24}")
+# With `sk` it is the form of an additional key: of such a one Trigger.dev's SDK asks the server for public tokens. With
+# a root key it signs them itself, and to check those the server has to keep the key.
+_FORM = re.compile(r"tr_(?:dev|stg|prod|preview)_(?:sk_[0-9A-Za-z]{24}|[0-9A-Za-z]{32})")
 _ALPHABET = string.ascii_letters + string.digits
 _SECRET_CHARACTERS = 24
+_ROOT_CHARACTERS = 32
 _SHOWN_CHARACTERS = 8
 
 
@@ -56,28 +58,49 @@ class Known:
 
 
 def create(
-    environment: str, name: str, *, scopes: Sequence[str] = ("admin",), ttl: timedelta | None = None, actor: str = ""
+    environment: str,
+    name: str,
+    *,
+    scopes: Sequence[str] = ("admin",),
+    ttl: timedelta | None = None,
+    root: bool = False,
+    actor: str = "",
 ) -> Issued:
-    """A new key of the environment of that name."""
+    """A new key of the environment of that name. Who has a root key signs public tokens with it, without asking."""
+    if root and set(scopes) - {"admin"}:
+        raise BadInput("a root key may do everything: what it signs is not asked about")
     limits.check_text("name", name)
     limits.check_more_than_nothing("ttl", ttl)
     for scope in scopes:
         check_scope(scope)
     owner, _ = Environment.objects.get_or_create(slug=environment)
-    secret = "".join(secrets.choice(_ALPHABET) for _ in range(_SECRET_CHARACTERS))
-    start = f"tr_{SHORT_NAMES.get(environment, 'preview')}_sk_"
+    secret = "".join(secrets.choice(_ALPHABET) for _ in range(_ROOT_CHARACTERS if root else _SECRET_CHARACTERS))
+    start = f"tr_{SHORT_NAMES.get(environment, 'preview')}_" + ("" if root else "sk_")
     with transaction.atomic():
         key = ApiKey.objects.create(
             environment=owner,
             name=name,
-            prefix=start + secret[:_SHOWN_CHARACTERS],
+            prefix=_prefix(start + secret),
             digest=_digest(start + secret),
+            sealed=secretbox.seal(start + secret, _prefix(start + secret)) if root else None,
             scopes=list(scopes) or ["admin"],
             created_by=actor or "code",
             expires_at=None if ttl is None else now() + ttl,
         )
         audit.record(owner.pk, actor, "key.create", key.prefix, after={"name": name, "scopes": list(key.scopes)})
     return Issued(key=key, text=start + secret)
+
+
+def root_key(key: int) -> str | None:
+    """The text of a root key; None if it is none."""
+    row = sql.row("SELECT sealed, prefix FROM triggerapp_apikey WHERE id = %s AND sealed IS NOT NULL", [key])
+    return None if row is None else secretbox.unseal(row["sealed"], row["prefix"])
+
+
+def _prefix(text: str) -> str:
+    """The readable beginning of a key."""
+    start, _, secret = text.rpartition("_")
+    return f"{start}_{secret[:_SHOWN_CHARACTERS]}"
 
 
 def check_scope(scope: str) -> None:
@@ -103,7 +126,7 @@ def find(text: str) -> Known | None:
     """The key of this text, however it stands; None if there is none."""
     if not _FORM.fullmatch(text):
         return None
-    row = sql.row(_BY_PREFIX, [text[: -(_SECRET_CHARACTERS - _SHOWN_CHARACTERS)]])
+    row = sql.row(_BY_PREFIX, [_prefix(text)])
     if row is None or not hmac.compare_digest(row["digest"], _digest(text)):
         return None
     if row["unnoted"]:

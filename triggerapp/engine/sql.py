@@ -6,7 +6,7 @@ A move of a run is one round trip; that is where the speed of a run comes from.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import psycopg
 from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 
 Row = dict[str, Any]
+Params = Sequence[Any] | Mapping[str, Any]
 
 _REPLAN = 10.0
 """Seconds after which a prepared statement is planned anew: a plan made for a small table reads all of a large one."""
@@ -32,27 +33,27 @@ class Lock(NamedTuple):
     name: str
 
 
-def rows(statement: str, params: Sequence[Any] = ()) -> list[Row]:
+def rows(statement: str, params: Params = ()) -> list[Row]:
     """Run `statement` and return its rows by column name."""
     with _executed(statement, params) as cursor:
         names = [column[0] for column in cursor.description or ()]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def row(statement: str, params: Sequence[Any] = ()) -> Row | None:
+def row(statement: str, params: Params = ()) -> Row | None:
     """The first row, or None."""
     found = rows(statement, params)
     return found[0] if found else None
 
 
-def run(statement: str, params: Sequence[Any] = ()) -> int:
+def run(statement: str, params: Params = ()) -> int:
     """Run `statement`; how many rows it changed."""
     with _executed(statement, params) as cursor:
         return int(cursor.rowcount)
 
 
 @contextmanager
-def _executed(statement: str, params: Sequence[Any]) -> Iterator[Any]:
+def _executed(statement: str, params: Params) -> Iterator[Any]:
     if isinstance(statement, Hot) and _may_prepare():
         with _executed_prepared(statement, params) as prepared:
             yield prepared
@@ -70,7 +71,7 @@ def _may_prepare() -> bool:
 
 
 @contextmanager
-def _executed_prepared(statement: str, params: Sequence[Any]) -> Iterator[psycopg.Cursor[Any]]:
+def _executed_prepared(statement: str, params: Params) -> Iterator[psycopg.Cursor[Any]]:
     """Django's cursors never prepare; its connection, transaction and errors stay in use."""
     wrapper = connections[DEFAULT_DB_ALIAS]
     wrapper.ensure_connection()

@@ -10,6 +10,7 @@ from triggerapp.models.events import Event, EventStatus, FilterShape, Start, Sub
 from triggerapp.models.journal import Step, Wait, WaitKind, WaitStatus
 from triggerapp.models.logs import LogLine
 from triggerapp.models.moves import FINAL, LIVE, Status
+from triggerapp.models.packets import Packet
 from triggerapp.models.runs import Attempt, Run
 from triggerapp.models.schedules import Firing, Schedule
 from triggerapp.models.webhooks import Delivery, Destination, Endpoint, EndpointSecret, Notice, Preset, Verdict
@@ -40,6 +41,7 @@ __all__ = [
     "Firing",
     "LogLine",
     "Notice",
+    "Packet",
     "Preset",
     "Queue",
     "Run",

@@ -20,6 +20,8 @@ class ApiKey(models.Model):
     prefix = models.CharField(max_length=32, unique=True)
     """The readable beginning; the rest is shown once, when the key is made."""
     digest = models.CharField(max_length=64)
+    sealed = models.BinaryField(null=True)
+    """The whole text of a root key, encrypted: its holder signs public tokens with it, and by it they are checked."""
     scopes = ArrayField(models.CharField(max_length=255))
     created_by = models.CharField(max_length=255)
     created_at = models.DateTimeField(db_default=Now())

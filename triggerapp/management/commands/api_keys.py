@@ -30,6 +30,7 @@ class Command(BaseCommand):
         create.add_argument("--environment", help="default: the one of the settings")
         create.add_argument("--scope", action="append", default=[], help="such as read, or trigger:tasks; repeatable")
         create.add_argument("--days", type=float, help="how long it is valid (default: until revoked)")
+        create.add_argument("--root", action="store_true", help="signs public tokens itself; kept here, encrypted")
         listing = verbs.add_parser("list", help="show keys, never their secrets")
         listing.add_argument("--json", action="store_true", help="for machines")
         revoke = verbs.add_parser("revoke", help="refuse a key from now on, and all public tokens made with it")
@@ -44,6 +45,7 @@ class Command(BaseCommand):
             options["name"],
             scopes=options["scope"] or ["admin"],
             ttl=None if options["days"] is None else timedelta(days=options["days"]),
+            root=options["root"],
             actor=_actor(),
         )
         self.stderr.write("Keep it well: it is not shown again.")
