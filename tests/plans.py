@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import connection
@@ -34,26 +35,29 @@ def filled() -> None:
     sql.run("ANALYZE triggerapp_run")
 
 
-def watched(look: Callable[[], object]) -> list[Statement]:
-    """What is asked of runs by `look`."""
-    statements: list[Statement] = []
+@contextmanager
+def noted() -> Iterator[list[Statement]]:
+    """The statements about runs that were made meanwhile, with their parameters."""
+    found: list[Statement] = []
 
     def watch(execute: Any, statement: str, params: Any, many: bool, context: Any) -> Any:
         if "triggerapp_run" in statement:
-            statements.append((statement, params))
+            found.append((statement, params))
         return execute(statement, params, many, context)
 
     with connection.execute_wrapper(watch):
-        look()
-    return statements
+        yield found
 
 
-def scanned(statement: str, params: Any) -> list[str]:
-    """The tables that are read from one end to the other."""
-    (row,) = sql.rows(f"EXPLAIN (FORMAT JSON) {statement}", params)
-    return _scanned(row["QUERY PLAN"][0]["Plan"])
+def assert_none_reads_all(statements: list[Statement]) -> None:
+    """None of these reads all runs; there must be one."""
+    assert statements
+    for statement, params in statements:
+        (row,) = sql.rows(f"EXPLAIN (FORMAT JSON) {statement}", params)
+        assert "triggerapp_run" not in scanned(row["QUERY PLAN"][0]["Plan"]), (statement, params)
 
 
-def _scanned(plan: dict[str, Any]) -> list[str]:
+def scanned(plan: dict[str, Any]) -> list[str]:
+    """The tables that a plan reads from one end to the other."""
     found = [plan["Relation Name"]] if plan["Node Type"] in ("Seq Scan", "Parallel Seq Scan") else []
-    return found + [name for part in plan.get("Plans", ()) for name in _scanned(part)]
+    return found + [name for part in plan.get("Plans", ()) for name in scanned(part)]

@@ -17,7 +17,18 @@ from django.urls import URLPattern
 from tests.factories import make_run
 from triggerapp.api import rooturls, urls
 from triggerapp.clock import now
-from triggerapp.engine import bulk, deployments, environments, envvars, events, keys, packets, publictokens, queues, tokens
+from triggerapp.engine import (
+    bulk,
+    deployments,
+    environments,
+    envvars,
+    events,
+    keys,
+    packets,
+    publictokens,
+    queues,
+    tokens,
+)
 from triggerapp.models import (
     ApiKey,
     Batch,

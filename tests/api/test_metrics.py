@@ -9,8 +9,8 @@ import pytest
 from django.test import Client
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests import plans
 from tests.factories import make_run, make_wait, make_worker
-from tests.plans import filled, scanned, watched
 from triggerapp.clock import now
 from triggerapp.engine import environments, keys, queues
 from triggerapp.models import Checkpoint, Run, Status
@@ -83,8 +83,7 @@ def test_prometheus_may_ask_for_any_format(key):
 
 @pytest.mark.slow
 def test_no_figure_reads_all_of_very_many_runs(key):
-    filled()
-    statements = watched(lambda: scrape(key))
-    assert statements
-    for statement, params in statements:
-        assert "triggerapp_run" not in scanned(statement, params), statement
+    plans.filled()
+    with plans.noted() as made:
+        scrape(key)
+    plans.assert_none_reads_all(made)
