@@ -41,6 +41,8 @@ class Stage:
     quick: bool
     say: Callable[[str], None]
     """Tell the person who waits what is being done."""
+    runs: int = 100_000
+    """How many runs lie in the table whose list is measured."""
 
     def pick(self, full: T, *, quick: T) -> T:
         """A size: the full one, or the one for `--quick`."""
@@ -60,7 +62,7 @@ class Stage:
 
 
 @contextmanager
-def opened(*, quick: bool, say: Callable[[str], None]) -> Iterator[Stage]:
+def opened(*, quick: bool, say: Callable[[str], None], runs: int) -> Iterator[Stage]:
     """The stage; its database and queue are gone afterwards."""
     queue = f"triggerapp-bench-{os.getpid()}"
     tasks.app.conf.task_default_queue = queue
@@ -68,7 +70,7 @@ def opened(*, quick: bool, say: Callable[[str], None]) -> Iterator[Stage]:
         tasks.app.set_default()
         tasks.app.set_current()
         try:
-            yield Stage(quick=quick, say=say)
+            yield Stage(quick=quick, say=say, runs=runs)
         finally:
             _remove_queue(queue)
 

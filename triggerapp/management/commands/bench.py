@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from triggerapp.management.base import BaseCommand
-from workers.bench import checkpoint, events, fanout, noop, report, sleepers, stage, steps, ticks, viewers
+from workers.bench import api, checkpoint, events, fanout, noop, report, sleepers, stage, steps, ticks, viewers
 from workers.bench.report import Figure
 
 BENCHMARKS = {
@@ -22,18 +22,22 @@ BENCHMARKS = {
     "fanout": fanout,
     "checkpoint": checkpoint,
     "viewers": viewers,
+    "api": api,
 }
 
 
 class Command(BaseCommand):
     """Measures in a database of its own, with workers of its own, and removes both."""
 
-    help = "Measure no-op throughput, steps, sleepers, events, fan-out and checkpoints on this machine's servers."
+    help = "Measure no-ops, steps, sleepers, events, fan-out, checkpoints and the REST API on this machine's servers."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Options."""
         parser.add_argument("--only", action="append", choices=list(BENCHMARKS), help="only this benchmark; repeatable")
         parser.add_argument("--quick", action="store_true", help="small sizes: shows that it works, proves nothing")
+        parser.add_argument(
+            "--runs", type=int, default=100_000, help="runs in the table whose list the API is asked for"
+        )
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -61,7 +65,7 @@ class Command(BaseCommand):
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             bar = progress.add_task("a database is made", total=len(names))
             say = lambda text: progress.update(bar, description=text)  # noqa: E731
-            with stage.opened(quick=options["quick"], say=say) as on:
+            with stage.opened(quick=options["quick"], say=say, runs=options["runs"]) as on:
                 machine = dict(report.machine())
                 for name in names:
                     measured[name] = BENCHMARKS[name].measure(on)
