@@ -47,7 +47,7 @@ from triggerapp.models import (
 pytestmark = pytest.mark.django_db
 
 CANARY = "canary-9b1d"
-OPEN = {"health", "ready", "openapi", "timezones", "token-callback", "packet-bytes"}
+OPEN = {"health", "ready", "openapi", "timezones", "token-callback", "packet-bytes", "no-route", "no-realtime-route"}
 """They tell yes or no, and what the code is; callback and packets have a secret in the URL, and tests of their own."""
 
 

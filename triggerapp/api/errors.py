@@ -12,7 +12,8 @@ from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
 from django.db import DataError, OperationalError
-from django.http import Http404
+from django.http import Http404, HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 
@@ -50,6 +51,12 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
     if number < 500 and number not in _WORTH_ANOTHER_TRY:
         response["x-should-retry"] = "false"
     return response
+
+
+@csrf_exempt
+def no_route(request: HttpRequest, rest: str = "") -> JsonResponse:
+    """Whatever is no route of ours; in words that programs read."""
+    return JsonResponse({"error": f"there is no route {request.path[:200]!r}", "code": "not_found"}, status=404)
 
 
 def _read(error: Exception) -> tuple[str, str, int, dict[str, Any]]:

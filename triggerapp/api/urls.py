@@ -9,6 +9,7 @@ from triggerapp.api import (
     bulkactions,
     deployments,
     envvars,
+    errors,
     events,
     health,
     idempotency,
@@ -87,4 +88,5 @@ urlpatterns: list[URLPattern] = [
     path("v1/runs/<str:run>/tags", runs.RunTags.as_view(), name="run-tags"),
     path("v1/runs/<str:run>/metadata", runs.RunMetadata.as_view(), name="run-metadata"),
     path("v1/waitpoints/tokens/waitpoint_<uuid:token>/callback/<str:secret>", tokens.callback, name="token-callback"),
+    path("<path:rest>", errors.no_route, name="no-route"),
 ]
