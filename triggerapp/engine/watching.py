@@ -116,7 +116,6 @@ class Watch(Generic[W]):
                     self.send(watcher, run)
 
 
-
 def _states(runs: Iterable[UUID]) -> dict[UUID, State]:
     rows = sql.rows(_STATES, [list(runs)])
     return {row.pop("id"): tuple(row.values()) for row in rows}
