@@ -14,8 +14,21 @@ from django.db.models.functions import Now
 
 from tests.factories import make_event, make_event_wait, make_run, make_step, make_wait
 from triggerapp.clock import now
-from triggerapp.engine import audit, environments, keys, queues
-from triggerapp.models import Attempt, BulkAction, BulkStatus, LogLine, Run, Status, WaitKind, WaitStatus, Worker
+from triggerapp.engine import audit, environments, envvars, keys, queues
+from triggerapp.models import (
+    Attempt,
+    BulkAction,
+    BulkStatus,
+    Deployment,
+    Firing,
+    LogLine,
+    Run,
+    Schedule,
+    Status,
+    WaitKind,
+    WaitStatus,
+    Worker,
+)
 from triggerapp.models.runs import new_id
 
 HOUR = timedelta(hours=1)
@@ -33,6 +46,7 @@ class Scenery:
     waiting: Run
     completed: Run
     bulk: BulkAction
+    schedule: Schedule
     event: str
     task: str
     tag: str
@@ -54,6 +68,10 @@ class Scenery:
             "workers": "workers/",
             "bulks": "bulk/",
             "bulk": f"bulk/{self.bulk.id}/",
+            "schedules": "schedules/",
+            "schedule": f"schedules/{self.schedule.id}/",
+            "versions": "versions/",
+            "variables": "variables/",
             "metrics": "metrics/",
             "keys": "keys/",
             "audit": "audit/",
@@ -109,9 +127,42 @@ def _make(*, task: str, name: str, word: str, queue: str, tag: str, page: str = 
         refused=3,
         last_refusal=f"run {word} is completed: only a failed run can be retried; replay it instead",
     )
+    schedule = _by_the_clock(task, word, completed)
     return Scenery(
-        failed=failed, waiting=waiting, completed=completed, bulk=bulk, event=str(event.id), task=page or task, tag=tag
+        schedule=schedule,
+        failed=failed,
+        waiting=waiting,
+        completed=completed,
+        bulk=bulk,
+        event=str(event.id),
+        task=page or task,
+        tag=tag,
     )
+
+
+def _by_the_clock(task: str, word: str, run: Run) -> Schedule:
+    """And what is set up beside it."""
+    environment = environments.current()
+    schedule = Schedule.objects.create(
+        environment_id=environment,
+        task=task,
+        cron="30 2 * * *",
+        timezone="Europe/Berlin",
+        external_id=word,
+        deduplication_key=f"{word[:200]}-{new_id()}",
+        next_at=now() + 20 * HOUR,
+        created_by=word,
+    )
+    Firing.objects.create(schedule=schedule, due_at=now() - 2 * HOUR, run=run.pk)
+    Firing.objects.create(schedule=schedule, due_at=now() - 26 * HOUR, failure=f"{word} is no task")
+    version = f"20261122.{Deployment.objects.count() + 1}"
+    git = {"commitSha": word, "commitMessage": word, "commitRef": word, "dirty": True}
+    Deployment.objects.create(
+        environment_id=environment, version=version, runtime=word[:32], git=git, external_id=word, created_by=word
+    )
+    envvars.put(environment, "SHOP_MODE", word, actor=word)
+    envvars.put(environment, "SHOP_PASSWORD", word, is_secret=True, actor=word)
+    return schedule
 
 
 def _failed(name: str, word: str, common: dict[str, Any]) -> Run:

@@ -37,7 +37,7 @@ def runs(request: HttpRequest) -> HttpResponseBase:
             "queues": queries.queue_names(wanted.environment),
             "older": found.older and wanted.query(older=str(found.older)),
             "live": urlencode({"run": [str(row.id) for row in found.rows if row.is_live]}, doseq=True),
-            "most_exported": exports.MOST,
+            "most_exported": f"{exports.MOST:,}",
             "newer": wanted.query(than=str(newest or "")),
         },
     )
