@@ -223,6 +223,7 @@ class Attempt:
         if not patiently(partial(runs.holds, self.run_id, self.lease)):
             self.left_at = what
             raise StopNow(f"{what} was not begun: run {self.run_id} is no longer held with lease {self.lease}")
+        self._watch.heard()
 
     # -- rollbacks -----------------------------------------------------------------------------
 

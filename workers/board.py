@@ -81,6 +81,7 @@ class Watch:
         self._board = board
         self._lease = lease
         self._read = board.slots() if seen is None else seen
+        self._told = False
 
     @property
     def seen(self) -> bytes:
@@ -88,16 +89,21 @@ class Watch:
         return self._read
 
     def move_to(self, board: Board, seen: bytes | None = None) -> None:
-        """Read another board from now on."""
+        """Read another board from now on; with `seen` as the watch of another attempt, which has been told nothing."""
         self._board = board
-        self._read = self._read if seen is None else seen
+        if seen is not None:
+            self._read, self._told = seen, False
 
     def has_news(self, run_id: UUID) -> bool:
-        """Whether the run may be ours no more: it was canceled, or the worker's lease ran out."""
+        """Whether the run may be ours no more: it was canceled, or the worker's lease ran out. True until `heard`."""
         slot, now = _slot(run_id), self._board.slots()
-        told = now[slot] != self._read[slot]
+        self._told = self._told or now[slot] != self._read[slot]
         self._read = now
-        return told or self._board.is_overdue(self._lease)
+        return self._told or self._board.is_overdue(self._lease)
+
+    def heard(self) -> None:
+        """The database has said what the news was; only then it is news no more."""
+        self._told = False
 
 
 def _slot(run_id: UUID) -> int:

@@ -93,7 +93,7 @@ def _run_claimed(task: Any, request: Any, *, args: Any, kwargs: Any, claimed: Cl
     """In a process of its own, where this worker has such and the task may be dumped; else here."""
     if identity.home() is not None and task.durable.checkpoint:
         from checkpoint import Unborn  # noqa: PLC0415  (nobody else is to load CRIU's driver)
-        from workers import supervisor  # noqa: PLC0415
+        from workers.supervision import supervisor  # noqa: PLC0415
 
         try:
             return supervisor.run(task, request, args, kwargs, claimed, watch)

@@ -120,7 +120,7 @@ class Keeper:
 
 def _prepare() -> None:
     """What each pool process would have to load and read before its first dump, while the zygote does so too."""
-    from workers import supervisor  # noqa: F401, PLC0415  (late: the zygote is to be started first)
+    from workers.supervision import supervisor  # noqa: F401, PLC0415  (late: the zygote is to be started first)
 
     manifest.learn(os.getpid())
 

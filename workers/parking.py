@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -25,7 +26,7 @@ from triggerapp.failpoints import point
 from triggerapp.models import WaitKind
 from workers import context, identity, resources
 from workers.messages import Parked, Woken
-from workers.patience import patiently
+from workers.patience import UNANSWERED, patiently
 from workers.suspension import ByReentry, ReleaseNow, describe, is_in_transaction, refuse_in_transaction
 
 if TYPE_CHECKING:
@@ -80,6 +81,10 @@ class ByCheckpoint:
 
     def _stand(self, attempt: Attempt, parked: Parked) -> Woken | None:
         """What the process was woken with; None if it cannot be dumped."""
+        with self._process.undisturbed():
+            return self._stand_still(attempt, parked)
+
+    def _stand_still(self, attempt: Attempt, parked: Parked) -> Woken | None:
         point("park.before")
         resources.close_registered()
         resources.close_everything(self._app)
@@ -113,5 +118,7 @@ def _sit_out(attempt: Attempt, opening: Opening) -> Resolution:
 
 
 def _note(attempt: Attempt, text: str) -> None:
+    """Write it on the attempt. That this cannot be written is nothing to raise in the task's function."""
     log.warning("run %s: %s", attempt.run_id, text)
-    checkpoints.note(attempt.run_id, text, lease=attempt.lease)
+    with suppress(*UNANSWERED):
+        patiently(lambda: checkpoints.note(attempt.run_id, text, lease=attempt.lease))

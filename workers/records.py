@@ -1,9 +1,11 @@
-"""Log records on their way from a run process to the handlers of its worker."""
+"""What a run process logs and prints, on its way to the log of its worker."""
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from billiard import current_process
@@ -47,3 +49,12 @@ def log_again(record: logging.LogRecord) -> None:
     logger = logging.getLogger(record.name)
     if logger.isEnabledFor(record.levelno):
         logger.handle(record)
+
+
+def print_again(output: int) -> bool:
+    """Print what was printed at the other end of this pipe; False if there will be no more."""
+    with suppress(BlockingIOError):
+        while printed := os.read(output, 1 << 16):
+            os.write(2, printed)
+        return False
+    return True

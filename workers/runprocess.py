@@ -49,6 +49,8 @@ class RunProcess:
         self._watch = Watch(identity.board(), lease=conf.get().LEASE)
         self._context: Context | None = None
         self._suspension: ByCheckpoint | None = None
+        self._is_standing = False
+        self._is_late = False
 
     # -- the line ------------------------------------------------------------------------------
 
@@ -72,7 +74,8 @@ class RunProcess:
         return woken
 
     def _move(self, moved: Moved) -> None:
-        """Belong to the worker that restored this process."""
+        """Belong to the worker that restored this process. The time limit of the one before is none of its."""
+        self._is_late = False
         os.environ.update(moved.environment)
         failpoints.load(os.environ.get("TRIGGERAPP_FAIL", ""))
         self._settle(moved.place)
@@ -103,7 +106,21 @@ class RunProcess:
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         """Celery's soft time limit."""
-        if self._suspension is not None:
+        if self._is_standing:
+            self._is_late = True
+        elif self._suspension is not None:
+            raise SoftTimeLimitExceeded
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """On its way to a wait and back nothing is raised in it: a limit that passes meanwhile is told at the end."""
+        self._is_standing = True
+        try:
+            yield
+        finally:
+            self._is_standing = False
+        if self._is_late:
+            self._is_late = False
             raise SoftTimeLimitExceeded
 
     def _move_out(self, number: int, frame: FrameType | None) -> None:
