@@ -9,15 +9,16 @@ from __future__ import annotations
 import errno
 import math
 import os
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
-from checkpoint import criulog, images, processes, rpc
+from checkpoint import criulog, images, leftovers, processes, rpc
 from checkpoint.binary import Binary
 from checkpoint.errors import DumpFailed, RestoreFailed
 from checkpoint.processes import Task
@@ -32,7 +33,6 @@ _GHOSTS: Final = 100 << 20
 """Deleted open files up to this size travel in the image; CRIU's own limit is 1 MB."""
 _ERRORS_ONLY: Final = 1
 _CGROUPS_IGNORE: Final = 0
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 class Mode(Enum):
@@ -72,12 +72,13 @@ class Criu:
         options = [*self._both(directory, _DUMP_LOG), (Option.PID, pid), (Option.TIMEOUT, _seconds(timeout))]
         options += [(Option.EXTERNAL, f"unix[{inode}]") for inode in external]
         options.append((Option.LEAVE_STOPPED if leave_stopped else Option.LEAVE_RUNNING, True))
-        with worker or self.prepare() as ready:
+        with worker or self.prepare() as ready, leftovers.recorded(directory, ready.task), ExitStack() as failing:
+            failing.callback(processes.thaw, pid)
+            failing.callback(processes.kill, lambda: leftovers.of(ready.task))
             outcome = _ask(ready, Kind.DUMP, options, timeout=timeout)
             if isinstance(outcome, Answer) and outcome.success:
+                failing.pop_all()
                 return
-            processes.end(lambda: processes.family([ready.pid]))
-        processes.thaw(pid)
         raise DumpFailed(f"process {pid} was not dumped: {_reason(outcome)}", _log(directory / _DUMP_LOG, outcome))
 
     def restore(
@@ -98,14 +99,19 @@ class Criu:
             pids = images.pids(directory)
         except (OSError, ValueError) as problem:
             raise RestoreFailed(f"{directory} holds no image: {problem}") from problem
-        _require_free(pids)
         options = [*self._both(directory, _RESTORE_LOG), (Option.RST_SIBLING, True), *rpc.inherited(inherit)]
-        began = int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS) - 1
-        with worker or self.prepare(inherit.values()) as ready:
+        left: list[Task] = []
+        with (
+            _reserved(pids),
+            worker or self.prepare(inherit.values()) as ready,
+            leftovers.recorded(directory, ready.task),
+            ExitStack() as failing,
+        ):
+            failing.callback(lambda: left.extend(processes.kill(lambda: leftovers.of(ready.task, pids))))
             outcome = _ask(ready, Kind.RESTORE, options, timeout=timeout)
             if isinstance(outcome, Answer) and outcome.success:
+                failing.pop_all()
                 return outcome.pid
-            left = processes.end(lambda: _half_restored(ready.pid, pids, began=began))
         stuck = f" (process {left[0].pid} cannot be killed)" if left else ""
         log = _log(directory / _RESTORE_LOG, outcome)
         raise RestoreFailed(f"the image was not restored: {_reason(outcome)}{stuck}", log)
@@ -153,6 +159,31 @@ def _seconds(timeout: timedelta) -> int:
     return max(1, math.ceil(timeout.total_seconds()))
 
 
+@contextmanager
+def _reserved(pids: Iterable[int]) -> Iterator[None]:
+    """Restore these in one thread of this process at a time.
+
+    What is half restored is told by its pid and its line of parents, which is the same for all threads of a process:
+    one that fails would kill what another has just restored.
+    """
+    wanted = set(pids)
+    with _lock:
+        taken = sorted(wanted & _being_restored)
+        if taken:
+            raise RestoreFailed(f"pid {taken[0]} is being restored by this process already")
+        _being_restored.update(wanted)
+    try:
+        _require_free(wanted)
+        yield
+    finally:
+        with _lock:
+            _being_restored.difference_update(wanted)
+
+
+_lock: Final = Lock()
+_being_restored: Final[set[int]] = set()
+
+
 def _require_free(pids: Iterable[int]) -> None:
     for pid in pids:
         there = processes.look(pid)
@@ -160,25 +191,3 @@ def _require_free(pids: Iterable[int]) -> None:
             continue
         who = "the dumped process itself, ended but not waited for" if there.state == "Z" else "another process"
         raise RestoreFailed(f"pid {pid} is in use by {who}: restore elsewhere, or once it is gone")
-
-
-def _half_restored(worker: int, pids: Iterable[int], *, began: int) -> list[Task]:
-    """CRIU and what it has made of `pids` until now.
-
-    A task counts only if it is of our own line: the same image may be being restored by somebody else. One whose
-    parent was killed while forking it has gone up that line.
-    """
-    parents = {worker, *_line()}
-    wanted = set(pids)
-    roots = [t.pid for t in processes.everyone() if t.pid in wanted and t.started >= began and t.parent in parents]
-    return processes.family([worker, *roots])
-
-
-def _line() -> set[int]:
-    """This process and those above it."""
-    line = {1}
-    task = processes.look(os.getpid())
-    while task is not None and task.pid not in line:
-        line.add(task.pid)
-        task = processes.look(task.parent)
-    return line

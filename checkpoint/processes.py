@@ -5,6 +5,7 @@ A pid alone names nobody for long: a `Task` is a pid with its start time, and is
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Final
 
 _PROC: Final = Path("/proc")
+_PR_SET_PDEATHSIG: Final = 1
+_prctl: Final = ctypes.CDLL(None).prctl
 _PAUSE: Final = 0.001
 _REAPER: Final = 1.0
 
@@ -93,16 +96,31 @@ def end(find: Callable[[], list[Task]], *, patience: timedelta = timedelta(secon
     """
     deadline = time.monotonic() + patience.total_seconds()
     known = _stop(find, deadline)
+    while (alive := _kill(known)) and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
+    return alive
+
+
+def kill(find: Callable[[], list[Task]], *, patience: timedelta = timedelta(seconds=5)) -> list[Task]:
+    """The same for those whom `find` finds without their parents too: none is stopped first.
+
+    So that none stays stopped for ever if this process itself is killed in the middle of it.
+    """
+    deadline = time.monotonic() + patience.total_seconds()
     while True:
-        for task in known:
-            task.send(signal.SIGKILL)
-            _reap(task)
-        alive = [task for task in known if task.alive()]
-        if not alive:
-            _await_reaper(known)
-        if not alive or time.monotonic() > deadline:
+        alive = _kill(find())
+        if not alive and not any(task.alive() for task in find()):
+            return []
+        if time.monotonic() > deadline:
             return alive
         time.sleep(_PAUSE)
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when the thread that made it ends; for a child, first of all."""
+    _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def thaw(pid: int) -> None:
@@ -137,6 +155,17 @@ def _children(pid: int) -> list[int]:
             with suppress(FileNotFoundError, ProcessLookupError):
                 pids += map(int, (_PROC / str(pid) / "task" / thread / "children").read_text().split())
     return pids
+
+
+def _kill(tasks: list[Task]) -> list[Task]:
+    """Who of them lives on, now. Of the others the pids are free."""
+    for task in tasks:
+        task.send(signal.SIGKILL)
+        _reap(task)
+    alive = [task for task in tasks if task.alive()]
+    if not alive:
+        _await_reaper(tasks)
+    return alive
 
 
 def _reap(task: Task) -> None:

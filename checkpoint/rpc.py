@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from checkpoint import protobuf
+from checkpoint import processes, protobuf
 from checkpoint.protobuf import Value
 
 _LARGEST: Final = 1 << 20
@@ -69,7 +70,11 @@ class Answer:
 
 
 class Worker:
-    """One `criu swrk`. The descriptors in `passing` keep their numbers in it; it is gone when the block ends."""
+    """One `criu swrk`. The descriptors in `passing` keep their numbers in it; it is gone when the block ends.
+
+    It dies with the thread that made it: one that hangs would hang for ever. Its session is its own: by that its
+    helpers are found, which do not die with it.
+    """
 
     def __init__(self, program: Path, *, passing: Iterable[int] = ()) -> None:
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -82,7 +87,13 @@ class Worker:
                 stderr=subprocess.DEVNULL,
                 env=_ENVIRONMENT,
                 cwd="/",
+                start_new_session=True,
+                preexec_fn=partial(processes.die_with, os.getpid()),
             )
+
+        task = processes.look(self._process.pid)
+        assert task is not None, "it has not been waited for"
+        self.task: Final = task
 
     @property
     def pid(self) -> int:

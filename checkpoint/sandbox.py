@@ -5,7 +5,6 @@ Nothing else is inherited: a descriptor shared with somebody outside is what mak
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import secrets
@@ -34,7 +33,6 @@ FORGET: Final = b'{"do": "forget"}'
 
 LINE: Final = 3
 _NONCE: Final = 16
-_PR_SET_PDEATHSIG: Final = 1
 
 
 class Orphaned(BaseException):
@@ -213,7 +211,7 @@ def _live(
     """The life of a run process: it never returns into the code of the process it was forked from."""
     status = 1
     try:
-        _die_with(parent)
+        processes.die_with(parent)  # an image keeps this: a restored one dies with the supervisor whose child it is
         line = _settle(theirs, output, keep)
         main(line)
         status = 0
@@ -228,13 +226,6 @@ def _live(
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
-
-
-def _die_with(parent: int) -> None:
-    """An image keeps this too: a restored process dies with the supervisor whose child it is."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _settle(theirs: Line, output: Path | int, keep: Iterable[int]) -> Line:

@@ -12,14 +12,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from checkpoint import pids, processes
+from checkpoint import leftovers, pids, processes
 from checkpoint.criu import Criu
 from checkpoint.errors import CheckpointError, RestoreFailed
 
 PATIENCE: Final = timedelta(seconds=10)
 
 _PROGRAM: Final = """
-import os, sys
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)  # die with the parent: this process is stopped for a while
 line = int(sys.argv[1])
 numbers = (n * n for n in range(7))
 sum_before = sum(next(numbers) for _ in range(3))
@@ -27,15 +28,17 @@ os.write(line, b"ready")
 os.read(line, 1)
 os.write(line, b"%d" % (sum_before + sum(numbers)))
 """
+_FOLDER: Final = "checkpoint-selftest-"
 _ANSWER: Final = b"91"
 
 
 def run(criu: Criu, *, timeout: timedelta = PATIENCE) -> None:
     """Raises CheckpointError if it does not work here; nothing is left behind either way."""
+    leftovers.end_abandoned(Path(tempfile.gettempdir()), f"{_FOLDER}*")
     pids.leap()
     ours, theirs = socket.socketpair()
     inode = os.fstat(theirs.fileno()).st_ino
-    with ours, tempfile.TemporaryDirectory(prefix="checkpoint-selftest-") as folder:
+    with ours, tempfile.TemporaryDirectory(prefix=_FOLDER) as folder:
         ours.settimeout(timeout.total_seconds())
         with theirs:
             child = _start(theirs)

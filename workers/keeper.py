@@ -18,7 +18,7 @@ from socket import socket
 from typing import IO, Self
 
 import checkpoint
-from checkpoint import Unborn, Verdict, Zygote, manifest
+from checkpoint import Unborn, Verdict, Zygote, leftovers, manifest
 from checkpoint.base import SUFFIX
 from triggerapp import conf
 from workers import identity
@@ -67,7 +67,11 @@ class Keeper:
         return None
 
     def look_after(self) -> None:
-        """Start it again if it died; if it does so at once each time, runs stay in the pool processes."""
+        """Start it again if it died; if it does so at once each time, runs stay in the pool processes.
+
+        And end what a pool process left behind that was killed in the middle of a dump or a restore.
+        """
+        leftovers.end_abandoned(self._home / "images")
         if self._listener is None or self._process.poll() is None:
             return
         is_short = time.monotonic() - self._started < _TOO_SOON
@@ -143,6 +147,7 @@ def _settle() -> tuple[Path, IO[bytes]]:
     with (root / "lock").open("wb") as everyones:
         fcntl.flock(everyones, fcntl.LOCK_EX)  # one that is being made is not abandoned
         for folder in _abandoned(root):
+            leftovers.end_abandoned(folder / "images")
             _remove(folder)
         home = Path(tempfile.mkdtemp(prefix="worker-", dir=root))
         lock = (home / "lock").open("wb")
