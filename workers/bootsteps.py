@@ -102,15 +102,15 @@ class Zygote(bootsteps.StartStopStep):
         self.timer: Any = None
 
     def include_if(self, worker: Any) -> bool:
-        """Only where it is wanted, and with the pool that it works with."""
-        if not getattr(worker.app, _INSTALLED, False) or "prefork" not in worker.pool_cls.__module__:
-            return False
-        from triggerapp import conf  # noqa: PLC0415  (needs Django)
-
-        return conf.get().CHECKPOINT != "off"
+        """Only in workers whose app has durable tasks."""
+        return bool(getattr(worker.app, _INSTALLED, False))
 
     def start(self, worker: Any) -> None:
-        """Try whether a process can be dumped here; if so, have one to fork others from."""
+        """Try whether a process can be dumped here; if so, have one to fork others from. Else say once why not."""
+        objection = _objection(worker)
+        if objection:
+            link.tell("waiting", how=f"by re-entry: {objection}")
+            return
         from workers.keeper import Keeper  # noqa: PLC0415  (loads CRIU's driver)
 
         self.keeper = Keeper.make(app_path(worker.app))
@@ -128,6 +128,21 @@ class Zygote(bootsteps.StartStopStep):
     def terminate(self, worker: Any) -> None:
         """The same in a cold shutdown."""
         self.stop(worker)
+
+
+def _objection(worker: Any) -> str:
+    """Why this worker keeps no images whatever its host can do; empty if it may."""
+    from triggerapp import conf  # noqa: PLC0415  (needs Django)
+
+    if conf.get().CHECKPOINT == "off":
+        return "TRIGGERAPP['CHECKPOINT'] is off"
+    pool = worker.pool_cls.__module__.rpartition(".")[2]
+    if pool != "prefork":
+        objection = f"only runs of the prefork pool have a process that can be dumped, and this is {pool}"
+        level = logging.ERROR if conf.get().CHECKPOINT == "on" else logging.INFO
+        log.log(level, "waiting runs are entered again from their journal: %s", objection)
+        return objection
+    return ""
 
 
 def _freeze() -> None:

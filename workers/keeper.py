@@ -21,7 +21,7 @@ import checkpoint
 from checkpoint import Unborn, Verdict, Zygote, leftovers, manifest
 from checkpoint.base import SUFFIX
 from triggerapp import conf
-from workers import identity
+from workers import identity, link
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +78,7 @@ class Keeper:
         self._short_lives = self._short_lives + 1 if is_short else 0
         if self._short_lives >= _TRIES:
             log.error("the zygote ended %s times at once: no process is dumped any more", _TRIES)
+            link.tell("waiting", how=f"by re-entry: the zygote ended {_TRIES} times at once")
             self._give_up()
             return
         log.warning("the zygote ended with status %s; starting another", self._process.returncode)
@@ -130,12 +131,15 @@ def _prepare() -> None:
 
 
 def _report(verdict: Verdict) -> None:
-    """In "auto" it is no fault of this host that it cannot."""
+    """In the log and in the worker's row. In "auto" it is no fault of this host that it cannot."""
     if verdict.ok:
         log.info("waiting runs are kept as images: CRIU %s, %s", verdict.version, verdict.mode)
+        link.tell("waiting", how=f"as images: CRIU {verdict.version}, {verdict.mode}")
         return
     level = logging.ERROR if conf.get().CHECKPOINT == "on" else logging.INFO
     log.log(level, "waiting runs are entered again from their journal: %s", verdict)
+    reasons = "; ".join(reason.message for reason in verdict.reasons if reason.blocking)
+    link.tell("waiting", how=f"by re-entry: {reasons}")
 
 
 def _settle() -> tuple[Path, IO[bytes]]:

@@ -11,11 +11,14 @@ from typing import Any
 from uuid import UUID
 
 from triggerapp import conf
-from triggerapp.engine import rescue, runs, verbs
+from triggerapp.engine import rescue, runs, verbs, workers
 from triggerapp.models import Run, Status
 from workers.patience import UNANSWERED
 
 Report = Mapping[str, Any]
+
+_KINDS = ("delivered", "lost", "killed", "canceled", "stamped", "expired", "timed_out", "at_work", "waiting")
+"""In the order in which they are settled."""
 
 
 class Reports:
@@ -32,11 +35,11 @@ class Reports:
     @property
     def is_urgent(self) -> bool:
         """Whether somebody waits for one of them: everything but word of what went well."""
-        return any(report["what"] not in ("delivered", "at_work") for report in self._open)
+        return any(report["what"] not in ("delivered", "at_work", "waiting") for report in self._open)
 
     def settle(self) -> None:
         """Act on what came; reports of one kind together."""
-        for what in ("delivered", "lost", "killed", "canceled", "stamped", "expired", "timed_out", "at_work"):
+        for what in _KINDS:
             chosen = [report for report in self._open if report["what"] == what]
             try:
                 if chosen:
@@ -84,6 +87,9 @@ class Reports:
         for report in reports:
             for run_id in self._ids([report]):
                 rescue.time_out(run_id, self.worker, seconds=report["seconds"])
+
+    def _waiting(self, reports: list[Report]) -> None:
+        workers.describe(self.worker, waiting=reports[-1]["how"])
 
     def _ids(self, reports: list[Report]) -> list[UUID]:
         """Run ids; by task id where the message came from a producer that knows nothing of us."""

@@ -113,6 +113,7 @@ class WorkerRow:
     pid: int
     started_at: datetime
     expires_at: datetime
+    waiting: str
     running: int
     now: datetime
 
@@ -128,7 +129,7 @@ class WorkerRow:
 
 
 _WORKERS = """
-SELECT w.id, w.hostname, w.pid, w.started_at, w.expires_at, now() AS now,
+SELECT w.id, w.hostname, w.pid, w.started_at, w.expires_at, w.waiting, now() AS now,
   (SELECT count(*) FROM triggerapp_run r WHERE r.status = 'running' AND r.worker = w.id) AS running
 FROM triggerapp_worker w ORDER BY w.expires_at DESC LIMIT 200
 """

@@ -30,6 +30,11 @@ RETURNING COALESCE((SELECT expires_at > now() + %s FROM before), pg_postmaster_s
 """
 
 
+def describe(worker: UUID, *, waiting: str) -> None:
+    """Note for people how the worker's runs wait, and why so."""
+    sql.run("UPDATE triggerapp_worker SET waiting = %s WHERE id = %s", [waiting, worker])
+
+
 def leave(worker: UUID) -> None:
     """The worker is gone: its runs may be rescued at once."""
     sql.run("UPDATE triggerapp_worker SET expires_at = now() WHERE id = %s", [worker])

@@ -56,6 +56,8 @@ class Worker(models.Model):
     started_at = models.DateTimeField(db_default=Now())
     expires_at = models.DateTimeField(db_index=True)
     """The lease: unless the worker's ticker moves it on, its runs are rescued from then on."""
+    waiting = models.TextField(default="", db_default="")
+    """How its runs wait, as images or by re-entry, and why; in words."""
 
     def __str__(self) -> str:
         return f"{self.hostname}:{self.pid}"

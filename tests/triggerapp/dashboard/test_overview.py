@@ -12,6 +12,7 @@ from tests.factories import fresh, make_event, make_event_wait, make_run, make_w
 from tests.inprocess import durable
 from triggerapp.dashboard import overviews
 from triggerapp.engine import audit, deployments, environments, envvars, events, keys, schedules
+from triggerapp.engine import workers as engine_workers
 from triggerapp.engine.deployments import Build
 from triggerapp.engine.schedules import Plan
 from triggerapp.models import AuditEntry, Event, Queue, Run, Status, WaitKind
@@ -164,6 +165,11 @@ def test_workers_are_alive_or_gone_by_their_heartbeat(viewer):
     text = page(viewer, "workers/")
     assert "alive" in text
     assert "gone" in text
+
+
+def test_a_worker_says_how_its_runs_wait_and_why(viewer):
+    engine_workers.describe(make_worker(), waiting="by re-entry: no CRIU was found")
+    assert "by re-entry: no CRIU was found" in page(viewer, "workers/")
 
 
 def test_the_audit_log_says_who_did_what(administrator):
