@@ -17,9 +17,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import checkpoint
-from checkpoint import DirectoryStore
 from triggerapp.engine import sql
-from workers.bench import stage, tasks
+from workers.bench import noop, stage, tasks
 from workers.bench.report import Figure
 from workers.bench.stage import PATIENCE, BenchError, Stage, Worker
 
@@ -55,32 +54,47 @@ def _of_one(on: Stage) -> list[Figure]:
 
 
 def _of_many(on: Stage) -> list[Figure]:
-    size = on.pick(1000, quick=20)
+    size = on.waiting or on.pick(1000, quick=20)
     with tempfile.TemporaryDirectory(prefix="checkpoint-bench-") as store:
         os.environ[tasks.STORE] = store
         try:
             with on.worker(naps=5) as worker:
-                return _suspend_and_resume(on, worker, size, DirectoryStore(Path(store)))
+                return [*_of_none(on, worker), *_suspend_and_resume(on, worker, size, Path(store))]
         finally:
             del os.environ[tasks.STORE]
 
 
-def _suspend_and_resume(on: Stage, worker: Worker, size: int, store: DirectoryStore) -> list[Figure]:
-    before = len(worker.family())
+def _of_none(on: Stage, worker: Worker) -> list[Figure]:
+    """What a run that never waits pays for a process of its own: beside one that stays in the pool process."""
+    size, rounds = on.pick((1000, 5), quick=(100, 2))
+    kinds = {"own": tasks.durable_noop, "pool": tasks.pool_noop}
+    found = noop.rates_of(on, worker, kinds, size=size, rounds=rounds)
+    value = {key: statistics.median(rates) for key, rates in found.items()}
+    return [
+        Figure(name=f"no-op in its own process / in the pool, {how}", value=value["own", how] / value["pool", how])
+        for how in ("drain", "live")
+    ] + [
+        Figure(name=f"no-op, CPU of all processes, {where}", value=value[kind, "cpu"], unit="ms", lower_is_better=True)
+        for kind, where in (("own", "in its own process"), ("pool", "in the pool process"))
+    ]
+
+
+def _suspend_and_resume(on: Stage, worker: Worker, size: int, store: Path) -> list[Figure]:
     on.say(f"{size:,} runs are suspended")
     far = datetime.now(UTC) + timedelta(days=1)
     asleep = _seconds(lambda: _sleep(worker, size, far))
-    images = _images()
-    processes, stored = len(worker.family()), sum(found.size for found in store.list())
+    images, at_rest = _images(), len(worker.run_processes())
+    stored, disk = _stored(store), _on_disk(store)
     on.say(f"{size:,} runs are resumed")
     sql.run("UPDATE triggerapp_wait SET expires_at = now()")
     awake = _seconds(lambda: worker.until(lambda: stage.count("completed", tasks.sleep_until) == size))
     return [
         Figure(name=f"of {size:,} suspended runs, those with an image", value=images, target=size),
-        Figure(name="processes more than before", value=processes - before, target=0, lower_is_better=True),
+        Figure(name="their processes", value=at_rest, target=0, lower_is_better=True),
         Figure(
             name="stored for each", value=stored / size / _MEGA, unit="MB", target=_STORED_TARGET, lower_is_better=True
         ),
+        Figure(name="disk for each, the base included", value=disk / size / _MEGA, unit="MB", lower_is_better=True),
         Figure(name="suspended on 2 slots (trigger, start, dump, store)", value=size / asleep, unit="/s"),
         Figure(name="resumed on 2 slots (wake, restore, complete)", value=size / awake, unit="/s"),
         Figure(name="entered again instead of restored", value=_entered_again(), target=0, lower_is_better=True),
@@ -97,6 +111,16 @@ def _seconds(act: Callable[[], None]) -> float:
     began = time.perf_counter()
     act()
     return time.perf_counter() - began
+
+
+def _stored(folder: Path) -> int:
+    """The bytes of all images, without their base."""
+    return sum(path.stat().st_size for path in folder.glob("*/*.checkpoint"))
+
+
+def _on_disk(folder: Path) -> int:
+    """What the file system has given to the store."""
+    return 512 * sum(path.stat().st_blocks for path in folder.rglob("*"))
 
 
 def _images() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 from workers.bench import stage, tasks
@@ -19,20 +20,27 @@ Rates = dict[tuple[str, str], list[float]]
 def measure(on: Stage) -> list[Figure]:
     """Rounds in turn, plain and durable; medians."""
     size, rounds = on.pick((2000, 5), quick=(300, 2))
-    rates: Rates = defaultdict(list)
+    kinds = {"plain": tasks.plain_noop, "durable": tasks.durable_noop}
     with on.worker() as worker:
-        for number in range(rounds):
-            for kind, task in (("plain", tasks.plain_noop), ("durable", tasks.durable_noop)):
-                on.say(f"no-op, round {number + 1} of {rounds}, {kind}")
-                _drain(worker, task, size, kind, rates)
-                _live(worker, task, size, kind, rates)
+        rates = rates_of(on, worker, kinds, size=size, rounds=rounds)
     return [*(figure for how in ("drain", "live", "enqueue") for figure in _figures(rates, how)), *_cpu(rates)]
+
+
+def rates_of(on: Stage, worker: Worker, kinds: Mapping[str, Any], *, size: int, rounds: int) -> Rates:
+    """Of tasks that do nothing, in turn: runs a second by kind and by how they were sent, and CPU a task."""
+    rates: Rates = defaultdict(list)
+    for number in range(rounds):
+        for kind, task in kinds.items():
+            on.say(f"no-op, round {number + 1} of {rounds}, {kind}")
+            _drain(worker, task, size, kind, rates)
+            _live(worker, task, size, kind, rates)
+    return rates
 
 
 def _drain(worker: Worker, task: Any, size: int, kind: str, rates: Rates) -> None:
     """Enqueue while nobody takes, then let the worker take all."""
     worker.pause()
-    before = stage.count("completed")
+    before = stage.count("completed", task)
     started = time.perf_counter()
     results = [task.delay() for _ in range(size)]
     rates[kind, "enqueue"].append(size / (time.perf_counter() - started))
@@ -41,8 +49,8 @@ def _drain(worker: Worker, task: Any, size: int, kind: str, rates: Rates) -> Non
     worker.settle(results)
     rates[kind, "drain"].append(size / (time.perf_counter() - started))
     rates[kind, "cpu"].append(1000 * (stage.cpu(worker.family()) - spent) / size)
-    if kind == "durable":
-        worker.until(lambda: stage.count("completed") == before + size)
+    if kind != "plain":
+        worker.until(lambda: stage.count("completed", task) == before + size)
     stage.forget(results)
 
 

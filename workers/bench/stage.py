@@ -43,6 +43,8 @@ class Stage:
     """Tell the person who waits what is being done."""
     runs: int = 100_000
     """How many runs lie in the table whose list is measured."""
+    waiting: int | None = None
+    """How many runs wait as images at once, if that was said."""
 
     def pick(self, full: T, *, quick: T) -> T:
         """A size: the full one, or the one for `--quick`."""
@@ -62,7 +64,7 @@ class Stage:
 
 
 @contextmanager
-def opened(*, quick: bool, say: Callable[[str], None], runs: int) -> Iterator[Stage]:
+def opened(*, quick: bool, say: Callable[[str], None], runs: int, waiting: int | None = None) -> Iterator[Stage]:
     """The stage; its database and queue are gone afterwards."""
     queue = f"triggerapp-bench-{os.getpid()}"
     tasks.app.conf.task_default_queue = queue
@@ -70,7 +72,7 @@ def opened(*, quick: bool, say: Callable[[str], None], runs: int) -> Iterator[St
         tasks.app.set_default()
         tasks.app.set_current()
         try:
-            yield Stage(quick=quick, say=say, runs=runs)
+            yield Stage(quick=quick, say=say, runs=runs, waiting=waiting)
         finally:
             _remove_queue(queue)
 
@@ -165,6 +167,23 @@ class Worker:
     def family(self) -> list[int]:
         """The worker's main process, its pool and its ticker."""
         return descendants(self.pid)
+
+    def run_processes(self) -> list[int]:
+        """Those that run runs: forked from the worker's zygote, or restored, and then children of a pool process."""
+        alike = [pid for pid in self.family() if b"workers.zygote" in _read(f"/proc/{pid}/cmdline")]
+        return [pid for pid in alike if _parent(pid) != self.pid]
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:  # it ended meanwhile
+        return b""
+
+
+def _parent(pid: int) -> int:
+    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return int(fields[1]) if fields else 0
 
 
 def cpu(pids: Sequence[int]) -> float:

@@ -45,6 +45,12 @@ def durable_noop() -> None:
     """The same as a run."""
 
 
+@durable_task(checkpoint=False)
+@app.task
+def pool_noop() -> None:
+    """One that stays in the pool process, where others have a process of their own."""
+
+
 def _nothing(number: int) -> int:
     return number
 

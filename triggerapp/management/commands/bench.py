@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import ArgumentTypeError
 from typing import IO, Any, cast
 
 from django.core.management.base import CommandError, CommandParser
@@ -26,6 +27,12 @@ BENCHMARKS = {
 }
 
 
+def _several(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
 class Command(BaseCommand):
     """Measures in a database of its own, with workers of its own, and removes both."""
 
@@ -37,6 +44,9 @@ class Command(BaseCommand):
         parser.add_argument("--quick", action="store_true", help="small sizes: shows that it works, proves nothing")
         parser.add_argument(
             "--runs", type=int, default=100_000, help="runs in the table whose list the API is asked for"
+        )
+        parser.add_argument(
+            "--waiting", type=_several, help="how many runs wait as images at once, for `checkpoint` (default: 1000)"
         )
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -65,7 +75,7 @@ class Command(BaseCommand):
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             bar = progress.add_task("a database is made", total=len(names))
             say = lambda text: progress.update(bar, description=text)  # noqa: E731
-            with stage.opened(quick=options["quick"], say=say, runs=options["runs"]) as on:
+            with stage.opened(quick=options["quick"], say=say, runs=options["runs"], waiting=options["waiting"]) as on:
                 machine = dict(report.machine())
                 for name in names:
                     measured[name] = BENCHMARKS[name].measure(on)
