@@ -188,6 +188,7 @@ def test_no_filter_reads_the_whole_table(api, django_assert_max_num_queries):
         "queue": "a",
         "createdAt][period": "1d",
         "batch": "batch_00000000-0000-7000-8000-000000000000",
+        "schedule": "sched_00000000-0000-7000-8000-000000000000",
     }
     with connection.execute_wrapper(explain):
         for name, value in filters.items():

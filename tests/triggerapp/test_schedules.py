@@ -197,6 +197,7 @@ def test_firings_are_kept_as_long_as_runs():
         ("30 2 * * *", "2026-03-07T12:00", ["2026-03-08T07:00", "2026-03-09T06:30"]),  # 02:30 is not there: 03:00
         ("30 1 * * *", "2026-10-31T12:00", ["2026-11-01T05:30", "2026-11-02T06:30"]),  # 01:30 is there twice: once
         ("*/30 * * * *", "2026-11-01T05:20", ["2026-11-01T05:30", "2026-11-01T06:00", "2026-11-01T06:30"]),
+        ("30 1 * * *", "2026-11-01T06:15", ["2026-11-02T06:30"]),  # after the first of the two, whenever it is asked
         ("0 0 L * *", "2026-02-01T12:00", ["2026-02-28T05:00", "2026-03-31T04:00"]),
         ("0 0 29 2 *", "2026-03-01T12:00", ["2028-02-29T05:00"]),
     ],
@@ -205,6 +206,37 @@ def test_local_time_is_kept_when_clocks_change(expression, after, expected):
     moment = datetime.fromisoformat(after).replace(tzinfo=UTC)
     found = cron.upcoming(expression, "America/New_York", moment, len(expected))
     assert [f"{each:%Y-%m-%dT%H:%M}" for each in found] == expected
+
+
+ZONES = ("America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "America/Sao_Paulo", "Asia/Kathmandu", "UTC")
+EXPRESSIONS = (
+    "30 1 * * *",
+    "15,45 1-2 * * *",
+    "*/30 * * * *",
+    "30 2 * * SUN",
+    "0 */2 * * *",
+    "59 23 * * *",
+    "5 * * * *",
+)
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_the_next_time_is_never_in_the_past(expression, zone):
+    """Asked every seven minutes in the nights in which clocks change."""
+    for night in ("2026-03-07", "2026-03-28", "2026-04-04", "2026-10-03", "2026-10-24", "2026-10-31"):
+        start = datetime.fromisoformat(f"{night}T10:00").replace(tzinfo=UTC)
+        for minutes in range(0, 24 * 60, 7):
+            after = start + timedelta(minutes=minutes, seconds=1)
+            first, second = cron.upcoming(expression, zone, after, 2)
+            assert after < first < second
+
+
+def test_a_schedule_of_the_hour_that_comes_twice_does_not_fire_without_end():
+    """It is made between the second 01:00 and the second 01:30, when its time of that day is over."""
+    after = datetime.fromisoformat("2026-11-01T06:15").replace(tzinfo=UTC)
+    due = cron.following("30 1 * * *", "America/New_York", after)
+    assert due is not None and due - after > timedelta(hours=23)
 
 
 def test_an_expression_without_words_for_it_is_described_as_it_is():

@@ -71,13 +71,37 @@ def test_the_passwords_of_a_pickled_app_are_in_no_list_of_processes(start: Start
     assert path.encode() not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
 
 
-def test_a_schedule_fires_in_a_ticker_that_has_loaded_no_task_yet(start: Start):
+def make_due() -> Schedule:
+    """A schedule that is due now, and then at the end of the year."""
     due = {"next_at": now() - timedelta(seconds=1), "deduplication_key": "k"}
-    Schedule.objects.create(environment_id=environments.current(), task="sdk.echo", cron="* * * * *", **due)
-    start("tests.sdk.app:app")
+    return Schedule.objects.create(environment_id=environments.current(), task="sdk.echo", cron="0 0 31 12 *", **due)
+
+
+def fires(schedule: Schedule) -> bool:
     deadline = time.monotonic() + 60
-    while not Run.objects.exists() and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        if fresh(schedule).last_at is not None:
+            return True
         time.sleep(0.05)
+    return False
+
+
+def test_a_schedule_fires_in_a_ticker_that_has_loaded_no_task_yet(start: Start):
+    schedule = make_due()
+    start("tests.sdk.app:app")
+    assert fires(schedule)
+    assert Firing.objects.get().run == Run.objects.get().id
+
+
+@pytest.mark.parametrize("point", ["fire.before_commit", "fire.after_commit"])
+def test_a_ticker_killed_while_it_fires_leaves_one_run(start: Start, monkeypatch, point):
+    schedule = make_due()
+    monkeypatch.setenv("TRIGGERAPP_FAIL", f"ticker/{point}:kill9@1")
+    assert start("tests.sdk.app:app").wait(60) == -9
+    assert Run.objects.count() == (point == "fire.after_commit")
+    monkeypatch.delenv("TRIGGERAPP_FAIL")
+    start("tests.sdk.app:app")
+    assert fires(schedule)
     assert Firing.objects.get().run == Run.objects.get().id
 
 

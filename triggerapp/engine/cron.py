@@ -50,7 +50,9 @@ def check(cron: str, timezone: str) -> None:
 
 def upcoming(cron: str, timezone: str, after: datetime, count: int) -> list[datetime]:
     """The next `count` times after a moment, in UTC."""
-    return [due.astimezone(UTC) for due in islice(_from(cron, timezone, after), count)]
+    found = (due.astimezone(UTC) for due in _from(cron, timezone, after))
+    # In the hour that comes twice cronsim names the first 01:30 after the second 01:15, which was 45 minutes before.
+    return list(islice((due for due in found if due > after), count))
 
 
 def following(cron: str, timezone: str, after: datetime) -> datetime | None:
