@@ -23,11 +23,13 @@ from redis.exceptions import RedisError
 from triggerapp import clock, conf
 from triggerapp.api.tokens import callback
 from triggerapp.checks import database_remedy
-from triggerapp.engine import envvars, tokens
-from triggerapp.models import EnvVar, Wait, WaitKind, Worker
+from triggerapp.engine import secrets, tokens
+from triggerapp.models import Destination, EndpointSecret, EnvVar, Wait, WaitKind, Worker
 
 SKEW = timedelta(seconds=5)
 NIL = UUID(int=0)
+_SEALED: tuple[type[EnvVar] | type[EndpointSecret] | type[Destination], ...] = (EnvVar, EndpointSecret, Destination)
+"""The tables with something encrypted in them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,9 +204,10 @@ def _answers_callbacks() -> bool:
 
 def _secrets() -> Iterator[Finding]:
     """Whether what is encrypted opens, and with which key; nothing where nothing is."""
-    if not EnvVar.objects.exists():
+    sealed = [row for model in _SEALED for row in model._default_manager.all()]
+    if not sealed:
         return
-    lost = envvars.unreadable()
+    lost = [f"{row._meta.verbose_name} {row}" for row in sealed if not secrets.opens(bytes(row.sealed))]
     if lost:
         yield Finding(
             level="error",
@@ -216,8 +219,9 @@ def _secrets() -> Iterator[Finding]:
         yield Finding(
             level="warning",
             about="secrets",
-            says="environment variables are encrypted with a key derived from SECRET_KEY, and are lost with it",
-            remedy="set TRIGGERAPP['SECRETS_KEYS'], and the variables anew",
+            says="variables and webhooks' secrets are encrypted with a key derived from SECRET_KEY, and are "
+            "lost with it",
+            remedy="set TRIGGERAPP['SECRETS_KEYS'], and the values anew",
         )
     elif not lost:
         yield Finding(level="ok", about="secrets", says="are encrypted with keys of their own, and open")

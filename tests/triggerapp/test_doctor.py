@@ -122,7 +122,7 @@ def test_variables_that_are_lost_with_secret_key_are_warned_of(settings):
     assert "SECRET_KEY" in says
     settings.SECRET_KEY = "another"
     (level, says), _ = about_secrets()
-    assert (level, says) == ("error", "no key opens A of dev")
+    assert (level, says) == ("error", "no key opens env var A")
 
 
 def test_variables_with_a_key_of_their_own_are_fine(settings):

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from triggerapp.engine import audit, limits, secrets, sql
-from triggerapp.errors import BadInput, NotFound, UnreadableSecret
+from triggerapp.errors import BadInput, NotFound
 from triggerapp.models import Environment, EnvVar
 
 REDACTED = "<redacted>"
@@ -95,21 +95,8 @@ def revealed(environment: int) -> dict[str, str]:
     return {each.name: _revealed(each) for each in listed(environment)}
 
 
-def unreadable() -> list[str]:
-    """The variables, of any environment, that none of the keys opens."""
-    return [f"{each.name} of {each.environment.slug}" for each in _rows() if not _opens(each)]
-
-
 def _rows() -> QuerySet[EnvVar]:
     return EnvVar.objects.select_related("environment")
-
-
-def _opens(variable: EnvVar) -> bool:
-    try:
-        _revealed(variable)
-    except UnreadableSecret:
-        return False
-    return True
 
 
 def _revealed(variable: EnvVar) -> str:

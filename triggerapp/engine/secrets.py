@@ -37,6 +37,15 @@ def unseal(sealed: bytes, place: str) -> str:
     return str(value)
 
 
+def opens(sealed: bytes) -> bool:
+    """Whether one of the keys is the one that it was sealed with."""
+    try:
+        _ring().decrypt(sealed)
+    except InvalidToken:
+        return False
+    return True
+
+
 def _ring() -> MultiFernet:
     fallbacks = tuple(settings.SECRET_KEY_FALLBACKS)
     return _ring_of(conf.get().SECRETS_KEYS, (settings.SECRET_KEY, *fallbacks))
