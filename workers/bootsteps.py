@@ -31,6 +31,8 @@ def install(app: Celery) -> None:
     if getattr(app, _INSTALLED, False):
         return
     setattr(app, _INSTALLED, True)
+    from workers import outbound  # noqa: F401, PLC0415  (a task of our own: it needs the task class, which needs us)
+
     app.steps["worker"].update((Ticker, Zygote))
     # Threads of web processes have no current app; theirs must be one with a broker.
     if getattr(_state, "default_app", None) is None:

@@ -90,6 +90,7 @@ class Ticker:
             bulk,
             deliveries,
             events,
+            notices,
             packets,
             queues,
             rescue,
@@ -104,12 +105,13 @@ class Ticker:
         due = wakes.expire_due(_BATCH)
         woken = wakes.wake(due) if due else 0
         self._every("subscribe", _RARELY, self._subscribe)
-        started = events.deliver_due(_BATCH) + subscriptions.start_due(_STARTS)
+        started = events.deliver_due(_BATCH) + subscriptions.start_due(_STARTS) + notices.start_due(_STARTS)
         self._every("catch up", _OFTEN, self._catch_up)
         admitted = queues.admit(_BATCH)
         self._every("prune", _RARELY, rescue.prune)
         self._every("prune_batches", _RARELY, batches.prune)
         self._every("prune_deliveries", _RARELY, deliveries.prune)
+        self._every("prune_notices", _RARELY, notices.prune)
         self._every("prune_packets", _RARELY, packets.prune)
         self._every("sweep", _RARELY, partial(self._delete_images, "sweep"))
         self._every("prune_schedules", _RARELY, schedules.prune)

@@ -231,6 +231,10 @@ class Triggerable(Protocol):
         """The `Trigger` that a call stands for."""
 
 
+OURS = "triggerapp."
+"""How the names of our own tasks begin."""
+
+
 def durable_task(name: str) -> Triggerable | None:
     """The durable task of this name in this project's Celery app."""
     app = app_or_default()
@@ -241,10 +245,11 @@ def durable_task(name: str) -> Triggerable | None:
 
 
 def durable_tasks() -> list[str]:
-    """The names of all durable tasks of this project's Celery app."""
+    """The names of all durable tasks of this project's Celery app, without our own."""
     app = app_or_default()
     app.loader.import_default_modules()
-    return sorted(name for name, task in app.tasks.items() if hasattr(task, "request_for"))
+    found = (name for name, task in app.tasks.items() if hasattr(task, "request_for"))
+    return sorted(name for name in found if not name.startswith(OURS))
 
 
 def subscriptions() -> tuple[str, list[tuple[str, Subscribed]]]:

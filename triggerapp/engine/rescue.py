@@ -98,6 +98,7 @@ def _crash(which: str, *, again: bool) -> sql.Hot:
     where = f"id IN (SELECT id FROM dead) AND {limit}"
     told = f", told AS ({wakes.TELL_PARENT.format(ended='moved')})"
     unwaited = f", unwaited AS ({wakes.CLOSE_WAITS.format(ended='moved')})"
+    noted = f", noted AS ({wakes.NOTE_END.format(ended='moved')})"
     wake = "NULL::uuid" if again else "(SELECT id FROM told WHERE told.id = moved.parent_wait AND status <> 'pending')"
     return sql.Hot(f"""
     WITH dead AS ({which}),
@@ -105,7 +106,7 @@ def _crash(which: str, *, again: bool) -> sql.Hot:
     closed AS (
       UPDATE triggerapp_attempt a SET finished_at = now(), outcome = 'crashed' FROM moved
       WHERE a.run_id = moved.id AND a.number = {number}
-    ){"" if again else told + unwaited}
+    ){"" if again else told + unwaited + noted}
     SELECT {dispatch.COLUMNS}, {wake} AS wake FROM moved
     """)
 
@@ -244,7 +245,7 @@ _OVERDUE = (
 )
 _EXPIRE = sql.Hot(
     f"WITH moved AS ({move_sql(Status.EXPIRED, 'finished_at = now()', _OVERDUE, returning='*')}), "
-    f"told AS ({wakes.TELL_PARENT.format(ended='moved')}) "
+    f"told AS ({wakes.TELL_PARENT.format(ended='moved')}), noted AS ({wakes.NOTE_END.format(ended='moved')}) "
     "SELECT moved.id, (SELECT id FROM told WHERE told.id = moved.parent_wait AND status <> 'pending') AS wake "
     "FROM moved"
 )

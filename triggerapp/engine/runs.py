@@ -147,13 +147,17 @@ _SPENT = "computed = computed + (now() - claimed_at)"
 def _end(status: Status, assign: str) -> sql.Hot:
     """End a run: close its attempt and its waits and tell the parent's wait, in one statement."""
     moved = move_sql(
-        status, f"finished_at = now(), {_SPENT}, {assign}", _HELD, returning="id, attempt, parent_wait, error"
+        status,
+        f"finished_at = now(), {_SPENT}, {assign}",
+        _HELD,
+        returning="id, attempt, parent_wait, error, environment_id, task, status",
     )
     return sql.Hot(f"""
     WITH ended AS ({moved}), closed AS (
       UPDATE triggerapp_attempt a SET finished_at = now(), outcome = '{status.value}', error = ended.error
       FROM ended WHERE a.run_id = ended.id AND a.number = ended.attempt
-    ), told AS ({wakes.TELL_PARENT.format(ended="ended")}), unwaited AS ({wakes.CLOSE_WAITS.format(ended="ended")})
+    ), told AS ({wakes.TELL_PARENT.format(ended="ended")}), unwaited AS ({wakes.CLOSE_WAITS.format(ended="ended")}),
+    noted AS ({wakes.NOTE_END.format(ended="ended")})
     SELECT ended.id, (SELECT id FROM told WHERE status <> 'pending') AS wake FROM ended
     """)
 

@@ -49,7 +49,8 @@ def cancel(run_id: UUID, *, actor: str = "") -> bool:
         point("cancel.before_commit")
         ended = sql.row(
             "WITH before AS (SELECT status FROM triggerapp_run WHERE id = %s), "
-            f"moved AS ({moved}), told AS ({wakes.TELL_PARENT.format(ended='moved')}), closed AS ("
+            f"moved AS ({moved}), told AS ({wakes.TELL_PARENT.format(ended='moved')}), "
+            f"noted AS ({wakes.NOTE_END.format(ended='moved')}), closed AS ("
             "UPDATE triggerapp_attempt a SET finished_at = now(), outcome = 'canceled' FROM moved "
             "WHERE a.run_id = moved.id AND a.number = moved.attempt) "
             "SELECT id, task_id, message, payload, environment_id, (SELECT status FROM before) AS was, "

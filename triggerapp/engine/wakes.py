@@ -38,6 +38,19 @@ In the order of their ids, as an event that resolves many takes them. Waits for 
 them, and the count of those that ended must be right if the run is retried.
 """
 
+NOTE_END = f"""
+  INSERT INTO triggerapp_notice (environment_id, destination_id, kind, about)
+  SELECT d.environment_id, d.id, 'run.' || {{ended}}.status, {{ended}}.id
+  FROM {{ended}} JOIN triggerapp_destination d ON d.environment_id = {{ended}}.environment_id
+  WHERE d.disabled_at IS NULL AND 'run.' || {{ended}}.status = ANY(d.wants)
+    AND (cardinality(d.tasks) = 0 OR {{ended}}.task = ANY(d.tasks))
+    AND NOT starts_with({{ended}}.task, '{dispatch.OURS}')
+"""
+"""SQL: a run's end, noted for whoever wants to hear of it (`notices`), in the run's own transaction.
+
+Not of our own runs: a destination that is down would hear of that for ever.
+"""
+
 
 _EXPIRE_DUE = sql.Hot(
     "UPDATE triggerapp_wait SET status = CASE WHEN kind = 'timer' THEN 'resolved' ELSE 'timed_out' END, "

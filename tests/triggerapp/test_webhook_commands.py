@@ -1,0 +1,77 @@
+"""`manage.py webhooks`: secrets are shown once, and those of a provider come by standard input."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from triggerapp.engine import webhooks
+from triggerapp.models import AuditEntry, Endpoint
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def test_an_endpoint_is_made_with_a_secret_that_is_shown_once(capsys):
+    call_command("webhooks", "create", "clerk")
+    secret, url = capsys.readouterr().out.split()
+    assert (secret[:6], url) == ("whsec_", "http://127.0.0.1:8000/hooks/clerk")
+    call_command("webhooks", "list", "--json")
+    (row,) = json.loads(out := capsys.readouterr().out)
+    assert (row["name"], row["state"], row["secrets"]) == ("clerk", "enabled", f"…{secret[-4:]}")
+    assert secret not in out
+    call_command("webhooks", "list")
+    assert "clerk" in capsys.readouterr().out
+
+
+def test_a_providers_secret_is_read_from_standard_input_and_not_shown(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("whsec_stripe_secret_of_theirs\n"))
+    call_command("webhooks", "create", "stripe", "--preset", "stripe", "--given", "--environment", "prod")
+    assert capsys.readouterr().out.split() == ["http://127.0.0.1:8000/hooks/prod/stripe"]
+    assert webhooks.standing_secrets(Endpoint.objects.get()) == ["whsec_stripe_secret_of_theirs"]
+
+
+def test_a_secret_is_rotated(capsys):
+    call_command("webhooks", "create", "clerk")
+    call_command("webhooks", "rotate", "clerk", "--keep-hours", "1")
+    assert len(webhooks.standing_secrets(Endpoint.objects.get())) == 2
+    call_command("webhooks", "rotate", "clerk", "--keep-hours", "0")
+    assert len(webhooks.standing_secrets(Endpoint.objects.get())) == 1
+
+
+def test_an_endpoint_is_disabled_and_enabled_and_every_deed_is_noted():
+    call_command("webhooks", "create", "clerk")
+    call_command("webhooks", "disable", "clerk")
+    call_command("webhooks", "enable", "clerk")
+    actions = AuditEntry.objects.order_by("id").values_list("action", "actor")
+    assert [action for action, _ in actions] == ["webhook.create", "webhook.disable", "webhook.enable"]
+    assert all(actor.startswith("shell") for _, actor in actions)
+
+
+def test_a_generic_one_says_how_it_signs():
+    options = ["--signature", "X-Sig", "--signed", "{timestamp}.{body}", "--timestamp", "X-Time", "--mark", "v1="]
+    call_command("webhooks", "create", "acme", "--preset", "generic", *options, "--type", "body:kind")
+    scheme = webhooks.scheme_of(Endpoint.objects.get())
+    assert (scheme.signature, scheme.timestamp, scheme.mark) == ("x-sig", "x-time", "v1=")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["create", "Clerk"], "small letters"),
+        (["create", "stripe", "--preset", "stripe"], "makes the secret itself"),
+        (["create", "acme", "--preset", "generic", "--signed", "x"], "must have {body}"),
+        (["create", "acme", "--mark", "x"], "no options"),
+        (["create", "acme", "--tolerance", "-1"], "tolerance"),
+        (["create", "acme", "--tolerance", "nan"], "tolerance"),
+        (["rotate", "none"], "no endpoint"),
+        (["disable", "none"], "no endpoint"),
+        (["rotate", "none", "--keep-hours", "1e30"], "keep-hours"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_sentence(arguments, says):
+    with pytest.raises(CommandError, match=says):
+        call_command("webhooks", *arguments)
+    assert not Endpoint.objects.exists()

@@ -1,0 +1,141 @@
+"""Destinations: addresses of others that want to hear how runs end. Each has a secret of its own, told once."""
+
+from __future__ import annotations
+
+import base64
+import secrets as random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.db import transaction
+
+from triggerapp.clock import now
+from triggerapp.engine import audit, limits, posting, secrets, webhooks
+from triggerapp.errors import BadInput, NotFound
+from triggerapp.models import FINAL, Destination, Environment
+
+KINDS = tuple(f"run.{status.value}" for status in FINAL)
+"""What there is to hear of."""
+FAILURES = ("run.failed", "run.crashed", "run.timed_out")
+_MOST_TASKS = 100
+_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """A destination, with the only readable copy of its secret."""
+
+    destination: Destination
+    secret: str
+
+
+def create(
+    environment: str,
+    name: str,
+    url: str,
+    *,
+    wants: Sequence[str] = FAILURES,
+    tasks: Sequence[str] = (),
+    actor: str = "",
+) -> Issued:
+    """A new destination; notices to it are signed with a new secret."""
+    webhooks.check_name(name)
+    posting.check_url(url)
+    _check(wants, tasks)
+    owner, _ = Environment.objects.get_or_create(slug=environment)
+    text = _new_secret()
+    with transaction.atomic():
+        destination, made = Destination.objects.get_or_create(
+            environment=owner,
+            name=name,
+            defaults={
+                "url": url,
+                "wants": list(dict.fromkeys(wants)),
+                "tasks": list(tasks),
+                "sealed": b"",
+                "hint": "",
+                "created_by": actor or "code",
+            },
+        )
+        if not made:
+            raise BadInput(f"{environment} has a destination {name!r} already: remove it, or take another name")
+        _seal(destination, text)
+        audit.record(owner.pk, actor, "destination.create", name, after={"url": url, "wants": destination.wants})
+    return Issued(destination=destination, secret=text)
+
+
+def _check(wants: Sequence[str], tasks: Sequence[str]) -> None:
+    if not wants:
+        raise BadInput(f"a destination wants something: {', '.join(KINDS)}")
+    for kind in wants:
+        if kind not in KINDS:
+            raise BadInput(f"there is no notice {kind[:40]!r}; there are {', '.join(KINDS)}")
+    if len(tasks) > _MOST_TASKS:
+        raise BadInput(f"a destination names at most {_MOST_TASKS} tasks")
+    for task in tasks:
+        limits.check_text("the name of the task", task)
+
+
+def _new_secret() -> str:
+    return "whsec_" + base64.b64encode(random.token_bytes(_BYTES)).decode()
+
+
+def _seal(destination: Destination, text: str) -> None:
+    destination.sealed, destination.hint = secrets.seal(text, _place(destination)), text[-4:]
+    destination.save(update_fields=["sealed", "hint"])
+
+
+def _place(destination: Destination) -> str:
+    return f"the secret of destination {destination.pk}"
+
+
+def secret_of(destination: Destination) -> str:
+    """What its notices are signed with. Raises `UnreadableSecret`."""
+    return secrets.unseal(bytes(destination.sealed), _place(destination))
+
+
+def rotate(environment: str, name: str, *, actor: str = "") -> Issued:
+    """Another secret, at once: whoever checks the signatures learns it before, or misses notices until then."""
+    text = _new_secret()
+    with transaction.atomic():
+        destination = find(environment, name, lock=True)
+        _seal(destination, text)
+        after = {"secret": f"…{text[-4:]}"}
+        audit.record(destination.environment_id, actor, "destination.rotate", name, after=after)
+    return Issued(destination=destination, secret=text)
+
+
+def set_disabled(environment: str, name: str, *, disabled: bool, actor: str = "") -> Destination:
+    """Tell it nothing from now on, or again."""
+    with transaction.atomic():
+        destination = find(environment, name, lock=True)
+        if bool(destination.disabled_at) != disabled:
+            destination.disabled_at = now() if disabled else None
+            destination.save(update_fields=["disabled_at"])
+            verb = "destination.disable" if disabled else "destination.enable"
+            audit.record(destination.environment_id, actor, verb, name)
+    return destination
+
+
+def remove(environment: str, name: str, *, actor: str = "") -> None:
+    """Forget it, with what it was told and what it was to be told."""
+    with transaction.atomic():
+        destination = find(environment, name, lock=True)
+        before = {"url": destination.url, "wants": destination.wants}
+        audit.record(destination.environment_id, actor, "destination.remove", name, before=before)
+        destination.delete()
+
+
+def find(environment: str, name: str, *, lock: bool = False) -> Destination:
+    """The destination of this name. Raises `NotFound`."""
+    rows = Destination.objects.select_for_update(of=("self",)) if lock else Destination.objects
+    found = rows.select_related("environment").filter(environment__slug=environment, name=name).first()
+    if found is None:
+        raise NotFound(f"there is no destination {name[:70]!r} in {environment[:40]}")
+    return found
+
+
+def all_of(environment: str | None = None) -> Sequence[Destination]:
+    """The destinations, of one environment or of all."""
+    found = Destination.objects.select_related("environment").order_by("environment", "name")
+    return list(found if environment is None else found.filter(environment__slug=environment))

@@ -1,0 +1,102 @@
+"""`manage.py destinations`: addresses that hear how runs end, by webhooks that we sign (Standard Webhooks).
+
+The secret is printed once, when it is made.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from triggerapp import conf
+from triggerapp.engine import destinations
+from triggerapp.engine.destinations import Issued
+from triggerapp.management.choosing import actor, refusals
+from triggerapp.management.output import dump, table
+from triggerapp.models import Destination
+
+_COLUMNS = ("environment", "name", "url", "wants", "tasks", "state", "secret")
+
+
+class Command(BaseCommand):
+    """Makes, lists, rotates, disables, enables and removes destinations."""
+
+    help = "Where notices of ended runs go: create, list, rotate, disable, enable, remove."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Options."""
+        verbs = parser.add_subparsers(dest="verb", required=True)
+        create = verbs.add_parser("create", help="make a destination; its secret is shown once")
+        _add_name(create)
+        create.add_argument("url", help="https://…")
+        create.add_argument(
+            "--want",
+            action="append",
+            choices=destinations.KINDS,
+            default=[],
+            help=f"what it hears of; repeatable (default: {', '.join(destinations.FAILURES)})",
+        )
+        create.add_argument("--task", action="append", default=[], help="only of runs of this task; repeatable")
+        listing = verbs.add_parser("list", help="show destinations, never their secrets")
+        listing.add_argument("--environment", help="default: all")
+        listing.add_argument("--json", action="store_true", help="for machines")
+        _add_name(verbs.add_parser("rotate", help="another secret, at once"))
+        _add_name(verbs.add_parser("disable", help="tell it nothing from now on"))
+        _add_name(verbs.add_parser("enable", help="tell it again"))
+        _add_name(verbs.add_parser("remove", help="forget it"))
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Do it."""
+        if options["verb"] != "list":
+            options["environment"] = options["environment"] or conf.get().ENVIRONMENT
+        with refusals():
+            getattr(self, f"_{options['verb']}")(options)
+
+    def _create(self, options: dict[str, Any]) -> None:
+        wants = options["want"] or destinations.FAILURES
+        environment, name, url = options["environment"], options["name"], options["url"]
+        self._show(destinations.create(environment, name, url, wants=wants, tasks=options["task"], actor=actor()))
+
+    def _show(self, issued: Issued) -> None:
+        self.stderr.write("Give the receiver this secret, to verify with; it is not shown again.")
+        self.stdout.write(issued.secret)
+
+    def _list(self, options: dict[str, Any]) -> None:
+        rows = [_row(each) for each in destinations.all_of(options["environment"])]
+        if options["json"]:
+            self.stdout.write(dump(rows))
+        else:
+            table(self.stdout, _COLUMNS, [list(row.values()) for row in rows])
+
+    def _rotate(self, options: dict[str, Any]) -> None:
+        self._show(destinations.rotate(options["environment"], options["name"], actor=actor()))
+
+    def _disable(self, options: dict[str, Any]) -> None:
+        destinations.set_disabled(options["environment"], options["name"], disabled=True, actor=actor())
+        self.stdout.write(f"{options['name']} is disabled: it hears nothing")
+
+    def _enable(self, options: dict[str, Any]) -> None:
+        destinations.set_disabled(options["environment"], options["name"], disabled=False, actor=actor())
+        self.stdout.write(f"{options['name']} is enabled")
+
+    def _remove(self, options: dict[str, Any]) -> None:
+        destinations.remove(options["environment"], options["name"], actor=actor())
+        self.stdout.write(f"{options['name']} is gone")
+
+
+def _add_name(parser: Any) -> None:
+    parser.add_argument("name")
+    parser.add_argument("--environment", help="default: the one of the settings")
+
+
+def _row(each: Destination) -> dict[str, Any]:
+    return {
+        "environment": each.environment.slug,
+        "name": each.name,
+        "url": each.url,
+        "wants": ", ".join(each.wants),
+        "tasks": ", ".join(each.tasks) or "all",
+        "state": "disabled" if each.disabled_at else "enabled",
+        "secret": f"…{each.hint}",
+    }
