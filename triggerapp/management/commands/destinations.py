@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from triggerapp import conf
 from triggerapp.engine import destinations
 from triggerapp.engine.destinations import Issued
-from triggerapp.management.choosing import actor, refusals
+from triggerapp.management.base import BaseCommand
+from triggerapp.management.choosing import actor
 from triggerapp.management.output import dump, table
 from triggerapp.models import Destination
 
@@ -50,8 +51,7 @@ class Command(BaseCommand):
         """Do it."""
         if options["verb"] != "list":
             options["environment"] = options["environment"] or conf.get().ENVIRONMENT
-        with refusals():
-            getattr(self, f"_{options['verb']}")(options)
+        getattr(self, f"_{options['verb']}")(options)
 
     def _create(self, options: dict[str, Any]) -> None:
         wants = options["want"] or destinations.FAILURES
