@@ -187,6 +187,20 @@ def deployments(environment: str) -> list[Deployment]:
     return list(rows.order_by("-created_at", "-id")[:200])
 
 
+_DELIVERIES = """
+SELECT id, verdict, code, reason, type, external_id, event, size, remote, received_at FROM triggerapp_delivery
+WHERE endpoint_id = %s AND id < %s {verdict} ORDER BY id DESC LIMIT %s
+"""
+
+
+def deliveries(endpoint: int, *, verdict: str = "", older: str | None = None) -> Page:
+    """What was posted to an endpoint, the newest first."""
+    statement = _DELIVERIES.format(verdict="AND verdict = %s" if verdict else "")
+    before = uuid_or_none(older) or _LAST
+    rows = sql.rows(statement, [endpoint, before, *([verdict] if verdict else []), PAGE + 1])
+    return Page(rows=rows[:PAGE], older=str(rows[PAGE - 1]["id"]) if len(rows) > PAGE else "")
+
+
 def audit(*, target: str = "", older: str | None = None) -> Page:
     """Who did what, the newest first."""
     found = AuditEntry.objects.order_by("-id")

@@ -33,6 +33,7 @@ PAGES = (
     ("queues", "Queues", Level.VIEW),
     ("workers", "Workers", Level.VIEW),
     ("bulks", "Bulk actions", Level.VIEW),
+    ("webhooks", "Webhooks", Level.VIEW),
     ("schedules", "Schedules", Level.VIEW),
     ("versions", "Versions", Level.VIEW),
     ("metrics", "Metrics", Level.VIEW),

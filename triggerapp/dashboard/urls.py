@@ -20,6 +20,7 @@ from triggerapp.dashboard import (
     tasks,
     variables,
     versions,
+    webhooks,
 )
 
 app_name = "triggers"
@@ -54,6 +55,14 @@ urlpatterns: list[URLPattern] = [
     path("bulk/<uuid:bulk_id>/", bulks.one, name="bulk"),
     path("bulk/<uuid:bulk_id>/progress", bulks.progress, name="bulk-progress"),
     path("bulk/<uuid:bulk_id>/abort", bulks.abort, name="bulk-abort"),
+    path("webhooks/", webhooks.listing, name="webhooks"),
+    path("webhooks/create", webhooks.create, name="webhook-create"),
+    path("webhooks/<int:endpoint_id>/", webhooks.one, name="endpoint"),
+    path("webhooks/<int:endpoint_id>/rotate", webhooks.rotate, name="endpoint-rotate"),
+    path("webhooks/<int:endpoint_id>/switch", webhooks.switch, name="endpoint-switch"),
+    path("webhooks/<int:endpoint_id>/test", webhooks.test, name="endpoint-test"),
+    path("deliveries/<uuid:delivery_id>/", webhooks.delivery, name="delivery"),
+    path("deliveries/<uuid:delivery_id>/replay", webhooks.replay, name="delivery-replay"),
     path("schedules/", schedules.listing, name="schedules"),
     path("schedules/create", schedules.create, name="schedule-create"),
     path("schedules/<uuid:schedule_id>/", schedules.one, name="schedule"),

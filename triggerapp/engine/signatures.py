@@ -206,10 +206,18 @@ def key_of(secret: str, *, standard: bool) -> bytes:
 
 def sign(secret: str, body: bytes, *, id: str, at: datetime) -> dict[str, str]:
     """The headers of Standard Webhooks for a body of ours."""
-    scheme = SCHEMES[Preset.STANDARD]
+    return headers_of(SCHEMES[Preset.STANDARD], secret, body, id=id, at=at)
+
+
+def headers_of(scheme: Scheme, secret: str, body: bytes, *, id: str, at: datetime) -> dict[str, str]:
+    """The headers by which a provider of this scheme signs a body."""
     parts = _Parts(signatures=(), timestamp=str(int(at.timestamp())), id=id)
-    signature = _signature(scheme, key_of(secret, standard=True), _content(scheme, parts, body)).decode()
-    return {scheme.id: id, scheme.timestamp: parts.timestamp, scheme.signature: scheme.mark + signature}
+    key = key_of(secret, standard=scheme.standard_secret)
+    signature = scheme.mark + _signature(scheme, key, _content(scheme, parts, body)).decode()
+    if scheme.timestamp_mark:
+        signature = f"{scheme.timestamp_mark}{parts.timestamp}{scheme.separator}{signature}"
+    found = {scheme.id: id, scheme.timestamp: parts.timestamp, scheme.signature: signature}
+    return {name: value for name, value in found.items() if name}
 
 
 _HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,128}")

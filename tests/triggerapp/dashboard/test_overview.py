@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from tests.factories import fresh, make_event, make_event_wait, make_run, make_wait, make_worker
 from tests.inprocess import durable
 from triggerapp.dashboard import overviews
-from triggerapp.engine import audit, deployments, environments, envvars, events, keys, schedules
+from triggerapp.engine import audit, deployments, environments, envvars, events, keys, schedules, webhooks
 from triggerapp.engine import workers as engine_workers
 from triggerapp.engine.deployments import Build
 from triggerapp.engine.schedules import Plan
@@ -26,6 +26,7 @@ PAGES = (
     "queues",
     "workers",
     "bulk",
+    "webhooks",
     "schedules",
     "versions",
     "variables",
@@ -65,6 +66,7 @@ def test_a_page_costs_as_many_queries_for_many_rows_as_for_one(administrator, pa
             make_event(f"event {n}")
             audit.record(environments.current(), "somebody", "deed", n)
             keys.create("dev", f"key {n}")
+            webhooks.create("dev", f"shop-{n}-{count}", preset="standard")
             envvars.put(environments.current(), f"NAME_{n}", "value")
             deployments.register(environments.current(), Build(version=f"v{n}-{count}"))
             plan = Plan(task=greet.name, cron="0 9 * * *")
