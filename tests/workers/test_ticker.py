@@ -19,8 +19,9 @@ from tests.factories import fresh, make_run, make_worker
 from tests.faults.database import named
 from tests.inprocess import forward
 from triggerapp.clock import now
-from triggerapp.engine import environments, rescue, wakes, workers
+from triggerapp.engine import environments, events, rescue, subscriptions, wakes, workers
 from triggerapp.models import Firing, Run, Schedule, Status, Worker
+from triggerapp.models import Start as StartRow
 from workers import identity, link, ticker
 from workers.bootsteps import app_path
 
@@ -34,6 +35,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Starts tickers as a worker does, on the tests' database."""
     started = []
     identity.renew()
+    monkeypatch.setenv("LIVE_TASKS", "tests.sdk.tasks")
     monkeypatch.setenv("DATABASE_URL", named(os.environ["DATABASE_URL"], str(connection.settings_dict["NAME"])))
 
     def start(app: str) -> subprocess.Popen[str]:
@@ -88,7 +90,7 @@ def fires(schedule: Schedule) -> bool:
 
 def test_a_schedule_fires_in_a_ticker_that_has_loaded_no_task_yet(start: Start):
     schedule = make_due()
-    start("tests.sdk.app:app")
+    start("tests.live.app:app")
     assert fires(schedule)
     assert Firing.objects.get().run == Run.objects.get().id
 
@@ -97,12 +99,29 @@ def test_a_schedule_fires_in_a_ticker_that_has_loaded_no_task_yet(start: Start):
 def test_a_ticker_killed_while_it_fires_leaves_one_run(start: Start, monkeypatch, point):
     schedule = make_due()
     monkeypatch.setenv("TRIGGERAPP_FAIL", f"ticker/{point}:kill9@1")
-    assert start("tests.sdk.app:app").wait(60) == -9
+    assert start("tests.live.app:app").wait(60) == -9
     assert Run.objects.count() == (point == "fire.after_commit")
     monkeypatch.delenv("TRIGGERAPP_FAIL")
-    start("tests.sdk.app:app")
+    start("tests.live.app:app")
     assert fires(schedule)
     assert Firing.objects.get().run == Run.objects.get().id
+
+
+@pytest.mark.parametrize("point", ["start.before_commit", "trigger.after_commit", "start.after_commit"])
+def test_a_ticker_killed_while_it_starts_what_an_event_is_to_start_leaves_one_run(start: Start, monkeypatch, point):
+    monkeypatch.setenv("LIVE_TASKS", "tests.live.listening")
+    subscriptions.renew("live", [subscriptions.Wanted(task="hooks.listen", name="webhook/hub/push")])
+    events.emit("webhook/hub/push", '{"n": 1}')
+    monkeypatch.setenv("TRIGGERAPP_FAIL", f"ticker/{point}:kill9@1")
+    assert start("tests.live.app:app").wait(60) == -9
+    assert Run.objects.count() == (point == "start.after_commit")
+    monkeypatch.delenv("TRIGGERAPP_FAIL")
+    start("tests.live.app:app")
+    deadline = time.monotonic() + 60
+    while not StartRow.objects.filter(run__isnull=False).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert StartRow.objects.get().run == Run.objects.get().id
 
 
 # --- after an outage ------------------------------------------------------------------------------
