@@ -21,6 +21,7 @@ from triggerapp.api import ids
 from triggerapp.engine.durations import duration, moment
 from triggerapp.errors import BadInput, NotFound
 from triggerapp.models import BatchItem, Firing, Queue, Run, Status
+from triggerapp.models.runs import TAGGED
 
 M = TypeVar("M", bound=Model)
 Params = Mapping[str, str]
@@ -203,7 +204,7 @@ def since(field: str) -> Mapping[str, Callable[[str], Q]]:
 _FILTERS: Mapping[str, Callable[[str], Q]] = {
     "filter[status]": _status,
     "filter[taskIdentifier]": lambda text: Q(task__in=text.split(",")),
-    "filter[tag]": lambda text: Q(tags__overlap=text.split(",")),
+    "filter[tag]": lambda text: TAGGED & Q(tags__overlap=text.split(",")),
     "filter[queue]": _queue,
     "filter[batch]": _batch,
     "filter[schedule]": _schedule,

@@ -26,6 +26,7 @@ from triggerapp.engine.durations import duration
 from triggerapp.engine.watching import Watch, Watcher
 from triggerapp.errors import BadInput
 from triggerapp.models import BatchItem, Run
+from triggerapp.models.runs import TAGGED
 
 HELD: Final = 20.0
 """Seconds that a question is held at most; the SDK asks again."""
@@ -92,7 +93,7 @@ class RealtimeRuns(Shape, View):
             self.require([("tags", tag)], "such tag")
         since = duration("createdAt", request.query_params.get("createdAt") or "24h")
         found = Run.objects.filter(
-            environment_id=self.principal.environment, tags__contains=tags, created_at__gte=Now() - since
+            TAGGED, environment_id=self.principal.environment, tags__contains=tags, created_at__gte=Now() - since
         )
         newest = list(found.order_by("-created_at", "-id")[:MOST])
         return self.answer(request, newest, name="tags", waited=waited)

@@ -261,11 +261,14 @@ def release(run_id: UUID, *, lease: int) -> None:
     dispatch.after_commit(released)
 
 
-_DELIVERED = sql.Hot("UPDATE triggerapp_run SET delivered = true WHERE id = ANY(%s) AND finished_at IS NOT NULL")
+_DELIVERED = sql.Hot(
+    "UPDATE triggerapp_run SET delivered = true WHERE id = ANY(%s) AND finished_at IS NOT NULL "
+    "RETURNING set_config('synchronous_commit', 'off', true)"
+)
 
 
 def mark_delivered(run_ids: list[UUID]) -> None:
-    """Celery was told of the end of these runs."""
+    """Celery was told of the end of these runs. The disk is not waited for: what is forgotten is told again."""
     point("delivered.before_commit")
     sql.run(_DELIVERED, [run_ids])
     point("delivered.after_commit")

@@ -109,6 +109,10 @@ class Cursor:
             return None
 
 
+TAGGED = "NOT (tags = '{}'::varchar(128)[])"
+"""SQL: the condition of the index of tags, in Django's words for it."""
+
+
 def id_range(text: str) -> tuple[UUID, UUID] | None:
     """The ids that begin with `text`; None if no id can."""
     digits = text.removeprefix("run_").replace("-", "").lower()
@@ -171,7 +175,7 @@ def narrow(wanted: Selection) -> Where:
     if wanted.queue:
         where.add("queue_id IN (SELECT id FROM triggerapp_queue WHERE name = %s)", wanted.queue)
     if wanted.tag:
-        where.add("%s = ANY(tags)", wanted.tag)
+        where.add(f"tags @> ARRAY[%s]::varchar[] AND {TAGGED}", wanted.tag)
     if wanted.root:
         where.add("root_id IS NULL")
     for name, condition in _OTHERS.items():

@@ -362,7 +362,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='run',
-            index=django.contrib.postgres.indexes.GinIndex(fields=['tags'], name='run_tagged'),
+            index=django.contrib.postgres.indexes.GinIndex(condition=models.Q(('tags', []), _negated=True), fields=['tags'], name='run_tagged'),
         ),
         migrations.AddIndex(
             model_name='run',
