@@ -40,6 +40,7 @@ from triggerapp.models import (
     LogLine,
     Notice,
     Packet,
+    Restore,
     Run,
     Schedule,
     SpentToken,
@@ -193,7 +194,7 @@ def everything() -> dict[str, list[dict[str, Any]]]:
 
 def delete_everything() -> None:
     """All rows but environments and queues, whose ids this process keeps."""
-    tables = (Checkpoint, Step, Wait, Attempt, Run, Event, FilterShape, AuditEntry, Worker, BatchItem, Batch)
+    tables = (Checkpoint, Restore, Step, Wait, Attempt, Run, Event, FilterShape, AuditEntry, Worker, BatchItem, Batch)
     tables += (ApiKey, SpentToken, BulkAction, Firing, Schedule, Deployment, EnvVar, LogLine, Packet)
     tables += (Subscription, Start, Delivery, EndpointSecret, Endpoint, Notice, Destination)
     statements = [f"DELETE FROM {table._meta.db_table}" for table in tables]

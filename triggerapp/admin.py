@@ -224,6 +224,7 @@ _ADMINS: dict[type[Model], type[ReadOnly]] = {
     models.Attempt: OfRunAdmin,
     models.Checkpoint: OfRunAdmin,
     models.LogLine: OfRunAdmin,
+    models.Restore: OfRunAdmin,
 }
 _OTHERS: tuple[type[Model], ...] = (
     models.Environment,

@@ -131,6 +131,8 @@ def test_an_image_that_cannot_be_used_means_a_re_entry_and_the_attempt_says_why(
         assert result.get(timeout=30) == HELD
         assert notes(tag) == ["entered", "entered"]
         assert note_of(result).startswith("entered again and not restored:")
+        tried = run_of(result).restores.get()
+        assert tried.problem in note_of(result)
         says = {"deleted": "is not in", "damaged": "altered", "another key": "not in the ring"}
         assert says[harm] in note_of(result) or "damaged" in note_of(result)
 
@@ -194,6 +196,8 @@ def test_what_a_run_process_prints_and_logs_is_kept_beside_the_run(here: Start):
         expected = ["logged before", "printed before", "logged after", "printed after"]
         wait_until(lambda: list(lines.values_list("text", flat=True)) == expected)
         assert list(lines.values_list("logger", flat=True)) == ["tests.said", "stdout"] * 2
+        restores = run_of(result).restores.all()
+        assert [(each.problem, each.image_size > 0, bool(each.took)) for each in restores] == [("", True, True)] * 2
 
 
 def test_a_process_whose_run_did_not_wait_serves_the_next_one(here: Start):

@@ -12,7 +12,7 @@ from triggerapp.dashboard import logs, queries, values
 from triggerapp.dashboard.queries import RunRow
 from triggerapp.engine import sql
 from triggerapp.errors import NotFound
-from triggerapp.models import Attempt, Checkpoint, Run, Step, Wait, WaitStatus, Worker
+from triggerapp.models import Attempt, Checkpoint, Restore, Run, Step, Wait, WaitStatus, Worker
 
 Json = Any
 MOST = 1000
@@ -34,6 +34,7 @@ class Facts:
     steps: Sequence[Step]
     waits: Sequence[Wait]
     checkpoint: Checkpoint | None
+    restores: Sequence[Restore]
     children: Sequence[RunRow]
     said: Mapping[tuple[int, str], int]
     """How many lines there are of each attempt and step."""
@@ -71,6 +72,7 @@ def facts(run_id: UUID) -> Facts:
         steps=list(Step.objects.filter(run=run_id).defer("value").order_by("id")[:MOST]),
         waits=list(Wait.objects.filter(run=run_id).defer("value").order_by("opened_at")[:MOST]),
         checkpoint=Checkpoint.objects.filter(run=run_id).first(),
+        restores=list(Restore.objects.filter(run=run_id).order_by("id")[:MOST]),
         children=queries.children(run_id, MOST),
         said=logs.counts(run_id),
     )

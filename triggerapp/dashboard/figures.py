@@ -94,6 +94,39 @@ def _filled(points: Mapping[datetime, Point], now: datetime, length: timedelta, 
     return [points.get(moment, Point(at=moment)) for moment in moments]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restores:
+    """How runs came back from their images."""
+
+    tried: int
+    succeeded: int
+    p50: float | None
+    p95: float | None
+    """Seconds that it took."""
+
+    @property
+    def share(self) -> int | None:
+        """So many of a hundred succeeded; rounded down, so that 100 means all."""
+        return 100 * self.succeeded // self.tried if self.tried else None
+
+
+_RESTORES = f"""
+SELECT count(*) AS tried, count(*) FILTER (WHERE problem = '') AS succeeded,
+  percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY seconds) FILTER (WHERE problem = '') AS quantiles
+FROM (SELECT problem, extract(epoch FROM took)::float8 AS seconds FROM triggerapp_restore
+  WHERE environment_id = (SELECT id FROM triggerapp_environment WHERE slug = %s) AND at >= now() - %s
+  ORDER BY at DESC LIMIT {SAMPLE}) newest
+"""
+
+
+def restores(environment: str, window: str) -> Restores:
+    """Of the newest tries of a window."""
+    row = sql.row(_RESTORES, [environment, WINDOWS[window][0]])
+    assert row is not None
+    p50, p95 = row.pop("quantiles") or (None, None)
+    return Restores(**row, p50=p50, p95=p95)
+
+
 _WAITING = f"""
 SELECT count(*) AS runs FROM (SELECT 1 FROM triggerapp_run WHERE status = 'waiting'
   AND environment_id = (SELECT id FROM triggerapp_environment WHERE slug = %s) LIMIT {COUNTED}) waiting

@@ -31,6 +31,7 @@ def metrics(request: HttpRequest) -> HttpResponseBase:
         "environments": queries.environment_names(),
         "ended": ended,
         "charts": charts(ended),
+        "restores": figures.restores(environment, window),
         "waiting": figures.waiting(environment),
         "queues": [row for row in overviews.queues(environment) if row["queued"] or row["running"]],
     }

@@ -11,7 +11,8 @@ from django.urls import reverse
 
 from triggerapp.dashboard.detail import Facts
 from triggerapp.dashboard.logs import LogFilter
-from triggerapp.models import Attempt, Checkpoint, Step, Wait, WaitKind, WaitStatus
+from triggerapp.models import Attempt, Checkpoint, Restore, Step, Wait, WaitKind, WaitStatus
+from triggerapp.templatetags.triggers import duration, size
 
 WIDTH = 1000
 
@@ -56,7 +57,7 @@ def spans(facts: Facts) -> list[Span]:
     return placed
 
 
-_ORDER = ("queue", "attempt", "step", "wait", "checkpoint", "run")
+_ORDER = ("queue", "attempt", "step", "wait", "checkpoint", "restore", "run")
 
 
 def _share(part: timedelta, total: timedelta) -> int:
@@ -73,7 +74,8 @@ def _all(facts: Facts) -> Iterator[Span]:
     yield from (_attempt(attempt, facts) for attempt in facts.attempts)
     yield from (_step(step, facts) for step in facts.steps)
     yield from (_wait(wait, facts) for wait in facts.waits)
-    if facts.checkpoint is not None:
+    yield from (span for restore in facts.restores for span in _restore(restore))
+    if facts.checkpoint is not None and facts.checkpoint.made_at not in {each.made_at for each in facts.restores}:
         yield _checkpoint(facts.checkpoint)
     for child in facts.children:
         yield Span(
@@ -150,6 +152,30 @@ def _by(wait: Wait) -> str:
 
 
 def _checkpoint(checkpoint: Checkpoint) -> Span:
-    note = f"{checkpoint.size / 1e6:.1f} MB stored by {checkpoint.host}, restored {checkpoint.restores} times"
+    note = _image(checkpoint.image_size, checkpoint.size, checkpoint.host)
     label, end = f"checkpoint {checkpoint.sequence}", checkpoint.made_at
     return Span(kind="checkpoint", label=label, start=end - checkpoint.took, end=end, note=note)
+
+
+def _image(memory: int, stored: int, host: str) -> str:
+    return f"{size(memory)} of memory freed, {size(stored)} stored, by {host}"
+
+
+def _restore(restore: Restore) -> Iterator[Span]:
+    """The dump, how long the process was gone, and how the run came back."""
+    yield Span(
+        kind="checkpoint",
+        label=f"checkpoint {restore.sequence}",
+        start=restore.made_at - restore.dumped_in,
+        end=restore.made_at,
+        note=_image(restore.image_size, restore.size, restore.made_on),
+    )
+    gone = duration(restore.at - restore.took - restore.made_at)
+    yield Span(
+        kind="restore",
+        label=f"restore {restore.sequence}",
+        start=restore.at - restore.took,
+        end=restore.at,
+        status="failed" if restore.problem else "completed",
+        note=f"entered again because {restore.problem}" if restore.problem else f"on {restore.host}, gone for {gone}",
+    )

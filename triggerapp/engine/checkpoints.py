@@ -145,6 +145,20 @@ def take(run_id: UUID, *, lease: int) -> Taken | None:
     return None if row is None else Taken(**row)
 
 
+_TRIED = """
+INSERT INTO triggerapp_restore (run_id, environment_id, lease, attempt, sequence, wait, host, made_on, made_at,
+  dumped_in, size, image_size, took, problem)
+SELECT r.id, r.environment_id, r.lease, r.attempt, c.sequence, c.wait, %s, c.host, c.made_at, c.took, c.size,
+  c.image_size, %s, %s
+FROM triggerapp_checkpoint c JOIN triggerapp_run r ON r.id = c.run_id WHERE c.id = %s AND r.id = %s AND r.lease = %s
+"""
+
+
+def note_tried(run_id: UUID, image: UUID, *, lease: int, host: str, took: timedelta, problem: str = "") -> None:
+    """Note for people how it went to restore a run from this image, which we hold. A stale lease writes nothing."""
+    sql.run(_TRIED, [host, took, problem[:8000], image, run_id, lease])
+
+
 def is_kept(image: UUID) -> bool:
     """Whether a run has this image: its commit went through, although the answer was lost."""
     return sql.row("SELECT 1 FROM triggerapp_checkpoint WHERE id = %s", [image]) is not None

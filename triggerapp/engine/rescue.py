@@ -286,6 +286,7 @@ def prune(limit: int = 1000) -> int:
         "attempt WHERE run_id",
         "checkpoint WHERE run_id",
         "logline WHERE run_id",
+        "restore WHERE run_id",
         "batchitem WHERE run",
         "run WHERE id",
     ):

@@ -3,7 +3,7 @@
 from triggerapp.models.access import ApiKey, SpentToken
 from triggerapp.models.batches import Batch, BatchItem
 from triggerapp.models.bulk import BulkAction, BulkStatus, BulkVerb
-from triggerapp.models.checkpoints import Checkpoint
+from triggerapp.models.checkpoints import Checkpoint, Restore
 from triggerapp.models.control import AuditEntry, Environment, Queue, Worker
 from triggerapp.models.deployments import Deployment, DeploymentStatus, EnvVar
 from triggerapp.models.events import Event, EventStatus, FilterShape, Start, Subscription
@@ -44,6 +44,7 @@ __all__ = [
     "Packet",
     "Preset",
     "Queue",
+    "Restore",
     "Run",
     "Schedule",
     "SpentToken",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from django.db import models
 from django.db.models.functions import Now
 
+from triggerapp.models.control import Environment
 from triggerapp.models.runs import Run
 
 
@@ -43,3 +44,38 @@ class Checkpoint(models.Model):
 
     def __str__(self) -> str:
         return f"checkpoint {self.sequence} {self.id}"
+
+
+class Restore(models.Model):
+    """One try to bring a run back from its image, and how it went. For people: nothing is decided by it."""
+
+    run = models.ForeignKey(Run, models.DO_NOTHING, related_name="restores", db_constraint=False, db_index=False)
+    environment = models.ForeignKey(
+        Environment, models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
+    )
+    lease = models.PositiveBigIntegerField()
+    attempt = models.PositiveSmallIntegerField()
+    sequence = models.PositiveIntegerField()
+    wait = models.UUIDField(null=True)
+    """What the process had stood at."""
+    host = models.CharField(max_length=255)
+    made_on = models.CharField(max_length=255)
+    made_at = models.DateTimeField()
+    dumped_in = models.DurationField()
+    size = models.BigIntegerField()
+    image_size = models.BigIntegerField()
+    took = models.DurationField()
+    """From the claim's look for an image to the process being awake, or to giving up."""
+    problem = models.TextField(default="", db_default="")
+    """Why the run was entered again; empty if it was restored."""
+    at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        # Written once for each restore, which takes some hundred milliseconds: no hot table.
+        indexes = (
+            models.Index(fields=("run", "id"), name="restore_of_run"),
+            models.Index(fields=("environment", "-at"), name="restore_newest"),
+        )
+
+    def __str__(self) -> str:
+        return f"restore {self.sequence} of {self.run_id}"

@@ -245,7 +245,7 @@ def clear() -> None:
     Never while a worker runs: it would adopt what is left in the queue.
     """
     _remove_queue(os.environ[tasks.QUEUE])
-    for table in ("step", "wait", "attempt", "event", "filtershape", "checkpoint", "logline", "run"):
+    for table in ("step", "wait", "attempt", "event", "filtershape", "checkpoint", "logline", "restore", "run"):
         sql.run(f"TRUNCATE triggerapp_{table} CASCADE")
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -47,6 +50,13 @@ class Case:
         with suppress(*UNANSWERED):
             patiently(lambda: checkpoints.note(self.claimed.run_id, text, lease=self.claimed.lease))
 
+    def note_tried(self, taken: Taken, started: float, *, problem: str = "") -> None:
+        """Write how it went to restore the run. A database that does not answer is not waited for."""
+        run_id, lease, took = self.claimed.run_id, self.claimed.lease, timedelta(seconds=time.monotonic() - started)
+        with suppress(*UNANSWERED):
+            host = socket.gethostname()
+            checkpoints.note_tried(run_id, taken.id, lease=lease, host=host, took=took, problem=problem)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Born:
@@ -61,14 +71,17 @@ class Born:
 
 def begin(case: Case, life: Life, args: Any, kwargs: Any) -> Born:
     """Restore the run's process, or have another one enter the function. `Unborn` if neither can be."""
+    started = time.monotonic()
     taken = _taken(case.claimed)
     if taken is not None:
         try:
             process, base = _restore(case, taken)
         except (CheckpointError, OSError, ValueError) as problem:
             case.note(f"entered again and not restored: {problem}")
+            case.note_tried(taken, started, problem=str(problem) or type(problem).__name__)
         else:
             life.begin(process, State.WOKEN)
+            case.note_tried(taken, started)
             return Born(taken=taken, is_restored=True, base=base)
     life.begin(_start(case, args, kwargs), State.BORN)
     return Born(taken=taken)

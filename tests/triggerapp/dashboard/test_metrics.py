@@ -11,6 +11,7 @@ import pytest
 from tests.factories import make_run
 from triggerapp.clock import now
 from triggerapp.dashboard import figures
+from triggerapp.engine import checkpoints
 from triggerapp.models import Checkpoint, Run, Status
 
 URL = "/triggers/metrics/"
@@ -61,6 +62,21 @@ def test_waiting_runs_and_the_memory_that_they_do_not_hold(viewer):
     waiting = response.context["waiting"]
     assert (waiting.runs, waiting.images, waiting.freed, waiting.stored) == (3, 2, 122_000_000, 500_000)
     assert "122.0 MB" in response.content.decode()
+
+
+def test_how_many_runs_came_back_by_restore_and_how_fast(viewer):
+    run = make_run(Status.RUNNING)
+    assert viewer.get(URL).context["restores"].share is None
+    image = freeze(run, size=1, image_size=1)
+    for seconds, problem in ((0.1, ""), (0.2, ""), (0.3, ""), (9, "its image is not in the store")):
+        took = timedelta(seconds=seconds)
+        checkpoints.note_tried(run.id, image.id, lease=run.lease, host="h", took=took, problem=problem)
+    checkpoints.note_tried(run.id, image.id, lease=run.lease - 1, host="h", took=took)  # of a worker that lost it
+    response = viewer.get(URL)
+    restores = response.context["restores"]
+    assert (restores.tried, restores.succeeded, restores.share) == (4, 3, 75)
+    assert (restores.p50, restores.p95) == (pytest.approx(0.2), pytest.approx(0.29))
+    assert "3 of 4" in response.content.decode()
 
 
 def test_only_so_many_runs_are_looked_at_and_the_page_says_so(viewer, monkeypatch):

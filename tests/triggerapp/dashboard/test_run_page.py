@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -20,7 +21,8 @@ from tests.factories import (
     make_worker,
 )
 from triggerapp.clock import now
-from triggerapp.models import AuditEntry, Event, Run, Status, Step, WaitKind
+from triggerapp.engine import checkpoints
+from triggerapp.models import AuditEntry, Checkpoint, Event, Run, Status, Step, WaitKind
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
@@ -65,6 +67,29 @@ def test_steps_waits_and_children_are_bars_on_one_line(viewer):
     for label in ("charge_card#1", "cart/checked-out", "send_mail", "attempt 1", f"/triggers/runs/{child.id}/"):
         assert label in text
     assert text.count("<rect") == 5
+
+
+def test_checkpoints_and_how_the_run_came_back_are_bars_too(viewer):
+    run = make_run(Status.RUNNING)
+    fields = {
+        "sequence": 1,
+        "lease": 1,
+        "attempt": 1,
+        "crashes": 0,
+        "host": "one",
+        "pid": 1,
+        "pipe": 1,
+        "size": 250_000,
+    }
+    took = timedelta(milliseconds=80)
+    image = Checkpoint.objects.create(id=uuid4(), run=run, image_size=62_000_000, took=took, **fields)
+    assert "62.0 MB of memory freed, 250.0 KB stored, by one" in html(viewer, run)
+    checkpoints.note_tried(run.id, image.id, lease=run.lease, host="two", took=took)
+    checkpoints.note_tried(run.id, image.id, lease=run.lease, host="two", took=took, problem="it is damaged")
+    spans = [span for span in viewer.get(url(run)).context["spans"] if span.kind in ("checkpoint", "restore")]
+    notes = {span.note for span in spans}
+    assert any(note.startswith("on two, gone for") for note in notes)
+    assert "entered again because it is damaged" in notes
 
 
 def test_payload_and_result_are_shown_without_what_is_secret(viewer):
@@ -139,7 +164,7 @@ def test_a_thousand_spans_cost_as_many_queries_as_one(viewer):
     with CaptureQueriesContext(connection) as many:
         response = viewer.get(url(run))
     assert len(response.context["spans"]) == 1001  # with its queue and its attempt
-    assert len(many) == len(one) <= 18
+    assert len(many) == len(one) <= 19
 
 
 def test_a_viewer_sees_no_buttons(viewer):
