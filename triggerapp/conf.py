@@ -87,8 +87,8 @@ class Conf:
     CHECKPOINT: str = "off"
     """Whether the process of a waiting run is kept as an image: "auto" where that works, "on", or "off"."""
 
-    CHECKPOINT_MIN_WAIT: timedelta = timedelta(milliseconds=250)
-    """Timers shorter than this keep their process: dumping and restoring it would take longer."""
+    CHECKPOINT_MIN_WAIT: timedelta = timedelta(milliseconds=350)
+    """Timers shorter than this keep their process: dumping and restoring it costs as much of a processor."""
 
     CHECKPOINT_STORE: str = "~/.local/state/triggerapp/checkpoints"
     """The folder or `s3://bucket/prefix` of images; shared, if they are to be restored on other hosts too."""

@@ -10,6 +10,7 @@ import ctypes
 import gc
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,14 @@ class Samples:
         began = time.perf_counter()
         yield
         self.seconds[name].append(time.perf_counter() - began)
+
+    @contextmanager
+    def charged(self, name: str) -> Iterator[list[int]]:
+        """Seconds of processor, ours and of children that have ended; and of those that the block adds to the list."""
+        living: list[int] = []
+        began = _spent()
+        yield living
+        self.seconds[name].append(_spent() - began + sum(map(_spent_by, living)))
 
 
 def main(rounds: int) -> None:
@@ -137,7 +146,7 @@ class _Bench:
         timed = self.samples.timed
         worker = self.criu.prepare()
         time.sleep(0.02)  # made ahead, in the time that the function runs
-        with timed("dump"), self.archive.private_folder() as images:
+        with timed("dump"), self.samples.charged("dump: processor"), self.archive.private_folder() as images:
             with timed("dump: CRIU"):
                 self.criu.dump(process.pid, images, external=[process.inode], worker=worker, timeout=PATIENCE)
             self.samples.sizes["image"].append(sum(path.stat().st_size for path in images.glob("*.img")))
@@ -151,11 +160,13 @@ class _Bench:
 
     def _restore(self, label: Label) -> Sandbox:
         timed = self.samples.timed
-        with timed("restore"):
-            process = self._thaw(label)
-            with timed("restore: call back"):
-                process.wake(restored=True)
-        process.await_park(timeout=PATIENCE)
+        with self.samples.charged("restore: processor") as living:
+            with timed("restore"):
+                process = self._thaw(label)
+                with timed("restore: call back"):
+                    process.wake(restored=True)
+            process.await_park(timeout=PATIENCE)
+            living.append(process.pid)
         return process
 
     def _thaw(self, label: Label) -> Sandbox:
@@ -194,6 +205,16 @@ class _Bench:
         rights = ["--unprivileged"] if self.criu.mode is checkpoint.Mode.UNPRIVILEGED else []
         command = [str(self.criu.binary.path), *arguments, *where, *rights]
         subprocess.run(command, pass_fds=passing, check=True, timeout=PATIENCE.total_seconds())
+
+
+def _spent() -> float:
+    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in both)
+
+
+def _spent_by(pid: int) -> float:
+    """What a process has used; of a restored one that is its restore."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 if __name__ == "__main__":
