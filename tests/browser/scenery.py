@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from django.db.models.functions import Now
 
@@ -19,7 +20,10 @@ from triggerapp.models import (
     Attempt,
     BulkAction,
     BulkStatus,
+    Delivery,
     Deployment,
+    Endpoint,
+    EndpointSecret,
     Firing,
     LogLine,
     Run,
@@ -47,6 +51,7 @@ class Scenery:
     completed: Run
     bulk: BulkAction
     schedule: Schedule
+    delivery: Delivery
     event: str
     task: str
     tag: str
@@ -68,6 +73,9 @@ class Scenery:
             "workers": "workers/",
             "bulks": "bulk/",
             "bulk": f"bulk/{self.bulk.id}/",
+            "webhooks": "webhooks/",
+            "endpoint": f"webhooks/{self.delivery.endpoint_id}/",
+            "delivery": f"deliveries/{self.delivery.id}/",
             "schedules": "schedules/",
             "schedule": f"schedules/{self.schedule.id}/",
             "versions": "versions/",
@@ -114,10 +122,28 @@ def _make(*, task: str, name: str, word: str, queue: str, tag: str, page: str = 
         status=WaitStatus.RESOLVED,
         resolved_at=Now(),
     )
+    bulk = _done(name, word)
+    schedule = _by_the_clock(task, word, completed)
+    delivery = _posted(word, event.id)
+    return Scenery(
+        schedule=schedule,
+        delivery=delivery,
+        failed=failed,
+        waiting=waiting,
+        completed=completed,
+        bulk=bulk,
+        event=str(event.id),
+        task=page or task,
+        tag=tag,
+    )
+
+
+def _done(name: str, word: str) -> BulkAction:
+    """What people did to it, and the keys that they gave away."""
     environment = environments.current()
     keys.create("dev", word[:64], scopes=["read"], ttl=HOUR, actor=word)
     audit.record(environment, word, "event.send", name, before={word: word}, after={word: word})
-    bulk = BulkAction.objects.create(
+    return BulkAction.objects.create(
         environment_id=environment,
         verb="retry",
         actor=f"user {word}",
@@ -127,17 +153,27 @@ def _make(*, task: str, name: str, word: str, queue: str, tag: str, page: str = 
         refused=3,
         last_refusal=f"run {word} is completed: only a failed run can be retried; replay it instead",
     )
-    schedule = _by_the_clock(task, word, completed)
-    return Scenery(
-        schedule=schedule,
-        failed=failed,
-        waiting=waiting,
-        completed=completed,
-        bulk=bulk,
-        event=str(event.id),
-        task=page or task,
-        tag=tag,
+
+
+def _posted(word: str, event: UUID) -> Delivery:
+    """What others sent to an endpoint, by whatever name they call themselves."""
+    environment = environments.current()
+    endpoint = Endpoint.objects.create(
+        environment_id=environment, name=f"payments-{new_id().hex[-8:]}", preset="generic", created_by=word
     )
+    EndpointSecret.objects.create(endpoint=endpoint, sealed=b"", hint="1f3a", created_by=word)
+    common = {
+        "endpoint": endpoint,
+        "environment_id": environment,
+        "type": word[:255],
+        "headers": {"user-agent": word, word: word},
+        "body": json.dumps({word: word}).encode(),
+        "size": 40,
+        "external_id": word[:255],
+        "remote": word[:64],
+    }
+    Delivery.objects.create(verdict="accepted", key=new_id().hex, event=event, **common)
+    return Delivery.objects.create(verdict="rejected", code="bad_signature", reason=word[:512], **common)
 
 
 def _by_the_clock(task: str, word: str, run: Run) -> Schedule:
