@@ -54,7 +54,7 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
 
 
 @csrf_exempt
-def no_route(request: HttpRequest, rest: str = "") -> JsonResponse:
+def no_route(request: HttpRequest) -> JsonResponse:
     """Whatever is no route of ours; in words that programs read."""
     return JsonResponse({"error": f"there is no route {request.path[:200]!r}", "code": "not_found"}, status=404)
 

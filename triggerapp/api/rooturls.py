@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, re_path
 
 from triggerapp.api import errors, realtime
 from triggerapp.api.metrics import Metrics
@@ -12,5 +12,5 @@ urlpatterns: list[URLPattern] = [
     path("realtime/v1/runs", realtime.held(realtime.RealtimeRuns), name="realtime-runs"),
     path("realtime/v1/runs/<str:run>", realtime.held(realtime.RealtimeRun), name="realtime-run"),
     path("realtime/v1/batches/<str:batch>", realtime.held(realtime.RealtimeBatch), name="realtime-batch"),
-    path("realtime/<path:rest>", errors.no_route, name="no-realtime-route"),
+    re_path("^realtime/", errors.no_route, name="no-realtime-route"),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, re_path
 
 from triggerapp.api import (
     batches,
@@ -88,5 +88,5 @@ urlpatterns: list[URLPattern] = [
     path("v1/runs/<str:run>/tags", runs.RunTags.as_view(), name="run-tags"),
     path("v1/runs/<str:run>/metadata", runs.RunMetadata.as_view(), name="run-metadata"),
     path("v1/waitpoints/tokens/waitpoint_<uuid:token>/callback/<str:secret>", tokens.callback, name="token-callback"),
-    path("<path:rest>", errors.no_route, name="no-route"),
+    re_path("", errors.no_route, name="no-route"),
 ]
