@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pytest
-from django.core.cache import cache
+from django.core.cache import cache as throttles
 from django.test import Client
 
 from triggerapp.engine import environments, guard, keys
+
+
+@cache
+def client() -> Client:
+    """One for all: loading the middleware, which looks at every static file, takes longer than most requests."""
+    return Client(enforce_csrf_checks=True, raise_request_exception=False)
 
 
 @dataclass
@@ -33,9 +40,7 @@ class Api:
         sent = {"HTTP_AUTHORIZATION": f"Bearer {self.text}"} if self.text is not None else {}
         data = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
         kind = headers.pop("content_type", "application/json")
-        answer = Client(enforce_csrf_checks=True, raise_request_exception=False).generic(
-            method, path, data, content_type=kind, **sent, **headers
-        )
+        answer = client().generic(method, path, data, content_type=kind, **sent, **headers)
         return Answer(answer.status_code, json.loads(answer.content) if answer.content else None, answer.headers)
 
     def get(self, path: str, **headers: str) -> Answer:
@@ -54,7 +59,7 @@ class Api:
 @pytest.fixture(autouse=True)
 def no_counts() -> None:
     """The throttles begin anew."""
-    cache.clear()
+    throttles.clear()
     guard.keys.forget()
     environments.by_slug.cache_clear()
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import pytest
-from django.test import Client
 from django.urls import URLPattern
 
+from tests.api.conftest import client
 from tests.factories import make_run
 from triggerapp.api import rooturls, urls
 from triggerapp.clock import now
@@ -205,7 +205,7 @@ class Place:
         body = text.encode()
         path = row.path.format(**self.names)
         path = path if path.startswith("/") else f"/api/{path}"
-        answer = Client(raise_request_exception=False).generic(row.method, path, body, content_type=kind, **headers)
+        answer = client().generic(row.method, path, body, content_type=kind, **headers)
         return answer.status_code, answer.content.decode()
 
 

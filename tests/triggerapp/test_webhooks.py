@@ -11,8 +11,8 @@ from urllib.parse import quote, urlencode
 
 import pytest
 from django.db import OperationalError
-from django.test import Client
 
+from tests.api.conftest import client
 from tests.inprocess import at_once, forward
 from tests.triggerapp import signing
 from tests.triggerapp.signing import FORM, STANDARD, TEXT, Sent
@@ -41,8 +41,7 @@ def endpoint(preset: str = "standard", name: str = "hook", **options: Any) -> En
 
 def post(sent: Sent, *, to: str = "hook", kind: str = "application/json") -> tuple[int, Any]:
     headers = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in sent.headers.items()}
-    client = Client(enforce_csrf_checks=True, raise_request_exception=False)
-    answer = client.generic("POST", f"/hooks/{to}", sent.body, content_type=kind, **headers)
+    answer = client().generic("POST", f"/hooks/{to}", sent.body, content_type=kind, **headers)
     return answer.status_code, json.loads(answer.content)
 
 
@@ -340,7 +339,7 @@ def test_an_endpoint_that_is_not_there_leaves_nothing():
 
 
 def test_a_get_is_no_delivery():
-    assert Client().get("/hooks/hook").status_code == 405
+    assert client().get("/hooks/hook").status_code == 405
 
 
 def test_without_a_secret_everything_is_rejected():
