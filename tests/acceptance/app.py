@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 
 from celery import Celery, _state
-from django.conf import settings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.acceptance.settings")
 
@@ -28,14 +27,11 @@ def route(name: str, args: object, kwargs: object, options: dict[str, object], *
 
 _others = _state._tls.current_app, _state.default_app
 app = Celery("acceptance", include=[f"tests.acceptance.{name}" for name in ("tasks", "trouble", "nested", "memory")])
-app.config_from_object("django.conf:settings", namespace="CELERY")
+app.config_from_object("tests.acceptance.settings", namespace="CELERY")  # the tests have other Django settings
 app.conf.update(
-    accept_content=["json", "pickle", "yaml", "msgpack"],
-    result_accept_content=["json", "pickle"],
     task_routes=(route,),
     task_send_sent_event=True,
     worker_hijack_root_logger=True,
-    **getattr(settings, "EXTRA", {}),
 )
 if "ACCEPTANCE_QUEUE" not in os.environ:  # other apps live in the tests' process, and stay what they were
     _state._tls.current_app, _state.default_app = _others

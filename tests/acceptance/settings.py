@@ -17,5 +17,9 @@ TRIGGERAPP = {
     "RESEND_AFTER": timedelta(seconds=float(os.environ.get("ACCEPTANCE_RESEND", "3"))),
 }
 
-EXTRA = json.loads(os.environ.get("ACCEPTANCE_CONF", "{}"))
-"""More Celery settings, for a worker that needs others than the rest."""
+# Here and not by `app.conf.update`: before Celery 5.7 what the Django settings say goes before that.
+CELERY_ACCEPT_CONTENT = ["json", "pickle", "yaml", "msgpack"]
+CELERY_RESULT_ACCEPT_CONTENT = ["json", "pickle"]
+
+# More Celery settings, for a worker that needs others than the rest.
+globals().update({f"CELERY_{k.upper()}": v for k, v in json.loads(os.environ.get("ACCEPTANCE_CONF", "{}")).items()})
