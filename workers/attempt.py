@@ -29,7 +29,7 @@ from triggerapp.engine.triggers import Trigger, Triggered
 from triggerapp.engine.waits import Opening, Resolution
 from triggerapp.errors import StaleRun
 from triggerapp.models import WaitKind, WaitStatus
-from workers import codec, context, journal
+from workers import codec, context, journal, loops
 from workers.board import Watch
 from workers.errors import MaxDurationExceeded, RollbackInStep, Suspend
 from workers.logs import SILENT, Log
@@ -105,6 +105,7 @@ class Attempt:
         self._ends_at = _end_of(claimed)
         self.journal.learn(steps=claimed.steps, waits=claimed.waits, children=claimed.children)
 
+    @loops.holding
     def set_metadata(self, **values: object) -> None:
         """Add to the run's metadata, for people and programs that look on."""
         merged = json.loads(codec.dumps({**self.metadata, **values}, what="the metadata", limit=256 * 1024))
@@ -119,6 +120,7 @@ class Attempt:
 
     # -- steps ---------------------------------------------------------------------------------
 
+    @loops.holding
     def step(
         self,
         fn: Callable[..., Any],
@@ -167,7 +169,7 @@ class Attempt:
 
     def _call(self, key: str, call: Call) -> tuple[object, str]:
         with journal.inside(key):
-            value = call()
+            value = loops.finished(call())
         return value, codec.dumps(value, what=f"the result of step {key}", limit=conf.get().MAX_VALUE_BYTES)
 
     def _record_failure(self, key: str, error: Exception, *, digest: str, started: float) -> None:
@@ -227,6 +229,7 @@ class Attempt:
 
     # -- rollbacks -----------------------------------------------------------------------------
 
+    @loops.holding
     def rollback(self, fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Have `fn` called, newest first, if the run fails later."""
         _refuse_rollback("rollback")
@@ -257,6 +260,7 @@ class Attempt:
 
     # -- waits ---------------------------------------------------------------------------------
 
+    @loops.holding
     def wait(self, name: str, opening: Callable[[str], Opening], *, key: str | None = None) -> Resolution:
         """Wait, or answer from the journal."""
         key = self.journal.identify(name, key)
@@ -280,6 +284,7 @@ class Attempt:
         """Wait for a timer."""
         self.wait("sleep", lambda key: Opening(key=key, kind=WaitKind.TIMER, deadline=pause), key=key)
 
+    @loops.holding
     def create_token(self, deadline: waits.Deadline, *, tags: Sequence[str] = (), key: str | None = None) -> UUID:
         """A token of this run; the same one on every entry."""
         key = self.journal.identify("token", key)
@@ -291,6 +296,7 @@ class Attempt:
         token, _ = self._fenced(partial(create, deadline=deadline))
         return token
 
+    @loops.holding
     def wait_for_token(self, token: UUID, *, deadline: waits.Deadline) -> Resolution:
         """Wait for a token that this run, or somebody else, has made."""
         named = self.journal.identify("for_token")  # on every entry, or the next token would have this one's name
@@ -305,6 +311,7 @@ class Attempt:
 
     # -- children ------------------------------------------------------------------------------
 
+    @loops.holding
     def trigger(self, name: str, request: Callable[[], Trigger]) -> Triggered:
         """Trigger a child that this run does not wait for, once over all entries."""
         key = self.journal.identify(f"trigger:{name}")
@@ -316,6 +323,7 @@ class Attempt:
         self.journal.children[key] = triggered.run_id, triggered.task_id
         return triggered
 
+    @loops.holding
     def wait_for_runs(self, name: str, children: Callable[[], list[Trigger]]) -> list[Row]:
         """Trigger children and wait until all have ended; their rows, in order."""
 
@@ -327,6 +335,7 @@ class Attempt:
         ids = [UUID(run_id) for run_id in json.loads(resolution.value or "[]")]
         return patiently(partial(runs.results, ids))
 
+    @loops.holding
     def emit(self, name: str, payload: str, *, external_id: str | None, deliver: events.Deadline = None) -> UUID:
         """Send an event; nothing is sent by a worker whose run is another's by now."""
         emit = partial(events.emit, name, payload, external_id=external_id, run_id=self.run_id, deliver=deliver)

@@ -23,7 +23,7 @@ from triggerapp.engine import dispatch, encoding, runs
 from triggerapp.engine.runs import Claimed, Dropped, Ended, Unknown
 from triggerapp.errors import BadType, PayloadTooLarge, StaleRun
 from triggerapp.models import Run, Status
-from workers import codec, identity, logs, options
+from workers import codec, identity, logs, loops, options
 from workers.attempt import Attempt, RollBackNow, enter
 from workers.board import Watch
 from workers.errors import JournalMismatch, MaxDurationExceeded, SuspensionSwallowed, WaitCanceled, WaitTimeout
@@ -127,7 +127,9 @@ def run(
     )
     if not claimed.computed:
         task.user_before_start(request.id, args, kwargs)
-    outcome = _attempt(attempt, lambda: task.call_body(*args, **kwargs), failing=claimed.error is not None)
+    outcome = _attempt(
+        attempt, lambda: loops.finished(task.call_body(*args, **kwargs)), failing=claimed.error is not None
+    )
     attempt.log.flush()  # who sees the run's end sees what it said before
     try:
         return _settle(task, attempt, claimed=claimed, outcome=outcome)

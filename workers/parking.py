@@ -24,7 +24,7 @@ from triggerapp.engine import checkpoints, waits
 from triggerapp.engine.waits import Opening, Resolution
 from triggerapp.failpoints import point
 from triggerapp.models import WaitKind
-from workers import context, identity, resources
+from workers import context, identity, loops, resources
 from workers.messages import Parked, Woken
 from workers.patience import UNANSWERED, patiently
 from workers.suspension import ByReentry, ReleaseNow, describe, is_in_transaction, refuse_in_transaction
@@ -81,7 +81,7 @@ class ByCheckpoint:
 
     def _stand(self, attempt: Attempt, parked: Parked) -> Woken | None:
         """What the process was woken with; None if it cannot be dumped."""
-        with self._process.undisturbed():
+        with self._process.undisturbed(), loops.outside():
             return self._stand_still(attempt, parked)
 
     def _stand_still(self, attempt: Attempt, parked: Parked) -> Woken | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Final
 
+from workers import loops
 from workers.attempt import Attempt
 from workers.durable import DurableTask
 
@@ -23,7 +24,9 @@ _TALKING: Final = (
     "importlib. multiprocessing. asyncio.sslproto"
 ).split()
 """Modules whose calls speak with somebody, or hold a lock that the way out needs."""
-_THROUGH: Final[frozenset[CodeType]] = frozenset({Attempt._call.__code__, DurableTask.call_body.__code__})
+_THROUGH: Final[frozenset[CodeType]] = frozenset(
+    {Attempt._call.__code__, DurableTask.call_body.__code__, loops.finished.__code__}
+)
 """Our own frames that have called the user's code."""
 
 

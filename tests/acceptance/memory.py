@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import mmap
 import os
@@ -34,6 +35,37 @@ def holds(tag: str) -> Any:
     found.append(next(numbers))
     value = wait.for_event("go", filter={"tag": [tag]}, timeout=timedelta(minutes=1)).payload["value"]
     return [*found, *numbers, value, inner(), lock.locked()]
+
+
+@durable_task(retry=ONCE)
+async def dreams(tag: str) -> Any:
+    """A loop with a coroutine that goes on beside the one that waits."""
+    note(tag, "entered")
+    ticks: list[int] = []
+
+    async def tick() -> None:
+        while True:
+            ticks.append(len(ticks))
+            await asyncio.sleep(0.01)
+
+    ticking = asyncio.create_task(tick())
+    await asyncio.sleep(0.1)
+    before = len(ticks)
+    value = wait.for_event("go", filter={"tag": [tag]}, timeout=timedelta(minutes=1)).payload["value"]
+    await asyncio.sleep(0.1)
+    ticking.cancel()
+    return [value, before > 0, len(ticks) > before]
+
+
+@durable_task(retry=ONCE)
+async def dozes(tag: str, times: int) -> list[int]:
+    """Neither step nor wait: awaits alone. How often it did, and how often it was entered."""
+    note(tag, "entered")
+    done = 0
+    for _ in range(times):
+        await asyncio.sleep(0.02)
+        done += 1
+    return [done, len(notes(tag))]
 
 
 @durable_task(retry=ONCE)

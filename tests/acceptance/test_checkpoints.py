@@ -21,7 +21,7 @@ import pytest
 import checkpoint
 from tests.acceptance.cluster import ROOT, Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
-from tests.acceptance.memory import computes, connects, holds, holds_on, maps, pids, says
+from tests.acceptance.memory import computes, connects, dozes, dreams, holds, holds_on, maps, pids, says
 from tests.acceptance.tasks import stays
 from triggerapp.models import Checkpoint, LogLine, Run
 from workers import events
@@ -248,6 +248,25 @@ def test_a_deploy_moves_runs_in_the_middle_of_a_computation(here: Start):
         mine.restart()
         assert [result.get(timeout=60) for result in results] == [[400, 1, 1]] * 4
         assert [note_of(result) for result in results] == [""] * 4
+
+
+def test_a_loop_goes_on_with_all_its_coroutines(here: Start):
+    with here():
+        result = dreams.delay(tag := fresh())
+        waiting(result)
+        go(tag)
+        assert result.get(timeout=60) == ["came", True, True]
+        assert notes(tag) == ["entered"] and note_of(result) == ""
+
+
+def test_a_deploy_moves_a_run_out_of_the_middle_of_an_await(here: Start):
+    with here() as mine:
+        result = dozes.delay(tag := fresh(), 300)
+        wait_until(lambda: notes(tag))
+        mine.stop()
+        assert run_of(result).status == "queued" and run_of(result).checkpoint.wait is None, mine.text()
+        mine.restart()
+        assert result.get(timeout=60) == [300, 1] and note_of(result) == ""
 
 
 def manage(mine: Worker, *arguments: str) -> Any:
