@@ -8,6 +8,7 @@ An event that is to be delivered later is nobody's until then; a tick delivers i
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -99,10 +100,20 @@ def _emit(environment: int, name: str, payload: str, external_id: str | None, ru
 
 def _deliver(environment: int, name: str, event: UUID, payload: Json) -> None:
     """Have it reach what it matches; under its name's lock, in the transaction that makes it known."""
-    subscriptions.note(environment, name, event, payload)
-    matched = _resolve_matching(environment, name, event, payload)
+    listeners = sql.rows(_LISTENERS, [environment, name, environment, subscriptions.names_of(name)])
+    subscriptions.note(environment, event, payload, [row for row in listeners if row["task"]])
+    shapes = [tuple(row["paths"]) for row in listeners if not row["task"]]
+    matched = _resolve_matching(environment, name, event, payload, shapes)
     if matched:
         wakes.wake_after_commit(matched)
+
+
+# Both at once: each event pays for each look.
+_LISTENERS = sql.Hot(
+    "SELECT paths, NULL AS task, NULL AS filter FROM triggerapp_filtershape WHERE environment_id = %s AND name = %s "
+    "UNION ALL "
+    "SELECT NULL, task, filter::text FROM triggerapp_subscription WHERE environment_id = %s AND name = ANY(%s)"
+)
 
 
 _SCHEDULE = (
@@ -180,12 +191,14 @@ def _known(environment: int, external_id: str | None) -> Emitted:
     return Emitted(id=row["id"], cached=True)
 
 
-def _resolve_matching(environment: int, name: str, event: UUID, payload: Json) -> list[UUID]:
+def _resolve_matching(
+    environment: int, name: str, event: UUID, payload: Json, shapes: Sequence[tuple[str, ...]]
+) -> list[UUID]:
     # Not prepared: only with the signatures in sight does the planner take their index.
     candidates = sql.rows(
         "SELECT id, filter FROM triggerapp_wait WHERE status = 'pending' AND kind = 'event' AND environment_id = %s "
         "AND name = %s AND signatures && %s::bigint[]",
-        [environment, name, _signatures(environment, name, payload)],
+        [environment, name, [found for shape in shapes for found in filters.event_signatures(name, shape, payload)]],
     )
     matched = [row["id"] for row in candidates if filters.matches(_filter(row["filter"]), payload)]
     if not matched:
@@ -202,14 +215,6 @@ def _filter(value: Json) -> Json:
 def _json(value: Json) -> Json:
     """What a column of JSON holds, which comes as text."""
     return json.loads(value) if isinstance(value, str) else value
-
-
-_SHAPES = sql.Hot("SELECT paths FROM triggerapp_filtershape WHERE environment_id = %s AND name = %s")
-
-
-def _signatures(environment: int, name: str, payload: Json) -> list[int]:
-    shapes = sql.rows(_SHAPES, [environment, name])
-    return [found for row in shapes for found in filters.event_signatures(name, tuple(row["paths"]), payload)]
 
 
 def subscribe(environment: int, name: str, filter: Json) -> list[int]:

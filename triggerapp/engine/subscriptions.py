@@ -91,21 +91,23 @@ def all_of(environment: str) -> list[Subscription]:
     return list(Subscription.objects.filter(environment__slug=environment).order_by("name", "task"))
 
 
-_OF_NAME = sql.Hot("SELECT task, filter FROM triggerapp_subscription WHERE environment_id = %s AND name = ANY(%s)")
 _NOTE = (
     "INSERT INTO triggerapp_start (environment_id, event_id, task) SELECT %s, %s, unnest(%s::varchar[]) "
     "ON CONFLICT DO NOTHING"
 )
 
 
-def note(environment: int, name: str, event: UUID, payload: Json) -> None:
-    """Note which tasks the event is to start, in its own transaction."""
-    names = [name]
-    if name.startswith(_WEBHOOKS):
-        endpoint = name.split("/", 2)[1]
-        names.append(f"{_WEBHOOKS}{endpoint}/{ANY_TYPE}")
-    found = sql.rows(_OF_NAME, [environment, names])
-    tasks = {row["task"] for row in found if filters.matches(json.loads(row["filter"]), payload)}
+def names_of(event: str) -> list[str]:
+    """The names under which tasks are subscribed to an event of this name."""
+    if not event.startswith(_WEBHOOKS):
+        return [event]
+    endpoint = event.split("/", 2)[1]
+    return [event, f"{_WEBHOOKS}{endpoint}/{ANY_TYPE}"]
+
+
+def note(environment: int, event: UUID, payload: Json, subscribed: Sequence[sql.Row]) -> None:
+    """Note which of these tasks the event is to start, in its own transaction."""
+    tasks = {row["task"] for row in subscribed if filters.matches(json.loads(row["filter"]), payload)}
     if tasks:
         sql.run(_NOTE, [environment, event, sorted(tasks)])
         sql.after_commit(sql.notify)
