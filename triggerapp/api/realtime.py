@@ -1,7 +1,7 @@
 """Realtime: subscriptions of Trigger.dev's SDK to a run, to the runs with a tag, to those of a batch.
 
-A question is held for a while if nothing is new. It then holds no database connection, and under ASGI no thread: what
-changes is found for all of them at once (`engine.watching`).
+A question is held for a while if nothing is new. It then holds no database connection, and under ASGI no thread unless
+a middleware does: what changes is found for all of them at once (`engine.watching`).
 """
 
 from __future__ import annotations
