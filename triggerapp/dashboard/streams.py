@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final
 from uuid import UUID
 
@@ -32,7 +32,7 @@ HEARTBEAT: Final = 15.0
 """Seconds of silence after which a comment is sent, to find out whether the browser is still there."""
 MOST_ROWS: Final = 100
 _BREAK: Final = re.compile("\r\n|\r|\n")
-_ALIVE: Final = ":\n\n"
+_ALIVE: Final = b":\n\n"
 
 
 @transaction.non_atomic_requests
@@ -74,14 +74,15 @@ def _stream(request: HttpRequest, look: Look) -> HttpResponseBase:
     return response
 
 
-def encode(message: Message) -> str:
-    """A message as the protocol has it."""
+@lru_cache(maxsize=64)
+def encode(message: Message) -> bytes:
+    """A message as the protocol has it; made once for all who are sent it."""
     lines = "".join(f"data: {line}\n" for line in _BREAK.split(message.data))
     last = f"id: {message.id}\n" if message.id else ""
-    return f"event: {message.event}\n{last}{lines}\n"
+    return f"event: {message.event}\n{last}{lines}\n".encode("utf-8", "replace")
 
 
-async def _events_async(look: Look) -> AsyncIterator[str]:
+async def _events_async(look: Look) -> AsyncIterator[bytes]:
     loop, inbox, end = asyncio.get_running_loop(), asyncio.Queue[Message](), time.monotonic() + LIFETIME
 
     def deliver(message: Message) -> None:
@@ -91,16 +92,19 @@ async def _events_async(look: Look) -> AsyncIterator[str]:
     with look(deliver):
         while time.monotonic() < end:
             try:
-                message = await asyncio.wait_for(inbox.get(), HEARTBEAT)
+                async with asyncio.timeout(HEARTBEAT):
+                    messages = [await inbox.get()]
             except TimeoutError:
                 yield _ALIVE
                 continue
-            yield encode(message)
-            if message.event == "over":
+            while not inbox.empty():  # what came together goes together
+                messages.append(inbox.get_nowait())
+            yield b"".join(map(encode, messages))
+            if messages[-1].event == "over":
                 return
 
 
-def _events(look: Look) -> Iterator[str]:
+def _events(look: Look) -> Iterator[bytes]:
     inbox, end = queue.SimpleQueue[Message](), time.monotonic() + LIFETIME
     yield _ALIVE
     with look(inbox.put):

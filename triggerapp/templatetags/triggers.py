@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from types import MappingProxyType
 from urllib.parse import quote
 from uuid import UUID
@@ -46,6 +47,7 @@ _MARKS = MappingProxyType(
 
 
 @register.simple_tag
+@lru_cache(maxsize=256)
 def status(value: str, means: str = "") -> SafeString:
     """A badge: sign, word and colour."""
     word = str(value).replace("_", " ")
@@ -62,6 +64,7 @@ _LEVEL_MARKS = MappingProxyType({"debug": "·", "info": "i", "warning": "▲", "
 
 
 @register.simple_tag
+@lru_cache(maxsize=16)
 def level(name: str) -> SafeString:
     """The level of a line: sign, word and colour."""
     return format_html(

@@ -104,7 +104,7 @@ def test_three_hundred_viewers_get_every_change_soon_over_one_connection(hub):
 
 def test_a_stream_speaks_the_protocol_and_no_text_can_forge_an_event():
     message = Message(event="facts", data="one\r\nevent: over\rdata: x\n\n")
-    assert streams.encode(message) == "event: facts\ndata: one\ndata: event: over\ndata: data: x\ndata: \ndata: \n\n"
+    assert streams.encode(message) == b"event: facts\ndata: one\ndata: event: over\ndata: data: x\ndata: \ndata: \n\n"
 
 
 def test_a_browser_gets_the_state_first_and_the_end_of_a_run_ends_its_stream(viewer):
@@ -124,7 +124,7 @@ def test_a_made_up_address_of_rows_is_a_stream_of_nothing(viewer):
 
 async def collected(run_id: UUID) -> str:
     look = partial(live.hub.viewing, [run_id], rows=False)
-    return "".join([text async for text in streams._events_async(look)])
+    return b"".join([text async for text in streams._events_async(look)]).decode()
 
 
 def test_under_asgi_it_is_the_same(database):
