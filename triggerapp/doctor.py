@@ -5,7 +5,7 @@ Each finding has a level, a sentence, and a remedy. `manage.py doctor` prints th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -21,10 +21,11 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from triggerapp import clock, conf
+from triggerapp.api.ingress import receive
 from triggerapp.api.tokens import callback
 from triggerapp.checks import database_remedy
-from triggerapp.engine import secrets, tokens
-from triggerapp.models import Destination, EndpointSecret, EnvVar, Wait, WaitKind, Worker
+from triggerapp.engine import secrets, tokens, webhooks
+from triggerapp.models import Destination, Endpoint, EndpointSecret, EnvVar, Wait, WaitKind, Worker
 
 SKEW = timedelta(seconds=5)
 NIL = UUID(int=0)
@@ -59,6 +60,7 @@ def examine() -> list[Finding]:
         *_broker(),
         *_workers(),
         *_tokens(),
+        *_webhooks(),
         *_secrets(),
         *_checkpoints(),
         *_settings(),
@@ -176,7 +178,7 @@ def _tokens() -> Iterator[Finding]:
     """Where the URLs of tokens lead; nothing where no token was ever made."""
     if not Wait.objects.filter(kind=WaitKind.TOKEN).exists():
         return
-    base, mounted = conf.get().BASE_URL, _answers_callbacks()
+    base, mounted = conf.get().BASE_URL, _resolves(tokens.path(NIL), callback)
     if not mounted:
         yield Finding(
             level="warning",
@@ -195,11 +197,30 @@ def _tokens() -> Iterator[Finding]:
         yield Finding(level="ok", about="tokens", says=f"their URLs begin with {base}")
 
 
-def _answers_callbacks() -> bool:
+def _resolves(path: str, view: Callable[..., object]) -> bool:
     try:
-        return resolve(tokens.path(NIL)).func is callback
+        return resolve(path).func is view
     except Resolver404:
         return False
+
+
+def _webhooks() -> Iterator[Finding]:
+    """Whether endpoints are reached, and whether notices are kept from private addresses; nothing where none is."""
+    endpoint = Endpoint.objects.select_related("environment").first()
+    if endpoint is not None and not _resolves(webhooks.path(endpoint), receive):
+        yield Finding(
+            level="warning",
+            about="webhooks",
+            says=f"{webhooks.url(endpoint)} is what providers post to, and this project's URLconf has nothing there",
+            remedy='add path("hooks/", include("triggerapp.api.ingress")) to it, unless another project serves it',
+        )
+    if conf.get().WEBHOOK_ALLOW_PRIVATE and not settings.DEBUG and Destination.objects.exists():
+        yield Finding(
+            level="warning",
+            about="webhooks",
+            says="notices may go to private addresses: whoever makes a destination can post into this network",
+            remedy="take WEBHOOK_ALLOW_PRIVATE out of TRIGGERAPP: it is for development",
+        )
 
 
 def _secrets() -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
 
 from triggerapp import doctor
-from triggerapp.engine import environments, envvars, sql, tokens, workers
+from triggerapp.engine import destinations, environments, envvars, sql, tokens, webhooks, workers
 from workers.celery import app
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("projects_app")]
@@ -102,6 +102,31 @@ def test_tokens_without_the_api_in_the_urlconf_are_warned_of(settings):
     ((level, says),) = about_tokens()
     assert level == "warning"
     assert "begin with https://example.org/api/, and this project's URLconf has nothing there" in says
+
+
+# --- webhooks ---------------------------------------------------------------------------------------
+
+
+def about_webhooks():
+    return [(each.level, each.says) for each in doctor.examine() if each.about == "webhooks"]
+
+
+def test_endpoints_that_the_urlconf_has_not_are_warned_of(settings):
+    assert about_webhooks() == []
+    webhooks.create("dev", "clerk", preset="standard")
+    assert about_webhooks() == []
+    settings.ROOT_URLCONF = Bare
+    ((level, says),) = about_webhooks()
+    assert level == "warning"
+    assert "/hooks/clerk is what providers post to" in says
+
+
+def test_notices_that_may_go_into_this_network_are_warned_of(settings):
+    settings.TRIGGERAPP = {"WEBHOOK_ALLOW_PRIVATE": True}
+    assert about_webhooks() == []
+    destinations.create("dev", "ops", "http://10.0.0.1/")
+    ((level, says),) = about_webhooks()
+    assert (level, "post into this network" in says) == ("warning", True)
 
 
 # --- what is encrypted ----------------------------------------------------------------------------

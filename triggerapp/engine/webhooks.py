@@ -174,9 +174,14 @@ def find(environment: str, name: str, *, lock: bool = False) -> Endpoint:
 
 def url(endpoint: Endpoint) -> str:
     """Where its provider posts to."""
+    return conf.get().BASE_URL.rstrip("/") + path(endpoint)
+
+
+def path(endpoint: Endpoint) -> str:
+    """The same, without the host."""
     slug = endpoint.environment.slug
     place = endpoint.name if slug == conf.get().ENVIRONMENT else f"{slug}/{endpoint.name}"
-    return f"{conf.get().BASE_URL.rstrip('/')}/hooks/{place}"
+    return f"/hooks/{place}"
 
 
 def all_of(environment: str | None = None) -> Sequence[Endpoint]:
