@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Protocol, TypeVar, cast
 
 from celery import Celery, signals
@@ -239,15 +239,24 @@ def durable_task(name: str) -> Triggerable | None:
     """The durable task of this name in this project's Celery app."""
     app = app_or_default()
     if name not in app.tasks:
-        app.loader.import_default_modules()  # a web process has not looked for its tasks as a worker does
+        _load_tasks(app)
     task = app.tasks.get(name)
     return cast(Triggerable, task) if hasattr(task, "request_for") else None
+
+
+@lru_cache(maxsize=8)
+def _load_tasks(app: Celery) -> None:
+    """A web process or a ticker has not looked for its tasks as a worker does.
+
+    Once: Celery runs all of Django's system checks with it, which take a fifth of a second.
+    """
+    app.loader.import_default_modules()
 
 
 def durable_tasks() -> list[str]:
     """The names of all durable tasks of this project's Celery app, without our own."""
     app = app_or_default()
-    app.loader.import_default_modules()
+    _load_tasks(app)
     found = (name for name, task in app.tasks.items() if hasattr(task, "request_for"))
     return sorted(name for name in found if not name.startswith(OURS))
 
