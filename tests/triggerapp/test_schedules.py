@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from celery import signals
 from django.db import OperationalError
 
 from tests.factories import fresh
@@ -131,13 +132,13 @@ def test_a_due_time_that_was_fired_before_starts_nothing_again():
 def test_a_ticker_that_dies_before_its_commit_leaves_the_schedule_due(monkeypatch):
     schedule = make_schedule()
     due(schedule)
-    real = triggers.trigger
+    real = triggers.trigger_many
 
     def die(*args: Any, **kwargs: Any) -> Any:
         real(*args, **kwargs)
         raise OperationalError("the server closed the connection")
 
-    monkeypatch.setattr(triggers, "trigger", die)
+    monkeypatch.setattr(triggers, "trigger_many", die)
     with pytest.raises(OperationalError):
         schedules.fire()
     assert not Run.objects.exists() and not Firing.objects.exists()
@@ -154,6 +155,41 @@ def test_one_schedule_that_cannot_start_says_why_and_holds_up_no_other():
     assert schedules.of_run(Run.objects.get().id) == good
     assert "gone.task" in Firing.objects.get(schedule=broken).failure
     assert fresh(broken).next_at > now()
+
+
+def test_one_run_that_is_not_accepted_is_told_and_the_others_are(monkeypatch):
+    schedules_ = [make_schedule(task, key=str(n)) for n, task in enumerate((tell, clean, tell))]
+    forward(minutes=1)
+    check = triggers._check
+
+    def refuse(request: triggers.Trigger) -> None:
+        if request.task == clean.name:
+            raise BadInput("not today")
+        check(request)
+
+    monkeypatch.setattr(triggers, "_check", refuse)
+    schedules.fire()
+    outcomes = [(firing.run is not None, firing.failure) for firing in Firing.objects.order_by("schedule_id")]
+    assert outcomes == [(True, ""), (False, "not today"), (True, "")]
+    assert set(Run.objects.values_list("task", flat=True)) == {tell.name}
+    assert all(fresh(schedule).next_at > now() for schedule in schedules_)
+
+
+def test_a_bug_in_a_listener_to_celerys_signals_holds_up_no_other_schedule():
+    due(make_schedule(key="a")), make_schedule(clean, key="b")
+    forward(minutes=1)
+
+    def trip(sender: str, **_: Any) -> None:
+        if sender == tell.name:
+            Run.objects.raw("SELECT no_such_column FROM triggerapp_run")[0]
+
+    signals.before_task_publish.connect(trip)
+    try:
+        schedules.fire()
+    finally:
+        signals.before_task_publish.disconnect(trip)
+    assert [run.task for run in Run.objects.all()] == [clean.name]
+    assert Firing.objects.get(run=None).failure
 
 
 def test_a_task_that_only_another_worker_knows_is_left_to_it_for_a_while():

@@ -23,6 +23,7 @@ from triggerapp import conf
 from triggerapp.clock import now
 from triggerapp.engine import audit, calls, cron, dispatch, environments, limits, sql, triggers
 from triggerapp.engine.calls import Call
+from triggerapp.engine.triggers import Trigger
 from triggerapp.errors import BadInput, DatabaseUnavailable, NotFound, TriggerError
 from triggerapp.failpoints import point
 from triggerapp.models import Firing, Schedule
@@ -35,6 +36,8 @@ _SPENT = 0.25
 _PATIENCE = timedelta(minutes=5)
 """How long a due schedule is left to another worker if this one has no such task."""
 _LONGEST_FAILURE = 1000
+_AT_ONCE = 50
+_OUTAGES = (OperationalError, InterfaceError, DatabaseUnavailable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,53 +163,96 @@ def _save(schedule: Schedule) -> None:
 
 def fire(seconds: float = _SPENT) -> bool:
     """Trigger what is due in this environment, for a while; whether there is more to do."""
-    due = _due()
-    if not due.exists():
+    here = environments.current()
+    if not _due(here).exists():
         return False
     known = dispatch.durable_tasks()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if not _fire_one(known):
+        if not _fire_some(here, known):
             return False
     return True
 
 
-def _due() -> QuerySet[Schedule]:
-    return Schedule.objects.filter(environment_id=environments.current(), next_at__lte=Now()).order_by("next_at")
+def _due(environment: int) -> QuerySet[Schedule]:
+    return Schedule.objects.filter(environment_id=environment, next_at__lte=Now()).order_by("next_at")
 
 
-def _fire_one(known: Sequence[str]) -> bool:
+def _fire_some(environment: int, known: Sequence[str]) -> int:
+    """Fire a few at once: many people's schedules are due at nine. How many there were."""
+    ours = Q(task__in=known) | Q(next_at__lte=Now() - _PATIENCE)
     with transaction.atomic():
-        ours = Q(task__in=known) | Q(next_at__lte=Now() - _PATIENCE)
-        schedule = _due().filter(ours).select_for_update(skip_locked=True).first()
-        if schedule is None or schedule.next_at is None:
-            return False
-        due, moment = schedule.next_at, now()
-        firing, is_new = Firing.objects.get_or_create(schedule=schedule, due_at=due)
-        if is_new:
-            firing.run, firing.failure = _start(schedule, due, moment)
-            firing.save(update_fields=["run", "failure"])
-        Schedule.objects.filter(pk=schedule.pk).update(
-            last_at=due, next_at=cron.following(schedule.cron, schedule.timezone, max(due, moment))
-        )
+        found = list(_due(environment).filter(ours).select_for_update(skip_locked=True)[:_AT_ONCE])
+        if not found:
+            return 0
+        moment = now()
+        prepared = [_prepared(schedule, moment) for schedule in found]
+        new = _note([firing for firing, _ in prepared])
+        failures = _start(environment, [pair for pair in prepared if pair[0].schedule_id in new])
+        for firing, failure in failures:
+            Firing.objects.filter(schedule=firing.schedule_id, due_at=firing.due_at).update(run=None, failure=failure)
+        _move_on(found, moment)
         point("fire.before_commit")
     point("fire.after_commit")
-    return True
+    return len(found)
 
 
-def _start(schedule: Schedule, due: datetime, moment: datetime) -> tuple[UUID | None, str]:
-    """The run, or why there is none: one schedule that cannot start must not keep the others waiting."""
+def _prepared(schedule: Schedule, moment: datetime) -> tuple[Firing, Trigger | None]:
+    """The firing that is due, and the run that it asks for, or why there is none."""
+    assert schedule.next_at is not None
+    firing = Firing(schedule=schedule, due_at=schedule.next_at)
+    try:
+        with transaction.atomic():  # listeners to Celery's signals may do anything
+            request = calls.request_of(_call(schedule.task, _payload(schedule, schedule.next_at, moment)))
+    except _OUTAGES:
+        raise
+    except Exception as error:  # noqa: BLE001  (`_said` logs what is a bug)
+        firing.failure = _said(firing, error)
+        return firing, None
+    firing.run = request.run_id
+    return firing, request
+
+
+def _note(firings: Sequence[Firing]) -> set[UUID]:
+    """Write them down; the schedules whose due time was not fired before, as it was if a clock was set back."""
+    rows = sql.rows(
+        "INSERT INTO triggerapp_firing (schedule_id, due_at, run, failure) "
+        f"VALUES {', '.join(['(%s, %s, %s, %s)'] * len(firings))} "
+        "ON CONFLICT (schedule_id, due_at) DO NOTHING RETURNING schedule_id",
+        [value for each in firings for value in (each.schedule_id, each.due_at, each.run, each.failure)],
+    )
+    return {row["schedule_id"] for row in rows}
+
+
+def _start(environment: int, prepared: Sequence[tuple[Firing, Trigger | None]]) -> list[tuple[Firing, str]]:
+    """Accept the runs; those that could not be, with the reason: one must not keep the others waiting."""
+    asked = [(firing, request) for firing, request in prepared if request is not None]
+    if not asked:
+        return []
     try:
         with transaction.atomic():
-            call = _call(schedule.task, _payload(schedule, due, moment))
-            triggered = triggers.trigger(calls.request_of(call), environment=schedule.environment_id)
-    except (OperationalError, InterfaceError, DatabaseUnavailable):
+            triggers.trigger_many([request for _, request in asked], environment=environment)
+    except _OUTAGES:
         raise
-    except Exception as error:
-        if not isinstance(error, TriggerError):
-            log.exception("schedule %s started no run", schedule.pk)
-        return None, limits.storable(str(error) or type(error).__name__)[:_LONGEST_FAILURE]
-    return triggered.run_id, ""
+    except Exception as error:  # noqa: BLE001  (as above)
+        if len(asked) == 1:
+            return [(asked[0][0], _said(asked[0][0], error))]
+        return [failure for pair in asked for failure in _start(environment, [pair])]
+    return []
+
+
+def _said(firing: Firing, error: Exception) -> str:
+    if not isinstance(error, TriggerError):
+        log.error("schedule %s started no run", firing.schedule_id, exc_info=error)
+    return limits.storable(str(error) or type(error).__name__)[:_LONGEST_FAILURE]
+
+
+def _move_on(fired: Sequence[Schedule], moment: datetime) -> None:
+    for schedule in fired:
+        assert schedule.next_at is not None
+        after, schedule.last_at = max(schedule.next_at, moment), schedule.next_at
+        schedule.next_at = cron.following(schedule.cron, schedule.timezone, after)
+    Schedule.objects.bulk_update(fired, ["last_at", "next_at"])
 
 
 def _call(task: str, payload: dict[str, Any]) -> Call:
