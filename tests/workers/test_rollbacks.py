@@ -158,7 +158,8 @@ def test_they_are_found_again_after_waits(worker, ledger):
     assert ledger == ["reserve", "undo mail", "undo reserve"]
 
 
-def test_each_runs_once_although_the_worker_dies_in_the_middle(worker, ledger):
+def deadly(ledger):
+    """A rollback under which the worker dies the first time, and what it died of."""
     died = []
 
     def undo_and_die(what):
@@ -166,6 +167,12 @@ def test_each_runs_once_although_the_worker_dies_in_the_middle(worker, ledger):
             died.append(what)
             raise Killed
         ledger.undo(what)
+
+    return died, undo_and_die
+
+
+def test_each_runs_once_although_the_worker_dies_in_the_middle(worker, ledger):
+    _, undo_and_die = deadly(ledger)
 
     @durable
     def purchase():
@@ -185,13 +192,7 @@ def test_each_runs_once_although_the_worker_dies_in_the_middle(worker, ledger):
 
 
 def test_code_that_goes_on_after_the_failure_does_nothing_new_while_rolling_back(worker, ledger):
-    died = []
-
-    def undo_and_die(what):
-        if not died:
-            died.append(what)
-            raise Killed
-        ledger.undo(what)
+    died, undo_and_die = deadly(ledger)
 
     @durable
     def purchase():
