@@ -2,13 +2,18 @@
 (function () {
   "use strict";
   function all(selector) { return Array.from(document.querySelectorAll(selector)); }
-  function here() { return document.querySelector("table.list tr.here"); }
+  function rows() { return all("table.list tbody tr"); }
+  var mark = null;  // the row that keys are for, or the one in its place
+  function here() {
+    if (mark && !mark.isConnected) mark = mark.id ? document.getElementById(mark.id) : null;
+    return mark;
+  }
+  function paint() { var mine = here(); rows().forEach(function (row) { row.classList.toggle("here", row === mine); }); }
   function move(by) {
-    var rows = all("table.list tbody tr"), at = rows.indexOf(here());
-    var next = rows[Math.max(0, Math.min(rows.length - 1, at + by))];
-    if (!next) return;
-    rows.forEach(function (row) { row.classList.toggle("here", row === next); });
-    next.scrollIntoView({ block: "nearest" });
+    var found = rows(), at = found.indexOf(here());
+    mark = found[Math.max(0, Math.min(found.length - 1, at + by))];
+    paint();
+    if (mark) mark.scrollIntoView({ block: "nearest" });
   }
   function open() {
     var link = here() && here().querySelector("a[href]");
@@ -64,19 +69,18 @@
       document.getElementById("chosen").textContent = "Select runs first.";
     } else if (!window.confirm(question(form, event.submitter))) event.preventDefault();
   });
-  // A row that changes stays selected.
-  var kept = {};
+  // A row that changes stays selected: at once, for a key may come before the page has settled.
   document.addEventListener("htmx:sseBeforeMessage", function (event) {
-    var row = event.target, mine = row.querySelector("input[name=run]");
-    if (mine) kept[row.id] = { checked: mine.checked, here: row.classList.contains("here") };
+    var id = event.target.id, mine = event.target.querySelector("input[name=run]");
+    if (!mine) return;
+    var checked = mine.checked;
+    queueMicrotask(function () {
+      var row = document.getElementById(id), now = row && row.querySelector("input[name=run]");
+      if (now) now.checked = checked;
+      paint();
+    });
   });
-  document.addEventListener("htmx:afterSettle", function (event) {
-    var row = event.target, before = kept[row.id];
-    if (!before) return;
-    delete kept[row.id];
-    row.querySelector("input[name=run]").checked = before.checked;
-    row.classList.toggle("here", before.here);
-  });
+  document.addEventListener("htmx:afterSettle", paint);
   // A tab that nobody looks at asks for nothing.
   document.addEventListener("htmx:beforeRequest", function (event) {
     if (document.hidden) event.preventDefault();
