@@ -234,6 +234,8 @@ _OTHERS: tuple[type[Model], ...] = (
     models.Packet,
     models.ApiKey,
     models.Batch,
+    models.BatchItem,
+    models.SpentToken,
     models.Subscription,
     models.Start,
     models.Endpoint,

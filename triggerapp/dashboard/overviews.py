@@ -88,12 +88,17 @@ def event(event_id: UUID) -> tuple[Event, list[tuple[Wait, RunRow | None]]]:
     return found, [(wait, runs.get(wait.run_id)) for wait in reached if wait.run_id]
 
 
+# Each status has an index of its own; all three at once have none in common, and the whole table would be read.
 _QUEUES = """
 SELECT q.id, q.name, q.paused, COALESCE(n.running, 0) AS running, COALESCE(n.queued, 0) AS queued, n.oldest
 FROM triggerapp_queue q LEFT JOIN (
   SELECT queue_id, count(*) FILTER (WHERE status = 'running') AS running,
     count(*) FILTER (WHERE status <> 'running') AS queued, min(created_at) FILTER (WHERE status <> 'running') AS oldest
-  FROM triggerapp_run WHERE status IN ('pending', 'queued', 'running') GROUP BY queue_id
+  FROM (
+    SELECT queue_id, status, created_at FROM triggerapp_run WHERE status = 'pending'
+    UNION ALL SELECT queue_id, status, created_at FROM triggerapp_run WHERE status = 'queued'
+    UNION ALL SELECT queue_id, status, created_at FROM triggerapp_run WHERE status = 'running'
+  ) live GROUP BY queue_id
 ) n ON n.queue_id = q.id
 WHERE q.environment_id = (SELECT id FROM triggerapp_environment WHERE slug = %s) ORDER BY q.name LIMIT 500
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.urls import reverse
@@ -26,6 +27,10 @@ def staff(log_in):
 
 def url(model, what, *args):
     return reverse(f"admin:triggerapp_{model._meta.model_name}_{what}", args=args)
+
+
+def test_no_table_is_missing():
+    assert set(apps.get_app_config("triggerapp").get_models()) == set(OURS)
 
 
 @pytest.mark.parametrize("model", OURS, ids=lambda model: model.__name__)

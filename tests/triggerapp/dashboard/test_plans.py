@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from tests import plans
-from triggerapp.dashboard import queries
+from triggerapp.dashboard import figures, overviews, queries
 from triggerapp.dashboard.filters import RunFilter
 from triggerapp.engine import bulk, environments
 from triggerapp.errors import BadInput
@@ -65,4 +65,15 @@ def test_neither_what_is_newer_nor_what_a_bulk_action_is_about_reads_all_of_very
             if not wanted.text and not wanted.is_narrow:  # else all that the indexes find is looked at, for a command
                 with suppress(BadInput):
                     bulk.matching(here, wanted)
+    plans.assert_none_reads_all(made)
+
+
+@pytest.mark.parametrize("window", figures.WINDOWS)
+def test_no_figure_of_the_metrics_reads_all_of_very_many_runs(many, window):
+    with plans.noted() as made:
+        assert figures.ended("dev", window).total.ended
+        assert figures.waiting("dev").runs == 1
+        figures.restores("dev", window)
+        overviews.queues("dev")
+        overviews.workers()
     plans.assert_none_reads_all(made)
