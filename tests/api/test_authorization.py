@@ -261,7 +261,7 @@ def refuses(place: Place, row: Row, key: str | None, statuses: set[int]) -> None
 @pytest.mark.parametrize("row", ALL, ids=lambda row: f"{row.method} {row.path}")
 def test_nobody_gets_in_without_a_key_that_stands(row, place):
     expired, revoked = keys.create("prod", "expired", ttl=timedelta(days=1)), keys.create("prod", "revoked")
-    ApiKey.objects.filter(pk=expired.key.pk).update(expires_at=now() - timedelta(seconds=1))
+    ApiKey.objects.filter(pk=expired.key.pk).update(expires_at=now() - timedelta(days=1))
     keys.revoke(revoked.key.prefix)
     public = publictokens.issue(revoked.key.pk, "prod", ["admin"], ttl=timedelta(hours=1))
     for key in (None, "", "tr_prod_sk_" + "x" * 24, expired.text, revoked.text, public):
