@@ -7,13 +7,11 @@ import os
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "triggerapp.settings")
 
 from django.conf import settings
-from django.core.asgi import get_asgi_application
 
 # What is measured comes from one key, as fast as it can. Counted it is all the same.
 settings.TRIGGERAPP = getattr(settings, "TRIGGERAPP", {}) | {"API_RATE": "1000000/second"}
 
-application = get_asgi_application()
-
+from triggerapp.asgi import application  # noqa: E402, F401  (the settings are read by now)
 from workers.bench import tasks  # noqa: E402  (its database is named before Django opens one)
 
 tasks.app.set_default()
