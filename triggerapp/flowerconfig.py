@@ -14,12 +14,12 @@ from django.urls import NoReverseMatch, reverse
 from triggerapp.conf import (
     get as settings,
 )  # `conf` is an option of Flower's, and would be set to whatever has that name
-from triggerapp.engine import dispatch
+from triggerapp.engine import catalog
 
 
 def format_task(task: Any) -> Any:
     """The task with one more field, `dashboard`."""
-    if task.name and dispatch.durable_task(task.name) is not None:
+    if task.name and catalog.durable_task(task.name) is not None:
         task.dashboard = _address(task.uuid)
         task._fields = (*task._fields, "dashboard")
     return task

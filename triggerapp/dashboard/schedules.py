@@ -17,7 +17,7 @@ from triggerapp.dashboard import actions, overviews, queries
 from triggerapp.dashboard.access import Level, actor
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
-from triggerapp.engine import bulk, cron, dispatch, schedules
+from triggerapp.engine import bulk, catalog, cron, schedules
 from triggerapp.engine.schedules import Plan
 from triggerapp.errors import NotFound
 from triggerapp.models import Firing, Schedule
@@ -36,7 +36,7 @@ def listing(request: HttpRequest) -> HttpResponseBase:
         "chosen": {"environment": environment},
         "environments": queries.environment_names(),
         "rows": [{**row, "words": cron.describe(row["cron"])} for row in overviews.schedules(environment)],
-        "tasks": dispatch.durable_tasks(),
+        "tasks": catalog.durable_tasks(),
         "timezones": cron.timezones(),
     }
     return render(request, "schedules.html", context)

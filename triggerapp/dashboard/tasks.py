@@ -19,7 +19,7 @@ from triggerapp.dashboard.actions import read_json
 from triggerapp.dashboard.filters import RunFilter
 from triggerapp.dashboard.overviews import uuid_or_none
 from triggerapp.dashboard.pages import page, render
-from triggerapp.engine import calls, dispatch, environments
+from triggerapp.engine import calls, catalog, environments
 from triggerapp.errors import BadInput, NotFound
 from triggerapp.models import Run
 
@@ -43,12 +43,12 @@ class Field:
 @page()
 def tasks(request: HttpRequest) -> HttpResponseBase:
     """All durable tasks that this process knows."""
-    rows = [(name, str(_signature(name))) for name in dispatch.durable_tasks()]
+    rows = [(name, str(_signature(name))) for name in catalog.durable_tasks()]
     return render(request, "tasks.html", {"title": "Tasks", "rows": rows, "active": "tasks"})
 
 
 def _signature(name: str) -> inspect.Signature:
-    task = dispatch.durable_task(name)
+    task = catalog.durable_task(name)
     if task is None:
         raise NotFound(f"there is no durable task {name[:200]}")
     try:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from triggerapp.engine import audit, dispatch, limits, triggers
+from triggerapp.engine import audit, catalog, limits, triggers
 from triggerapp.engine.triggers import Trigger, Triggered
 from triggerapp.errors import BadArgument, BadInput, NotFound
 
@@ -46,7 +46,7 @@ def trigger(calls: Sequence[Call], *, environment: int, actor: str) -> list[Trig
 
 def request_of(call: Call) -> Trigger:
     """The run that a call asks for. Nothing is accepted yet."""
-    task = dispatch.durable_task(call.task)
+    task = catalog.durable_task(call.task)
     if task is None:
         raise NotFound(f"there is no durable task {call.task[:200]!r}")
     args, kwargs = arguments(call.task, call.payload)
@@ -59,7 +59,7 @@ def request_of(call: Call) -> Trigger:
 
 def of_event(task: str, payload: Json) -> Call:
     """The call that an event stands for: a function whose one parameter is `payload` gets it whole."""
-    found = dispatch.durable_task(task)
+    found = catalog.durable_task(task)
     if found is not None and list(inspect.signature(found.run).parameters) == ["payload"]:
         return Call(task=task, payload={"args": [payload], "kwargs": {}})
     return Call(task=task, payload=payload)
@@ -68,7 +68,7 @@ def of_event(task: str, payload: Json) -> Call:
 def arguments(name: str, payload: Json) -> Arguments:
     """The positional and keyword arguments in a payload, fitting the task. Raises `NotFound`, `BadArgument`."""
     limits.check_text("the name of the task", name)
-    task = dispatch.durable_task(name)
+    task = catalog.durable_task(name)
     if task is None:
         raise NotFound(f"there is no durable task {name[:200]!r}")
     signature = inspect.signature(task.run)

@@ -14,14 +14,14 @@ from django.db.models import F
 
 from triggerapp import conf
 from triggerapp.clock import now
-from triggerapp.engine import calls, destinations, dispatch, environments, limits, posting, signatures, sql, triggers
+from triggerapp.engine import calls, catalog, destinations, environments, limits, posting, signatures, sql, triggers
 from triggerapp.engine.calls import Call
 from triggerapp.errors import TriggerError
 from triggerapp.failpoints import point
 from triggerapp.models import Notice, Run
 
 Json = dict[str, Any]
-TASK = f"{dispatch.OURS}deliver_notice"
+TASK = f"{catalog.OURS}deliver_notice"
 _REASON_CHARACTERS = 512
 
 
@@ -38,7 +38,7 @@ _DUE = "SELECT id FROM triggerapp_notice WHERE environment_id = %s AND run IS NU
 def start_due(limit: int = 100) -> int:
     """Start the runs that deliver what was noted; how many."""
     environment = environments.current()
-    if sql.row(_ANY_DUE, [environment]) is None or dispatch.durable_task(TASK) is None:
+    if sql.row(_ANY_DUE, [environment]) is None or catalog.durable_task(TASK) is None:
         return 0
     with transaction.atomic():
         due = sql.rows(_DUE, [environment, limit])

@@ -21,7 +21,7 @@ from django.db.models.functions import Now
 
 from triggerapp import conf
 from triggerapp.clock import now
-from triggerapp.engine import audit, calls, cron, dispatch, environments, limits, sql, triggers
+from triggerapp.engine import audit, calls, catalog, cron, environments, limits, sql, triggers
 from triggerapp.engine.calls import Call
 from triggerapp.engine.triggers import Trigger
 from triggerapp.errors import BadInput, DatabaseUnavailable, NotFound, TriggerError
@@ -166,7 +166,7 @@ def fire(seconds: float = _SPENT) -> bool:
     here = environments.current()
     if not _due(here).exists():
         return False
-    known = dispatch.durable_tasks()
+    known = catalog.durable_tasks()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if not _fire_some(here, known):
@@ -257,7 +257,7 @@ def _move_on(fired: Sequence[Schedule], moment: datetime) -> None:
 
 def _call(task: str, payload: dict[str, Any]) -> Call:
     """The payload is the one argument of a task that needs one; all others are called without."""
-    found = dispatch.durable_task(task) if isinstance(task, str) else None
+    found = catalog.durable_task(task) if isinstance(task, str) else None
     if found is None:
         raise NotFound(f"there is no durable task {str(task)[:200]!r}")
     needed = [

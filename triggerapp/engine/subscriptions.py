@@ -17,7 +17,7 @@ from uuid import UUID
 
 from django.db import OperationalError, transaction
 
-from triggerapp.engine import audit, calls, dispatch, environments, filters, limits, sql, triggers
+from triggerapp.engine import audit, calls, catalog, environments, filters, limits, sql, triggers
 from triggerapp.errors import DatabaseUnavailable, TriggerError
 from triggerapp.failpoints import point
 from triggerapp.models import Subscription
@@ -42,7 +42,7 @@ class Wanted:
 
 def of_code() -> tuple[str, list[Wanted]]:
     """The name of this project's Celery app, and what its tasks are subscribed to."""
-    app, found = dispatch.subscriptions()
+    app, found = catalog.subscriptions()
     return app, [Wanted(task=task, name=on.name, filter=on.filter or {}) for task, on in found]
 
 
@@ -130,7 +130,7 @@ def start_due(limit: int = 100) -> int:
         return 0
     point("start.before_commit")
     with transaction.atomic():
-        due = sql.rows(_DUE, [environment, dispatch.durable_tasks(), limit])
+        due = sql.rows(_DUE, [environment, catalog.durable_tasks(), limit])
         for row in due:
             _start(row)
     point("start.after_commit")

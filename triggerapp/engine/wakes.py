@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from uuid import UUID
 
-from triggerapp.engine import dispatch, environments, queues, sql
+from triggerapp.engine import catalog, dispatch, environments, queues, sql
 from triggerapp.failpoints import point
 from triggerapp.models import Status
 from triggerapp.models.moves import move_sql
@@ -44,7 +44,7 @@ NOTE_END = f"""
   FROM {{ended}} JOIN triggerapp_destination d ON d.environment_id = {{ended}}.environment_id
   WHERE d.disabled_at IS NULL AND 'run.' || {{ended}}.status = ANY(d.wants)
     AND (cardinality(d.tasks) = 0 OR {{ended}}.task = ANY(d.tasks))
-    AND NOT starts_with({{ended}}.task, '{dispatch.OURS}')
+    AND NOT starts_with({{ended}}.task, '{catalog.OURS}')
 """
 """SQL: a run's end, noted for whoever wants to hear of it (`notices`), in the run's own transaction.
 

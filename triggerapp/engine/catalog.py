@@ -1,0 +1,69 @@
+"""The durable tasks of this project's Celery app, as the engine knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Protocol, cast
+
+from celery import Celery
+from celery.app import app_or_default
+
+
+class Subscribed(Protocol):
+    """What a task is subscribed to."""
+
+    @property
+    def name(self) -> str:
+        """The name of the events."""
+
+    @property
+    def filter(self) -> Mapping[str, Any] | None:
+        """What their payloads match."""
+
+
+class Triggerable(Protocol):
+    """A durable task, as far as the engine knows it."""
+
+    run: Callable[..., Any]
+    subscriptions: Sequence[Subscribed]
+
+    def request_for(self, args: Any, kwargs: Any, **options: Any) -> tuple[Any, Any]:
+        """The `Trigger` that a call stands for."""
+
+
+OURS = "triggerapp."
+"""How the names of our own tasks begin."""
+
+
+def durable_task(name: str) -> Triggerable | None:
+    """The durable task of this name in this project's Celery app."""
+    app = app_or_default()
+    if name not in app.tasks:
+        _load_tasks(app)
+    task = app.tasks.get(name)
+    return cast(Triggerable, task) if hasattr(task, "request_for") else None
+
+
+@lru_cache(maxsize=8)
+def _load_tasks(app: Celery) -> None:
+    """A web process or a ticker has not looked for its tasks as a worker does.
+
+    Once: Celery runs all of Django's system checks with it, which take a fifth of a second.
+    """
+    app.loader.import_default_modules()
+
+
+def durable_tasks() -> list[str]:
+    """The names of all durable tasks of this project's Celery app, without our own."""
+    app = app_or_default()
+    _load_tasks(app)
+    found = (name for name, task in app.tasks.items() if hasattr(task, "request_for"))
+    return sorted(name for name in found if not name.startswith(OURS))
+
+
+def subscriptions() -> tuple[str, list[tuple[str, Subscribed]]]:
+    """The name of this project's Celery app, and what its durable tasks are subscribed to."""
+    app = app_or_default()
+    tasks = [(name, cast(Triggerable, app.tasks[name])) for name in durable_tasks()]
+    return str(app.main or "celery"), [(name, on) for name, task in tasks for on in task.subscriptions]
