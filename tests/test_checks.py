@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
+from django.core.management import call_command
 from pytest_django import Settings
 
 from triggerapp import checks
@@ -115,3 +116,8 @@ def test_a_message_must_stay_hidden_as_long_as_a_lease() -> None:
 def test_the_lease_is_the_one_that_is_set(settings: Settings) -> None:
     settings.TRIGGERAPP = {"LEASE": timedelta(hours=2)}
     assert celery_ids() == ["triggerapp.W003"]
+
+
+@pytest.mark.usefixtures("database")
+def test_the_migrations_make_what_the_models_say():
+    call_command("makemigrations", "triggerapp", check=True, dry_run=True, verbosity=0)

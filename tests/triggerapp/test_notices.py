@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import transaction
 
 from tests.factories import fresh, make_run, make_worker
-from tests.inprocess import Worker, durable
+from tests.inprocess import Worker, at_once, durable, forward
 from tests.triggerapp.test_posting import Receiver, private_allowed, receiver
 from triggerapp.engine import destinations, notices, rescue, runs, verbs
 from triggerapp.errors import BadInput, NotFound
@@ -162,14 +164,24 @@ def test_a_destination_that_is_disabled_or_gone_hears_nothing_more(worker: Worke
 
 
 def test_many_tickers_start_one_run_for_a_notice(receiver):
-    from tests.inprocess import at_once
-
     destination(receiver)
     for _ in range(10):
         runs.fail(make_run(Status.RUNNING).id, lease=1, error={})
     at_once(*[notices.start_due] * 5)
     notices.start_due()
     assert Run.objects.filter(task=notices.TASK).count() == Notice.objects.filter(run__isnull=False).count() == 10
+
+
+def test_a_run_ends_while_its_destination_is_being_removed(receiver):
+    destination(receiver)
+    run = make_run(Status.RUNNING)
+    with transaction.atomic():
+        destinations.remove("dev", "ops")
+        at_once(partial(runs.fail, run.id, lease=1, error={}))  # neither waits for the removal nor fails by it
+    assert fresh(run).status == Status.FAILED
+    assert kinds() == ["run.failed"]
+    notices.prune()
+    assert kinds() == []
 
 
 # --- destinations ---------------------------------------------------------------------------------
@@ -228,8 +240,6 @@ def test_the_command_does_all_of_it(capsys):
 
 
 def test_notices_are_pruned_with_the_webhooks(receiver):
-    from tests.inprocess import forward
-
     destination(receiver)
     runs.fail(make_run(Status.RUNNING).id, lease=1, error={})
     notices.start_due()

@@ -94,9 +94,16 @@ def _content(notice: Notice) -> Json:
     return {"type": notice.kind, "timestamp": notice.created_at.isoformat(), "data": data}
 
 
+_FORGET_ORPHANS = (
+    "DELETE FROM triggerapp_notice n WHERE environment_id = %s "
+    "AND NOT EXISTS (SELECT 1 FROM triggerapp_destination d WHERE d.id = n.destination_id)"
+)
+
+
 def prune() -> None:
-    """Delete what is older than its retention."""
+    """Delete what is older than its retention, and what was noted while its destination was being removed."""
     sql.run(
         "DELETE FROM triggerapp_notice WHERE environment_id = %s AND created_at < now() - %s AND run IS NOT NULL",
         [environments.current(), conf.get().WEBHOOK_RETENTION],
     )
+    sql.run(_FORGET_ORPHANS, [environments.current()])

@@ -153,7 +153,10 @@ class Notice(models.Model):
     environment = models.ForeignKey(
         Environment, models.DO_NOTHING, related_name="+", db_constraint=False, db_index=False
     )
-    destination = models.ForeignKey(Destination, models.CASCADE, related_name="notices", db_index=False)
+    # No constraint: a run whose end is noted must neither wait for a destination that is being removed nor fail by it.
+    destination = models.ForeignKey(
+        Destination, models.CASCADE, related_name="notices", db_constraint=False, db_index=False
+    )
     kind = models.CharField(max_length=32)
     about = models.UUIDField()
     """The run."""
