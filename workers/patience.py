@@ -10,14 +10,14 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
 
-from triggerapp.errors import DatabaseUnavailable
+from triggerapp.engine import sql
 
 T = TypeVar("T")
 
 LONGEST = timedelta(seconds=30)
-UNANSWERED = (OperationalError, InterfaceError, DatabaseUnavailable)
+UNANSWERED = sql.UNANSWERED
 """What a database that does not answer raises."""
 _FIRST, _MOST = 0.05, 2.0
 

@@ -31,6 +31,7 @@ log = logging.getLogger("triggerapp.ticker")
 
 _BATCH = 500
 _STARTS = 100
+_PRUNED = 1000
 _RARELY = 60.0
 _OFTEN = 1.0
 _GATHER = 0.2
@@ -86,40 +87,48 @@ class Ticker:
     def tick(self) -> bool:
         """Do what is due; whether there may be more of it."""
         from triggerapp.engine import (  # noqa: PLC0415  (Django is set up by `main`)
-            batches,
             bulk,
-            deliveries,
             events,
             notices,
-            packets,
             queues,
-            rescue,
             schedules,
             subscriptions,
             wakes,
         )
 
         self._every("beat", self.settings.HEARTBEAT.total_seconds(), self._beat)
-        self.reports.settle()
-        self._spread_word()
-        due = wakes.expire_due(_BATCH)
-        woken = wakes.wake(due) if due else 0
-        self._every("subscribe", _RARELY, self._subscribe)
-        started = events.deliver_due(_BATCH) + subscriptions.start_due(_STARTS) + notices.start_due(_STARTS)
+        _apart(self.reports.settle)
+        _apart(self._spread_word)
+        due = _apart(partial(wakes.expire_due, _BATCH)) or []
+        woken = _apart(partial(wakes.wake, due)) if due else 0
+        self._every("subscribe", _RARELY, partial(_apart, self._subscribe))
+        started = sum(_apart(partial(start, _STARTS)) for start in (subscriptions.start_due, notices.start_due))
+        delivered = _apart(partial(events.deliver_due, _BATCH))
         self._every("catch up", _OFTEN, self._catch_up)
-        admitted = queues.admit(_BATCH)
-        self._every("prune", _RARELY, rescue.prune)
-        self._every("prune_batches", _RARELY, batches.prune)
-        self._every("prune_deliveries", _RARELY, deliveries.prune)
-        self._every("prune_notices", _RARELY, notices.prune)
-        self._every("prune_packets", _RARELY, packets.prune)
-        self._every("sweep", _RARELY, partial(self._delete_images, "sweep"))
-        self._every("prune_schedules", _RARELY, schedules.prune)
-        self._every("bulk", _OFTEN, partial(self._some, "bulk", bulk.advance))
-        self._every("schedules", _OFTEN, partial(self._some, "schedules", schedules.fire))
+        admitted = _apart(partial(queues.admit, _BATCH))
+        self._every("sweep", _RARELY, partial(_apart, partial(self._delete_images, "sweep")))
+        self._prune()
+        self._in_parts("bulk", _OFTEN, bulk.advance)
+        self._in_parts("schedules", _OFTEN, schedules.fire)
         for name in self._unfinished:
             self._due.pop(name, None)
-        return bool(self._unfinished) or started >= _STARTS or _BATCH in (len(due), woken, admitted)
+        return bool(self._unfinished) or started >= _STARTS or _BATCH in (len(due), woken, delivered, admitted)
+
+    def _prune(self) -> None:
+        """Delete what is too old; where there may be more of it, the next tick goes on."""
+        from triggerapp.engine import (  # noqa: PLC0415  (Django is set up by `main`)
+            batches,
+            deliveries,
+            events,
+            logs,
+            notices,
+            packets,
+            rescue,
+            schedules,
+        )
+
+        for part in (rescue, events, logs, batches, deliveries, notices, packets, schedules):
+            self._in_parts(f"prune {part.__name__}", _RARELY, partial(_is_full, part.prune))
 
     def _subscribe(self) -> None:
         """Keep the rows of subscriptions as the code has them; what older code had goes after a while."""
@@ -130,8 +139,11 @@ class Ticker:
         if time.monotonic() - self._began > subscriptions.GRACE.total_seconds():  # all others have been here meanwhile
             subscriptions.take_back(app)
 
-    def _some(self, name: str, action: Callable[[], bool]) -> None:
+    def _in_parts(self, name: str, seconds: float, action: Callable[[], bool]) -> None:
         """A little of it in each tick: the heart beats on meanwhile."""
+        self._every(name, seconds, partial(_apart, partial(self._some, name, action)))
+
+    def _some(self, name: str, action: Callable[[], bool]) -> None:
         self._unfinished.discard(name)  # what fails is not tried again at once
         if action():
             self._unfinished.add(name)
@@ -165,12 +177,7 @@ class Ticker:
             verbs.cancel_orphans,
             partial(self._delete_images, "tidy"),
         ):
-            try:
-                action()
-            except UNANSWERED:
-                raise  # the next tick begins with a beat: nothing is rescued after an outage by one that has not beaten
-            except Exception:
-                log.exception("a tick failed")
+            _apart(action)
 
     def _rescue(self) -> None:
         from triggerapp.engine import rescue  # noqa: PLC0415  (Django is set up by `main`)
@@ -238,6 +245,25 @@ class Ticker:
             *lines, self.buffer = (self.buffer + data).split(b"\n")
             for line in lines:
                 self.reports.add(json.loads(line))
+
+
+def _apart(action: Callable[[], Any]) -> Any:
+    """A bug in one part of a tick ends no other: what the part returns, or 0. A database that is away ends the tick.
+
+    The next tick begins with a beat: nothing is rescued after an outage by one that has not beaten.
+    """
+    try:
+        return action()
+    except UNANSWERED:
+        raise
+    except Exception:
+        log.exception("a part of a tick failed")
+        return 0
+
+
+def _is_full(prune: Callable[[int], int]) -> bool:
+    """Whether this much was there to delete."""
+    return prune(_PRUNED) >= _PRUNED
 
 
 def _listen() -> Any:

@@ -10,7 +10,7 @@ from django.core.management import call_command
 
 from tests.factories import for_event, fresh, make_run, make_waiting
 from tests.inprocess import Worker, at_once, forward
-from triggerapp.engine import environments, events, rescue, waits, wakes
+from triggerapp.engine import environments, events, waits, wakes
 from triggerapp.engine.waits import Resolution, Suspended
 from triggerapp.errors import BadInput, IllegalMove, NotFound
 from triggerapp.models import AuditEntry, Event, EventStatus, Status, WaitStatus
@@ -53,6 +53,20 @@ def test_many_tickers_deliver_it_once():
     wait, event = make_waiting("paid"), send(timedelta(0))
     assert sum(at_once(*[events.deliver_due] * 6)) == 1
     assert fresh(wait).event == event.id
+
+
+def test_one_that_cannot_be_delivered_holds_up_no_other(monkeypatch):
+    bad, good, deliver = send(timedelta(0)), send(timedelta(0)), events._deliver
+
+    def breaks(environment, name, event, payload):
+        return 1 / 0 if event == bad.id else deliver(environment, name, event, payload)
+
+    monkeypatch.setattr(events, "_deliver", breaks)
+    assert events.deliver_due() == 1
+    assert [fresh(event).status for event in (bad, good)] == [EventStatus.SCHEDULED, EventStatus.DELIVERED]
+    monkeypatch.undo()
+    forward(minutes=1, seconds=1)
+    assert events.deliver_due() == 1
 
 
 def test_the_ticker_sleeps_no_longer_than_until_then():
@@ -116,7 +130,7 @@ def test_delivery_and_calling_off_at_once_have_one_winner():
 def test_it_is_kept_until_it_is_delivered_however_late_that_is():
     event = send(timedelta(days=60))
     forward(days=30)
-    rescue.prune()
+    events.prune()
     assert fresh(event).status == EventStatus.SCHEDULED
 
 

@@ -77,10 +77,10 @@ def test_each_prunes_by_its_own_retention():
         make_run(Status.COMPLETED)
         make_event("old")
     forward(days=31)
-    rescue.prune()
+    rescue.prune(), events.prune()
     assert (Run.objects.count(), Event.objects.count()) == (1, 1)
     with staging():
-        rescue.prune()
+        rescue.prune(), events.prune()
     assert (Run.objects.count(), Event.objects.count()) == (0, 0)
 
 

@@ -14,7 +14,7 @@ from django.db import transaction
 from tests.factories import fresh, make_run, make_worker
 from tests.inprocess import Worker, at_once, durable, forward
 from tests.triggerapp.test_posting import Receiver, private_allowed, receiver
-from triggerapp.engine import destinations, notices, rescue, runs, verbs
+from triggerapp.engine import calls, destinations, notices, rescue, runs, verbs
 from triggerapp.errors import BadInput, NotFound
 from triggerapp.models import AuditEntry, Destination, Notice, Run, Status
 from workers import AbortRun
@@ -170,6 +170,27 @@ def test_many_tickers_start_one_run_for_a_notice(receiver):
     at_once(*[notices.start_due] * 5)
     notices.start_due()
     assert Run.objects.filter(task=notices.TASK).count() == Notice.objects.filter(run__isnull=False).count() == 10
+
+
+def test_a_notice_that_cannot_be_sent_on_its_way_holds_up_no_other_and_is_tried_again(receiver, monkeypatch):
+    destination(receiver)
+    for _ in range(2):
+        runs.fail(make_run(Status.RUNNING).id, lease=1, error={})
+    bad, request_of = Notice.objects.order_by("id").first(), calls.request_of
+
+    def route(call: Any) -> Any:
+        if call.payload == {"notice": str(bad.pk)}:
+            raise ZeroDivisionError("of a router")
+        return request_of(call)
+
+    monkeypatch.setattr(calls, "request_of", route)
+    notices.start_due()
+    assert (fresh(bad).run, fresh(bad).error) == (None, "ZeroDivisionError: of a router")
+    assert Notice.objects.exclude(run=None).count() == 1
+    monkeypatch.undo()
+    assert notices.start_due() == 0
+    forward(minutes=1)
+    assert notices.start_due() == 1
 
 
 def test_a_run_ends_while_its_destination_is_being_removed(receiver):

@@ -11,7 +11,7 @@ from kombu import Queue
 from tests.factories import QUEUE, fresh, make_event, make_run, make_step, make_wait, make_waiting, make_worker
 from tests.inprocess import app, forward, messages
 from triggerapp.clock import now
-from triggerapp.engine import rescue, runs, wakes, workers
+from triggerapp.engine import events, rescue, runs, wakes, workers
 from triggerapp.errors import StaleRun
 from triggerapp.models import Attempt, Event, Run, Status, Step, Wait, Worker
 from workers import identity
@@ -243,6 +243,7 @@ def test_events_tokens_and_workers_go_too():
     make_worker()
     Worker.objects.update(expires_at=now() - timedelta(days=2))
     rescue.prune()
+    assert events.prune() == 1
     assert Event.objects.get() == kept
     assert not Wait.objects.exists()
     assert not Worker.objects.exists()

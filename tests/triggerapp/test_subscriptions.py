@@ -13,7 +13,7 @@ from django.core.management import call_command
 from tests.factories import make_event
 from tests.inprocess import Worker, app, at_once, durable, forward
 from triggerapp import failpoints
-from triggerapp.engine import environments, events, rescue, subscriptions
+from triggerapp.engine import environments, events, subscriptions
 from triggerapp.engine.subscriptions import Wanted
 from triggerapp.errors import BadInput
 from triggerapp.models import AuditEntry, Event, Run, Start, Subscription
@@ -183,10 +183,10 @@ def test_an_event_outlives_its_retention_until_its_tasks_are_started():
     emit("paid")
     make_event("old", age=timedelta(days=8))
     forward(days=8)
-    rescue.prune()
+    events.prune()
     assert [event.name for event in Event.objects.all()] == ["paid"]
     forward(days=23)
-    rescue.prune()
+    events.prune()
     assert not Event.objects.exists()
     assert not Start.objects.exists()
 

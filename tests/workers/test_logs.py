@@ -348,7 +348,7 @@ def test_lines_are_deleted_by_their_age_and_with_their_run(worker):
 
     worker.until(says.delay())
     LogLine.objects.update(at="2020-01-01T00:00:00Z")
-    rescue.prune()
+    assert [engine.prune(limit=1), engine.prune(limit=1)] == [1, 0]
     assert texts() == []
     worker.until(says.delay())
     Run.objects.update(finished_at="2020-01-01T00:00:00Z", delivered=True)

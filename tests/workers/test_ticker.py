@@ -19,7 +19,18 @@ from tests.factories import fresh, make_run, make_worker
 from tests.faults.database import named
 from tests.inprocess import forward
 from triggerapp.clock import now
-from triggerapp.engine import environments, events, rescue, subscriptions, wakes, workers
+from triggerapp.engine import (
+    environments,
+    events,
+    logs,
+    notices,
+    packets,
+    rescue,
+    schedules,
+    subscriptions,
+    wakes,
+    workers,
+)
 from triggerapp.models import Firing, Run, Schedule, Status, Worker
 from triggerapp.models import Start as StartRow
 from workers import identity, link, ticker
@@ -195,6 +206,30 @@ def test_a_bug_in_one_part_of_a_tick_ends_no_other(worker, monkeypatch):
     monkeypatch.setattr(wakes, "forget_unwaited", lambda: 1 / 0)
     worker.ticker._catch_up()
     assert fresh(others).status == Status.QUEUED
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [(events, "deliver_due"), (notices, "start_due"), (subscriptions, "of_code"), (packets, "prune")],
+    ids=lambda bug: bug[1],
+)
+def test_a_bug_in_a_tick_keeps_no_run_from_its_rescue_and_no_schedule_from_firing(worker, monkeypatch, bug):
+    others, fired = held_by(make_worker(alive=False)), []
+    forward(seconds=1)
+    monkeypatch.setattr(*bug, lambda *_: 1 / 0)
+    monkeypatch.setattr(schedules, "fire", lambda: fired.append(1))
+    worker.ticker._due.clear()
+    worker.ticker.tick()
+    assert fresh(others).status == Status.QUEUED
+    assert fired
+
+
+def test_while_there_is_more_to_delete_the_next_tick_goes_on(worker, monkeypatch):
+    found = [1000, 1000, 3]
+    monkeypatch.setattr(logs, "prune", lambda _: found.pop(0))
+    worker.ticker._due.clear()
+    assert [worker.ticker.tick() for _ in range(4)] == [True, True, False, False]
+    assert found == []
 
 
 def test_a_new_worker_on_a_database_that_has_just_been_started_is_late():

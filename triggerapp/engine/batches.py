@@ -130,10 +130,12 @@ def trigger(
     return batch, accepted
 
 
-def prune() -> int:
+_OLD = (
+    "created_at < now() - %s::interval AND NOT EXISTS "
+    "(SELECT 1 FROM triggerapp_batchitem i WHERE i.batch_id = triggerapp_batch.id)"
+)
+
+
+def prune(limit: int = 1000) -> int:
     """Delete batches that are older than runs are kept, and whose runs are gone; how many."""
-    return sql.run(
-        "DELETE FROM triggerapp_batch b WHERE created_at < now() - %s::interval AND NOT EXISTS "
-        "(SELECT 1 FROM triggerapp_batchitem i WHERE i.batch_id = b.id)",
-        [conf.get().RUN_RETENTION],
-    )
+    return sql.delete_some("triggerapp_batch", _OLD, [conf.get().RUN_RETENTION], limit=limit)

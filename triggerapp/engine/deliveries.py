@@ -193,14 +193,14 @@ def _shown(name: str, value: str) -> str:
     return "(hidden)" if _SECRET_HEADERS.search(name) else value
 
 
-_UNACCEPTED_KEPT = "interval '3 days'"
+_OLD = (
+    "environment_id = %s AND (received_at < now() - %s OR "
+    "(verdict <> 'accepted' AND received_at < now() - interval '3 days'))"
+)
 
 
-def prune() -> None:
-    """Delete what is older than its retention; what was not accepted goes sooner."""
-    sql.run(
-        "DELETE FROM triggerapp_delivery WHERE environment_id = %s AND (received_at < now() - %s OR "
-        f"(verdict <> 'accepted' AND received_at < now() - {_UNACCEPTED_KEPT}))",
-        [environments.current(), conf.get().WEBHOOK_RETENTION],
-    )
+def prune(limit: int = 1000) -> int:
+    """Delete what is older than its retention; what was not accepted goes sooner. How many."""
     sql.run("DELETE FROM triggerapp_endpointsecret WHERE expires_at < now() - interval '7 days'")
+    params = [environments.current(), conf.get().WEBHOOK_RETENTION]
+    return sql.delete_some("triggerapp_delivery", _OLD, params, limit=limit)

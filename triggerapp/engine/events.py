@@ -8,6 +8,7 @@ An event that is to be delivered later is nobody's until then; a tick delivers i
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,6 +24,8 @@ from triggerapp.errors import BadInput, DatabaseUnavailable, IllegalMove, NotFou
 from triggerapp.failpoints import point
 from triggerapp.models import EventStatus
 from triggerapp.models.runs import new_id
+
+log = logging.getLogger(__name__)
 
 Json = Any
 Deadline = timedelta | datetime | None
@@ -149,7 +152,22 @@ def deliver_due(limit: int = 500) -> int:
     """Deliver the events whose time has come; how many."""
     environment = environments.current()
     due = sql.rows(_DUE, [environment, limit])
-    return sum(_deliver_later(environment, row["name"], row["id"]) for row in due)
+    return sum(_deliver_or_put_off(environment, row["name"], row["id"]) for row in due)
+
+
+_PUT_OFF = "UPDATE triggerapp_event SET deliver_at = now() + interval '1 minute' WHERE id = %s AND status = 'scheduled'"
+
+
+def _deliver_or_put_off(environment: int, name: str, event: UUID) -> bool:
+    """One that cannot be delivered keeps no other from it, nor the ticker awake; it is tried again in a minute."""
+    try:
+        return _deliver_later(environment, name, event)
+    except sql.UNANSWERED:
+        raise
+    except Exception:
+        log.exception("event %s could not be delivered", event)
+        sql.run(_PUT_OFF, [event])
+        return False
 
 
 def _deliver_later(environment: int, name: str, event: UUID) -> bool:
@@ -251,3 +269,27 @@ def earlier(environment: int, name: str, filter: Json, *, since: timedelta | Non
 def as_value(event: sql.Row) -> str:
     """What a wait on an event resolves with, as JSON text."""
     return json.dumps({"id": str(event["id"]), "name": event["name"], "payload": event["payload"]})
+
+
+_PRUNE = """
+WITH old AS (
+  DELETE FROM triggerapp_event WHERE id IN (
+    SELECT id FROM triggerapp_event e
+    WHERE environment_id = %s AND created_at < now() - %s AND status <> 'scheduled'
+    -- A task that it is to start may be in code that is not running for a while.
+    AND NOT EXISTS (SELECT 1 FROM triggerapp_start s WHERE s.event_id = e.id AND s.run IS NULL AND s.error = ''
+                    AND s.created_at > now() - %s)
+    LIMIT %s FOR UPDATE SKIP LOCKED
+  ) RETURNING id
+), forgotten AS (DELETE FROM triggerapp_start USING old WHERE event_id = old.id)
+SELECT count(*) AS n FROM old
+"""
+
+
+def prune(limit: int = 1000) -> int:
+    """Delete events that are older than their retention, with what they started; how many."""
+    settings = conf.get()
+    params = [environments.current(), settings.EVENT_RETENTION, settings.RUN_RETENTION, limit]
+    row = sql.row(_PRUNE, params)
+    assert row is not None
+    return int(row["n"])

@@ -79,13 +79,7 @@ def kept(run_id: UUID) -> Kept:
     return Kept(**row)
 
 
-_PRUNE = """
-DELETE FROM triggerapp_logline WHERE ctid = ANY(ARRAY(
-  SELECT ctid FROM triggerapp_logline WHERE environment_id = %s AND at < now() - %s LIMIT %s
-))
-"""
-
-
 def prune(limit: int = 10_000) -> int:
     """Delete lines that are older than their retention; how many."""
-    return sql.run(_PRUNE, [environments.current(), conf.get().LOG_RETENTION, limit])
+    params = [environments.current(), conf.get().LOG_RETENTION]
+    return sql.delete_some("triggerapp_logline", "environment_id = %s AND at < now() - %s", params, limit=limit)

@@ -6,6 +6,7 @@ A run of our own delivers each: it is tried again as any run is, and is found am
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,8 @@ from triggerapp.errors import TriggerError
 from triggerapp.failpoints import point
 from triggerapp.models import Notice, Run
 
+log = logging.getLogger(__name__)
+
 Json = dict[str, Any]
 TASK = f"{catalog.OURS}deliver_notice"
 _REASON_CHARACTERS = 512
@@ -31,8 +34,13 @@ class NotTaken(TriggerError):
     code = "not_taken"
 
 
-_ANY_DUE = sql.Hot("SELECT 1 FROM triggerapp_notice WHERE environment_id = %s AND run IS NULL LIMIT 1")
-_DUE = "SELECT id FROM triggerapp_notice WHERE environment_id = %s AND run IS NULL LIMIT %s FOR UPDATE SKIP LOCKED"
+_STARTS = 100
+"""So often it is tried to start the run that delivers a notice, once a minute."""
+_IS_DUE = (
+    f"environment_id = %s AND run IS NULL AND tries < {_STARTS} AND created_at <= now() - tries * interval '1 minute'"
+)
+_ANY_DUE = sql.Hot(f"SELECT 1 FROM triggerapp_notice WHERE {_IS_DUE} LIMIT 1")
+_DUE = f"SELECT id FROM triggerapp_notice WHERE {_IS_DUE} LIMIT %s FOR UPDATE SKIP LOCKED"
 
 
 def start_due(limit: int = 100) -> int:
@@ -43,12 +51,24 @@ def start_due(limit: int = 100) -> int:
     with transaction.atomic():
         due = sql.rows(_DUE, [environment, limit])
         for row in due:
-            request = calls.request_of(Call(task=TASK, payload={"notice": str(row["id"])}))
-            run = triggers.trigger(request).run_id
-            sql.run("UPDATE triggerapp_notice SET run = %s WHERE id = %s", [run, row["id"]])
+            _start(row["id"])
         point("notice.before_commit")
     point("notice.after_commit")
     return len(due)
+
+
+def _start(notice: UUID) -> None:
+    """Each in a savepoint of its own: one that cannot be started holds up no other."""
+    try:
+        with transaction.atomic():
+            request = calls.request_of(Call(task=TASK, payload={"notice": str(notice)}))
+            run = triggers.trigger(request).run_id
+            sql.run("UPDATE triggerapp_notice SET run = %s WHERE id = %s", [run, notice])
+    except sql.UNANSWERED:
+        raise
+    except Exception as error:  # of the project's own routers and signals
+        log.exception("notice %s could not be sent on its way", notice)
+        _note_try(notice, status=None, error=f"{type(error).__name__}: {error}")
 
 
 def deliver(notice: UUID) -> int | None:
@@ -61,10 +81,10 @@ def deliver(notice: UUID) -> int | None:
     try:
         status = _post(found)
     except TriggerError as error:
-        _note_try(found, status=None, error=str(error))
+        _note_try(found.pk, status=None, error=str(error))
         raise
     taken = 200 <= status < 300
-    _note_try(found, status=status, error="" if taken else f"it answered {status}")
+    _note_try(found.pk, status=status, error="" if taken else f"it answered {status}")
     if not taken:
         raise NotTaken(f"{found.destination.name} answered {status}")
     Notice.objects.filter(pk=found.pk).update(delivered_at=now())
@@ -78,9 +98,9 @@ def _post(notice: Notice) -> int:
     return posting.post(notice.destination.url, body, headers)
 
 
-def _note_try(notice: Notice, *, status: int | None, error: str) -> None:
+def _note_try(notice: UUID, *, status: int | None, error: str) -> None:
     said = limits.storable(error)[:_REASON_CHARACTERS]
-    Notice.objects.filter(pk=notice.pk).update(tries=F("tries") + 1, status=status, error=said)
+    Notice.objects.filter(pk=notice).update(tries=F("tries") + 1, status=status, error=said)
 
 
 def _content(notice: Notice) -> Json:
@@ -94,16 +114,13 @@ def _content(notice: Notice) -> Json:
     return {"type": notice.kind, "timestamp": notice.created_at.isoformat(), "data": data}
 
 
-_FORGET_ORPHANS = (
-    "DELETE FROM triggerapp_notice n WHERE environment_id = %s "
-    "AND NOT EXISTS (SELECT 1 FROM triggerapp_destination d WHERE d.id = n.destination_id)"
+_OLD = (
+    "environment_id = %s AND (created_at < now() - %s AND (run IS NOT NULL OR tries > 0) "
+    "OR NOT EXISTS (SELECT 1 FROM triggerapp_destination d WHERE d.id = destination_id))"
 )
 
 
-def prune() -> None:
-    """Delete what is older than its retention, and what was noted while its destination was being removed."""
-    sql.run(
-        "DELETE FROM triggerapp_notice WHERE environment_id = %s AND created_at < now() - %s AND run IS NOT NULL",
-        [environments.current(), conf.get().WEBHOOK_RETENTION],
-    )
-    sql.run(_FORGET_ORPHANS, [environments.current()])
+def prune(limit: int = 1000) -> int:
+    """Delete what is older than its retention, and what was noted while its destination was being removed; how many."""
+    params = [environments.current(), conf.get().WEBHOOK_RETENTION]
+    return sql.delete_some("triggerapp_notice", _OLD, params, limit=limit)

@@ -82,6 +82,6 @@ def text(packet: UUID, environment: int) -> tuple[str, str]:
         raise BadInput(f"the packet packet_{packet} is not UTF-8") from error
 
 
-def prune() -> int:
+def prune(limit: int = 1000) -> int:
     """Delete the packets that are too old to be of use; how many."""
-    return sql.run("DELETE FROM triggerapp_packet WHERE created_at < now() - %s", [KEPT])
+    return sql.delete_some("triggerapp_packet", "created_at < now() - %s", [KEPT], limit=limit)

@@ -13,7 +13,7 @@ from functools import cache
 from uuid import UUID
 
 from triggerapp import conf
-from triggerapp.engine import dispatch, environments, logs, runs, sql, wakes
+from triggerapp.engine import dispatch, environments, runs, sql, wakes
 from triggerapp.engine.dispatch import Message
 from triggerapp.errors import StaleRun
 from triggerapp.failpoints import point
@@ -258,20 +258,11 @@ def expire(limit: int = 500) -> int:
     return len(ended)
 
 
-_PRUNE_EVENTS = """
-WITH old AS (
-  DELETE FROM triggerapp_event e WHERE environment_id = %s AND created_at < now() - %s AND status <> 'scheduled'
-    -- A task that it is to start may be in code that is not running for a while.
-    AND NOT EXISTS (SELECT 1 FROM triggerapp_start s WHERE s.event_id = e.id AND s.run IS NULL AND s.error = ''
-                    AND s.created_at > now() - %s)
-  RETURNING id
-)
-DELETE FROM triggerapp_start USING old WHERE event_id = old.id
-"""
+_OLD_TOKEN = "environment_id = %s AND run_id IS NULL AND resolved_at < now() - %s"
 
 
 def prune(limit: int = 1000) -> int:
-    """Delete what is older than its retention: ended runs with their journals, events, workers; how many runs."""
+    """Delete what is older than its retention: ended runs with their journals, tokens, workers; how many runs."""
     settings, environment = conf.get(), environments.current()
     old = sql.rows(
         "SELECT id FROM triggerapp_run WHERE environment_id = %s AND finished_at < now() - %s AND delivered "
@@ -291,11 +282,7 @@ def prune(limit: int = 1000) -> int:
         "run WHERE id",
     ):
         sql.run(f"DELETE FROM triggerapp_{which} = ANY(%s)", [ids])
-    sql.run(_PRUNE_EVENTS, [environment, settings.EVENT_RETENTION, settings.RUN_RETENTION])
-    logs.prune()
     sql.run("DELETE FROM triggerapp_worker WHERE expires_at < now() - %s", [timedelta(days=1)])
-    sql.run(
-        "DELETE FROM triggerapp_wait WHERE environment_id = %s AND run_id IS NULL AND resolved_at < now() - %s",
-        [environment, settings.RUN_RETENTION],
-    )
+    params = [environment, settings.RUN_RETENTION]
+    sql.delete_some("triggerapp_wait", _OLD_TOKEN, params, limit=limit)
     return len(ids)

@@ -302,10 +302,12 @@ def plan_of(fields: dict[str, Any]) -> Plan:
     )
 
 
-def prune() -> int:
+_OLD_FIRING = (
+    "fired_at < now() - %s::interval AND schedule_id IN (SELECT id FROM triggerapp_schedule WHERE environment_id = %s)"
+)
+
+
+def prune(limit: int = 1000) -> int:
     """Forget the firings that are older than runs are kept; how many."""
-    return sql.run(
-        "DELETE FROM triggerapp_firing WHERE fired_at < now() - %s::interval AND schedule_id IN "
-        "(SELECT id FROM triggerapp_schedule WHERE environment_id = %s)",
-        [conf.get().RUN_RETENTION, environments.current()],
-    )
+    params = [conf.get().RUN_RETENTION, environments.current()]
+    return sql.delete_some("triggerapp_firing", _OLD_FIRING, params, limit=limit)

@@ -11,11 +11,15 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import psycopg
-from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connection, connections, transaction
+
+from triggerapp.errors import DatabaseUnavailable
 
 Row = dict[str, Any]
 Params = Sequence[Any] | Mapping[str, Any]
 
+UNANSWERED = (OperationalError, InterfaceError, DatabaseUnavailable)
+"""What a database that does not answer raises."""
 _REPLAN = 10.0
 """Seconds after which a prepared statement is planned anew: a plan made for a small table reads all of a large one."""
 
@@ -50,6 +54,12 @@ def run(statement: str, params: Params = ()) -> int:
     """Run `statement`; how many rows it changed."""
     with _executed(statement, params) as cursor:
         return int(cursor.rowcount)
+
+
+def delete_some(table: str, where: str, params: Sequence[Any], *, limit: int) -> int:
+    """Delete up to `limit` rows, and wait for none that somebody else is deleting; how many."""
+    found = f"SELECT ctid FROM {table} WHERE {where} LIMIT %s FOR UPDATE SKIP LOCKED"
+    return run(f"DELETE FROM {table} WHERE ctid = ANY(ARRAY({found}))", [*params, limit])
 
 
 @contextmanager

@@ -15,10 +15,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import OperationalError, transaction
+from django.db import transaction
 
 from triggerapp.engine import audit, calls, catalog, environments, filters, limits, sql, triggers
-from triggerapp.errors import DatabaseUnavailable, TriggerError
+from triggerapp.errors import TriggerError
 from triggerapp.failpoints import point
 from triggerapp.models import Subscription
 
@@ -143,7 +143,7 @@ def _start(row: sql.Row) -> None:
         with transaction.atomic():
             request = calls.request_of(calls.of_event(row["task"], json.loads(row["payload"])))
             sql.run(_STARTED, [triggers.trigger(request).run_id, row["id"]])
-    except (OperationalError, DatabaseUnavailable):
+    except sql.UNANSWERED:
         raise
     except TriggerError as error:
         sql.run(_NOT_STARTED, [limits.storable(str(error)), row["id"]])

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from triggerapp.engine import rescue
+from triggerapp.engine import events, logs, rescue
 from triggerapp.management.base import BaseCommand
 from triggerapp.management.output import dump
 
@@ -16,7 +16,7 @@ _BATCH = 1000
 class Command(BaseCommand):
     """Prints how many runs were deleted."""
 
-    help = "Delete ended runs, events and workers that are older than RUN_RETENTION and EVENT_RETENTION."
+    help = "Delete ended runs, events, lines and workers older than RUN_RETENTION, EVENT_RETENTION and LOG_RETENTION."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Options."""
@@ -27,4 +27,7 @@ class Command(BaseCommand):
         deleted = 0
         while (batch := rescue.prune(_BATCH)) > 0:
             deleted += batch
+        for prune in (events.prune, logs.prune):
+            while prune(_BATCH) > 0:
+                pass
         self.stdout.write(dump({"runs": deleted}) if options["json"] else f"{deleted:,} runs deleted")
