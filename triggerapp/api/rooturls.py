@@ -12,5 +12,5 @@ urlpatterns: list[URLPattern] = [
     path("realtime/v1/runs", realtime.held(realtime.RealtimeRuns), name="realtime-runs"),
     path("realtime/v1/runs/<str:run>", realtime.held(realtime.RealtimeRun), name="realtime-run"),
     path("realtime/v1/batches/<str:batch>", realtime.held(realtime.RealtimeBatch), name="realtime-batch"),
-    re_path("^realtime/", errors.no_route, name="no-realtime-route"),
+    re_path(r"^realtime/v1/", errors.no_route, name="no-realtime-route"),
 ]

@@ -88,5 +88,5 @@ urlpatterns: list[URLPattern] = [
     path("v1/runs/<str:run>/tags", runs.RunTags.as_view(), name="run-tags"),
     path("v1/runs/<str:run>/metadata", runs.RunMetadata.as_view(), name="run-metadata"),
     path("v1/waitpoints/tokens/waitpoint_<uuid:token>/callback/<str:secret>", tokens.callback, name="token-callback"),
-    re_path("", errors.no_route, name="no-route"),
+    re_path(r"^v\d+/", errors.no_route, name="no-route"),  # only those: a host project has others under api/
 ]
