@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
+from django.urls import reverse
 
 from triggerapp.dashboard import actions, overviews, queries
 from triggerapp.dashboard.access import Level, actor
@@ -35,9 +37,9 @@ def listing(request: HttpRequest) -> HttpResponseBase:
 @page(Level.ADMINISTER, methods=("POST",))
 def promote(request: HttpRequest, deployment_id: UUID) -> HttpResponseBase:
     """Make a version the current one; an older one too."""
-    found = Deployment.objects.filter(pk=deployment_id).first()
+    found = Deployment.objects.select_related("environment").filter(pk=deployment_id).first()
     if found is None:
         raise NotFound(f"there is no deployment {deployment_id}")
     deployments.promote(found.environment_id, found.version, actor=actor(request))
     actions.say(request, f"{found.version} is the current version.")
-    return redirect("triggers:versions")
+    return redirect(reverse("triggers:versions") + "?" + urlencode({"environment": found.environment.slug}))
