@@ -120,8 +120,9 @@ class Hub(Watch[Viewer]):
         """What was said since, once for all who want the same; who is far behind gets the rest at the next look."""
         rows = log_lines.after(run, wanted, line).rows
         html = render_to_string("triggerapp/dashboard/_lines.html", {"rows": rows}) if rows else ""
+        shown = rows[-1].id if rows else 0  # may be newer than what was the last line when the look began
         for viewer in lookers:
-            viewer.line = rows[-1].id if len(rows) >= log_lines.SHOWN - 1 else last
+            viewer.line = shown if len(rows) >= log_lines.SHOWN - 1 else max(last, shown)
             if html:
                 self.send(viewer, Message(event="log", data=html, id=viewer.line))
 

@@ -13,8 +13,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from tests.factories import make_run, make_step
-from triggerapp.dashboard import logs
-from triggerapp.dashboard.live import Hub
+from triggerapp.dashboard import live, logs
+from triggerapp.dashboard.live import ALL, Hub, Viewer
 from triggerapp.dashboard.logs import LogFilter
 from triggerapp.engine import logs as engine
 from triggerapp.models import LogLine, Status
@@ -159,6 +159,25 @@ def test_new_lines_come_over_the_stream_once_and_only_those_that_are_wanted(data
     assert "bad" in second
     assert "old" not in first + second
     assert "new" not in second
+
+
+def test_a_line_that_comes_within_a_look_is_shown_once(database, monkeypatch):
+    run, hub, messages, states = make_run(Status.RUNNING), Hub(), [], live._states
+    viewer = Viewer(runs=frozenset([run.id]), deliver=messages.append, rows=False, log=ALL, line=0)
+    hub._watchers.add(viewer)  # without its thread: the test looks itself
+
+    def looked(runs):
+        found = states(runs)
+        say(run, "meanwhile")
+        return found
+
+    say(run, "first")
+    monkeypatch.setattr(live, "_states", looked)
+    hub.look()
+    monkeypatch.setattr(live, "_states", states)
+    hub.look()
+    text = "".join(message.data for message in messages if message.event == "log")
+    assert (text.count("first"), text.count("meanwhile")) == (1, 1)
 
 
 def test_the_stream_ends_after_the_last_line(viewer):
