@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from tests import plans
 from tests.api.conftest import Answer, Api
 from tests.factories import fresh, make_run
 from tests.inprocess import at_once
@@ -112,6 +113,19 @@ def test_runs_of_a_batch(api):
     batch, run = Batch.objects.create(environment_id=make_run().environment_id, run_count=1), make_run(Status.COMPLETED)
     BatchItem.objects.create(batch=batch, index=0, run=run.id)
     assert [row["id"] for row in rows(ask(api, f"batches/batch_{batch.id}"))] == [str(run.id)]
+
+
+def test_of_runs_that_are_not_new_no_payload_is_read(api, monkeypatch):
+    monkeypatch.setattr(realtime.RealtimeRuns, "held", 0.1)
+    make_run(Status.COMPLETED, tags=["t"])
+    first = ask(api, "runs", tags="t")
+    with plans.noted() as made:
+        assert rows(ask(api, "runs", first, tags="t")) == []
+    assert made
+    assert not [statement for statement, _ in made if '"payload"' in statement or '"result"' in statement]
+    with plans.noted() as made:
+        ask(api, "runs", tags="t", skipColumns="payload,output")
+    assert not [statement for statement, _ in made if '"payload"' in statement or '"result"' in statement]
 
 
 def test_columns_can_be_left_out(api):

@@ -34,6 +34,8 @@ HELD_FOR_NEW: Final = 2.0
 """The same where runs may come that nobody could have watched before."""
 MOST: Final = 100
 """Runs with a tag, the newest ones."""
+SEEN: Final = ("id", "status", "updated_at")
+"""What tells whether a run is new to somebody; these questions come again every other second."""
 _MOST_TAGS: Final = 10
 _READ: Access = {"GET": ("read", "runs")}
 
@@ -95,7 +97,7 @@ class RealtimeRuns(Shape, View):
         found = Run.objects.filter(
             TAGGED, environment_id=self.principal.environment, tags__contains=tags, created_at__gte=Now() - since
         )
-        newest = list(found.order_by("-created_at", "-id")[:MOST])
+        newest = list(found.only(*SEEN).order_by("-created_at", "-id")[:MOST])
         return self.answer(request, newest, name="tags", waited=waited)
 
 
@@ -107,8 +109,8 @@ class RealtimeBatch(Shape, batches.BatchDetail):
     def get(self, request: Request, batch: str, *, waited: bool = False) -> Response:
         """All runs of the batch, and each of their changes."""
         found = self.batch(batch)
-        members = Run.objects.filter(pk__in=BatchItem.objects.filter(batch=found).values("run")).order_by("id")
-        return self.answer(request, list(members), name=str(found.id), waited=waited)
+        members = Run.objects.filter(pk__in=BatchItem.objects.filter(batch=found).values("run"))
+        return self.answer(request, list(members.only(*SEEN).order_by("id")), name=str(found.id), waited=waited)
 
 
 watch: Final = Watch[Watcher]()

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from kombu.utils import json as kombu_json
 from rest_framework.response import Response
@@ -48,6 +49,8 @@ _STATUSES = {
     "COMPLETED": "COMPLETED_SUCCESSFULLY",
     "FAILED": "COMPLETED_WITH_ERRORS",
 }
+_LARGE = {"payload": ("message", "payload"), "output": ("result",)}
+"""What is read of a run for these columns only."""
 _NEEDED = ("id", "friendlyId", "taskIdentifier", "status", "createdAt", "updatedAt")
 
 
@@ -61,14 +64,23 @@ def skipped(text: str) -> frozenset[str]:
 
 
 def answer(runs: Sequence[Run], *, handle: str, offset: str, skip: frozenset[str]) -> Response | None:
-    """What is new to somebody who is at this offset; None if nothing is."""
+    """What is new to somebody who is at this offset; None if nothing is.
+
+    Only status and time are looked at of what is there: the rows are read of those runs that are new.
+    """
     here = _offset(runs)
     if offset == here:
         return None
     since = _newest_of(offset)
-    new = [run for run in runs if since is None or run.updated_at > since - _OVERLAP]
+    new = [run.id for run in runs if since is None or run.updated_at > since - _OVERLAP]
     operation = "insert" if since is None else "update"
-    return _response([_change(run, operation, skip) for run in new], handle=handle, offset=here)
+    return _response([_change(run, operation, skip) for run in _whole(new, skip)], handle=handle, offset=here)
+
+
+def _whole(runs: Sequence[UUID], skip: frozenset[str]) -> list[Run]:
+    unwanted = [column for name in skip & _LARGE.keys() for column in _LARGE[name]]
+    found = Run.objects.defer(*unwanted).in_bulk(runs)
+    return [found[run] for run in runs if run in found]
 
 
 def unchanged(*, handle: str, offset: str) -> Response:
@@ -112,14 +124,15 @@ def _newest_of(offset: str) -> datetime | None:
 
 
 def _change(run: Run, operation: str, skip: frozenset[str]) -> Json:
-    value = {name: text for name, text in _row(run).items() if name not in skip}
+    value = {name: text for name, text in _row(run, skip).items() if name not in skip}
     key = f'"public"."TaskRun"/"{run.id}"'
     return {"key": key, "value": value, "headers": {"operation": operation, "relation": _RELATION}}
 
 
-def _row(run: Run) -> Row:
+def _row(run: Run, skip: frozenset[str]) -> Row:
     status, ended = run.public_status, run.finished_at is not None
-    payload, output = rendering.payload(run), rendering.output(run) if ended else None
+    payload = None if "payload" in skip else rendering.payload(run)
+    output = rendering.output(run) if ended and "output" not in skip else None
     return {
         "id": str(run.id),
         "friendlyId": ids.show("run", run.id),
