@@ -6,9 +6,10 @@ import pytest
 from django.http import QueryDict
 
 from tests import plans
+from tests.api.conftest import Api
 from tests.factories import make_run
 from triggerapp.api import queries, schemas
-from triggerapp.engine import environments
+from triggerapp.engine import environments, keys
 from triggerapp.models import Batch, BatchItem, Status
 
 pytestmark = pytest.mark.slow
@@ -47,3 +48,11 @@ def test_no_filter_of_the_list_reads_all_of_very_many_runs(batch):
             queries.page(queries.runs(environments.current(), query), query, time="created_at")
         if made:  # a filter that nothing can pass asks for nothing
             plans.assert_none_reads_all(made)
+
+
+def test_no_look_at_queues_reads_all_of_very_many_runs(batch):
+    api = Api(keys.create("dev", "tests").text)
+    with plans.noted() as made:
+        assert sum(queue["running"] for queue in api.get("/api/v1/queues").body["data"]) == 1
+        assert api.get("/api/v1/queues/tests?type=custom").body["running"] == 1
+    plans.assert_none_reads_all(made)

@@ -11,7 +11,7 @@ import pytest
 from tests.api.conftest import Api
 from tests.factories import make_run, make_waiting
 from tests.inprocess import durable
-from triggerapp.engine import keys, tokens
+from triggerapp.engine import environments, keys, tokens
 from triggerapp.models import AuditEntry, Event, Queue, Run, Status, Wait
 from workers import wait
 
@@ -171,6 +171,7 @@ def test_a_queues_concurrency_is_overridden_and_reset(api):
         shown = api.post(f"{path}/override", {"type": "custom", "concurrencyLimit": 3}).body
         assert (shown["concurrencyLimit"], shown["concurrency"]["override"]) == (3, 3)
         assert shown["concurrency"]["overriddenBy"].startswith("key tr_dev_sk_")
+        assert shown["concurrency"]["current"] is None, "nothing is limited yet"
     for _ in range(2):
         shown = api.post(f"{path}/reset", {"type": "custom"}).body
         assert (shown["concurrencyLimit"], shown["concurrency"]["overriddenAt"]) == (None, None)
@@ -181,6 +182,14 @@ def test_a_queues_concurrency_is_overridden_and_reset(api):
     ]
     for limit in (None, -1, 100_001, 1.5, True, "3"):
         assert api.post(f"{path}/override", {"type": "custom", "concurrencyLimit": limit}).status == 400
+
+
+def test_what_is_in_a_queue_is_counted_in_its_own_environment_only(api):
+    for status in (Status.PENDING, Status.QUEUED, Status.QUEUED, Status.RUNNING, Status.WAITING, Status.COMPLETED):
+        make_run(status, queue="shared")
+    make_run(Status.RUNNING, queue="shared", environment_id=environments.by_slug("prod"))
+    shown = api.get("/api/v1/queues/shared?type=custom").body
+    assert (shown["queued"], shown["running"]) == (3, 1)
 
 
 def test_queues_are_listed_by_name(api):

@@ -18,19 +18,9 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 from triggerapp.api.http import Access, View
-from triggerapp.engine import sql
-from triggerapp.models import FINAL, LIVE
+from triggerapp.engine import queues, sql
+from triggerapp.models import FINAL, Queue
 
-# Each status by itself: the index of a status serves no list of them.
-_LIVE = " UNION ALL ".join(
-    f"SELECT '{status.value}' AS status, queue_id, count(*) AS n FROM triggerapp_run "
-    f"WHERE environment_id = %(environment)s AND status = '{status.value}' GROUP BY queue_id"
-    for status in LIVE
-)
-_QUEUES = f"""
-SELECT q.name, q.paused::int AS paused, l.status, COALESCE(l.n, 0) AS n FROM triggerapp_queue q
-LEFT JOIN ({_LIVE}) l ON l.queue_id = q.id WHERE q.environment_id = %(environment)s ORDER BY q.name
-"""
 _ENDED = """
 SELECT status, count(*) AS n FROM triggerapp_run WHERE environment_id = %(environment)s
   AND finished_at > now() - interval '1 minute' GROUP BY status
@@ -67,20 +57,21 @@ class Figures(Collector):
         yield from self._checkpoints()
 
     def _runs(self) -> Iterator[Metric]:
-        rows = self._ask(_QUEUES)
+        counts = queues.live(self._environment)
+        named = {queue.pk: queue for queue in Queue.objects.filter(environment=self._environment).order_by("name")}
         live = self._family("runs", "Runs that have not ended, by status and queue.", "status", "queue")
-        for row in rows:
-            if row["status"]:
-                live.add_metric([self._slug, row["status"], row["name"]], row["n"])
+        for row in counts:
+            if row["queue_id"] in named:
+                live.add_metric([self._slug, row["status"], named[row["queue_id"]].name], row["n"])
         yield live
         paused = self._family("queue_paused", "1 if no run of the queue is started.", "queue")
-        for name, value in {row["name"]: row["paused"] for row in rows}.items():
-            paused.add_metric([self._slug, name], value)
+        for queue in named.values():
+            paused.add_metric([self._slug, queue.name], queue.paused)
         yield paused
-        counts = {row["status"]: row["n"] for row in self._ask(_ENDED)}
+        over = {row["status"]: row["n"] for row in self._ask(_ENDED)}
         ended = self._family("runs_ended_last_minute", "Runs that ended within the last minute, by status.", "status")
         for status in FINAL:
-            ended.add_metric([self._slug, status.value], counts.get(status.value, 0))
+            ended.add_metric([self._slug, status.value], over.get(status.value, 0))
         yield ended
 
     def _lateness(self) -> Iterator[Metric]:

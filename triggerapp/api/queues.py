@@ -5,11 +5,11 @@ Numbers are of live runs only, of which there are few.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
-from django.db.models import Count, Q
+from django.db.models import Q
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -17,26 +17,26 @@ from triggerapp.api import ids, rendering
 from triggerapp.api.http import Access, View, body_of, numbered
 from triggerapp.engine import queues
 from triggerapp.errors import BadInput, NotFound
-from triggerapp.models import Queue, Run, Status
+from triggerapp.models import Queue
 
 Json = dict[str, Any]
 _TYPES = ("id", "custom", "task")
 
 
 def rendered(found: Sequence[Queue]) -> list[Json]:
-    """Queues as Trigger.dev's schemas want them. None has a limit of its own yet, only what somebody set."""
-    counts = _counts(found)
+    """Queues of one environment as Trigger.dev's schemas want them. None is limited yet, whatever somebody set."""
+    loads = queues.loads(found[0].environment_id) if found else {}
     return [
         {
             "id": ids.show("queue", queue.pk),
             "name": queue.name,
             "type": "custom",
-            "running": counts.get(queue.pk, {}).get("running", 0),
-            "queued": counts.get(queue.pk, {}).get("queued", 0),
+            "running": loads.get(queue.pk, queues.Load()).running,
+            "queued": loads.get(queue.pk, queues.Load()).queued,
             "paused": queue.paused,
             "concurrencyLimit": queue.override,
             "concurrency": {
-                "current": queue.override,
+                "current": None,
                 "base": None,
                 "override": queue.override,
                 "overriddenAt": rendering.when(queue.overridden_at),
@@ -46,14 +46,6 @@ def rendered(found: Sequence[Queue]) -> list[Json]:
         }
         for queue in found
     ]
-
-
-def _counts(found: Sequence[Queue]) -> Mapping[int, Mapping[str, int]]:
-    live = Run.objects.filter(queue__in=found, status__in=(Status.RUNNING, Status.QUEUED, Status.PENDING))
-    numbers = live.values("queue_id").annotate(
-        running=Count("id", filter=Q(status=Status.RUNNING)), queued=Count("id", filter=~Q(status=Status.RUNNING))
-    )
-    return {row["queue_id"]: {name: row[name] for name in ("running", "queued")} for row in numbers}
 
 
 class QueueList(View):

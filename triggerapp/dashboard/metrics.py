@@ -33,7 +33,7 @@ def metrics(request: HttpRequest) -> HttpResponseBase:
         "charts": charts(ended),
         "restores": figures.restores(environment, window),
         "waiting": figures.waiting(environment),
-        "queues": [row for row in overviews.queues(environment) if row["queued"] or row["running"]],
+        "queues": [row for row in overviews.queues(environment) if row.queued or row.running],
     }
     return render(request, "metrics.html", context)
 

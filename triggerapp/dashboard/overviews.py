@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -12,9 +12,10 @@ from uuid import UUID
 from triggerapp import conf
 from triggerapp.dashboard import queries
 from triggerapp.dashboard.queries import RunRow
+from triggerapp.engine import queues as engine_queues
 from triggerapp.engine import sql
 from triggerapp.errors import NotFound
-from triggerapp.models import AuditEntry, Deployment, Event, Wait
+from triggerapp.models import AuditEntry, Deployment, Event, Queue, Wait
 
 PAGE = 50
 
@@ -88,25 +89,26 @@ def event(event_id: UUID) -> tuple[Event, list[tuple[Wait, RunRow | None]]]:
     return found, [(wait, runs.get(wait.run_id)) for wait in reached if wait.run_id]
 
 
-# Each status has an index of its own; all three at once have none in common, and the whole table would be read.
-_QUEUES = """
-SELECT q.id, q.name, q.paused, COALESCE(n.running, 0) AS running, COALESCE(n.queued, 0) AS queued, n.oldest
-FROM triggerapp_queue q LEFT JOIN (
-  SELECT queue_id, count(*) FILTER (WHERE status = 'running') AS running,
-    count(*) FILTER (WHERE status <> 'running') AS queued, min(created_at) FILTER (WHERE status <> 'running') AS oldest
-  FROM (
-    SELECT queue_id, status, created_at FROM triggerapp_run WHERE status = 'pending'
-    UNION ALL SELECT queue_id, status, created_at FROM triggerapp_run WHERE status = 'queued'
-    UNION ALL SELECT queue_id, status, created_at FROM triggerapp_run WHERE status = 'running'
-  ) live GROUP BY queue_id
-) n ON n.queue_id = q.id
-WHERE q.environment_id = (SELECT id FROM triggerapp_environment WHERE slug = %s) ORDER BY q.name LIMIT 500
-"""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueRow:
+    """A queue, and what is in it."""
+
+    id: int
+    name: str
+    paused: bool
+    running: int
+    queued: int
+    oldest: datetime | None
 
 
-def queues(environment: str) -> list[sql.Row]:
+def queues(environment: str) -> list[QueueRow]:
     """Queues with how many runs are running and how many are not yet."""
-    return sql.rows(_QUEUES, [environment])
+    found = list(Queue.objects.filter(environment__slug=environment).order_by("name")[:500])
+    loads = engine_queues.loads(found[0].environment_id) if found else {}
+    return [
+        QueueRow(id=queue.pk, name=queue.name, paused=queue.paused, **asdict(loads.get(queue.pk, engine_queues.Load())))
+        for queue in found
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

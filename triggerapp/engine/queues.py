@@ -5,6 +5,9 @@ Capacity is unlimited for now; a paused queue admits nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import lru_cache
 
 from django.db import connection, transaction
@@ -13,7 +16,7 @@ from triggerapp.clock import now
 from triggerapp.engine import audit, dispatch, environments, sql
 from triggerapp.errors import BadInput
 from triggerapp.failpoints import point
-from triggerapp.models import Queue, Status
+from triggerapp.models import LIVE, Queue, Status
 from triggerapp.models.moves import move_sql
 
 ADMITS = "NOT EXISTS (SELECT 1 FROM triggerapp_queue q WHERE q.id = {run}.queue_id AND q.paused)"
@@ -70,6 +73,44 @@ def _set_override(environment: int, name: str, limit: int | None, actor: str) ->
         queue.save(update_fields=["override", "overridden_by", "overridden_at"])
         action = "queue.reset" if limit is None else "queue.override"
         audit.record(environment, actor, action, name, before={"override": before}, after={"override": limit})
+
+
+_LIVE = (
+    "SELECT queue_id, '{status}' AS status, count(*) AS n, min(created_at) AS oldest FROM triggerapp_run "
+    "WHERE environment_id = %(environment)s AND status = '{status}' GROUP BY queue_id"
+)
+
+
+def live(environment: int, statuses: Sequence[Status] = LIVE) -> list[sql.Row]:
+    """How many runs of each queue have each of these live statuses, `n`, and since when the `oldest` one is there."""
+    # Each status by itself: the index of a status serves no list of them, and all of the table would be read.
+    statement = " UNION ALL ".join(_LIVE.format(status=status.value) for status in statuses)
+    return sql.rows(statement, {"environment": environment})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What is in a queue."""
+
+    running: int = 0
+    queued: int = 0
+    """Runs that have not started, or are to go on."""
+    oldest: datetime | None = None
+    """When the oldest of the queued ones came."""
+
+
+def loads(environment: int) -> Mapping[int, Load]:
+    """What is in each queue, by its id; a queue with nothing in it is left out."""
+    found: dict[int, Load] = {}
+    for row in live(environment, (Status.RUNNING, Status.QUEUED, Status.PENDING)):
+        load = found.get(row["queue_id"], Load())
+        if row["status"] == Status.RUNNING:
+            load = replace(load, running=row["n"])
+        else:
+            oldest = min(filter(None, (load.oldest, row["oldest"])))
+            load = replace(load, queued=load.queued + row["n"], oldest=oldest)
+        found[row["queue_id"]] = load
+    return found
 
 
 _DUE = (

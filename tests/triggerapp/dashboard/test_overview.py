@@ -148,8 +148,8 @@ def test_queues_show_what_is_in_them_and_are_paused_by_administrators_only(admin
     run = make_run(Status.PENDING, queue="slow")
     make_run(Status.RUNNING, queue="slow")
     queue = Queue.objects.get(name="slow")
-    row = next(row for row in administrator.get("/triggers/queues/").context["rows"] if row["name"] == "slow")
-    assert (row["running"], row["queued"], row["oldest"]) == (1, 1, run.created_at)
+    row = next(row for row in administrator.get("/triggers/queues/").context["rows"] if row.name == "slow")
+    assert (row.running, row.queued, row.oldest) == (1, 1, run.created_at)
     url = f"/triggers/queues/{queue.pk}/pause"
     assert operator.post(url, {"paused": "1"}).status_code == 403
     administrator.post(url, {"paused": "1"})
