@@ -7,8 +7,10 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from tests.factories import make_run, make_step, make_unreadable, make_wait
+from triggerapp.api import spans
 from triggerapp.clock import now
 from triggerapp.engine import environments
 from triggerapp.models import Attempt, AuditEntry, Batch, BatchItem, Run, Status, WaitKind
@@ -307,6 +309,16 @@ def test_runs_are_listed_under_a_project_and_its_environments_too(api):
     for query, expected in (("", [run]), ("?filter[env]=dev", [run]), ("?filter[env]=prod,stg", [])):
         rows = api.get(f"/api/v1/projects/shop/runs{query}").body["data"]
         assert [row["id"] for row in rows] == [f"run_{each.id}" for each in expected]
+
+
+def test_spans_are_read_without_what_was_recorded(api):
+    run = make_run(Status.WAITING)
+    make_step(run, "charge#1", 1)
+    make_wait(run, WaitKind.TIMER)
+    with CaptureQueriesContext(connection) as made:
+        assert len(spans.of(run)) == 4
+    assert len(made) == 3
+    assert not [query for query in made if '"value"' in query["sql"] or '"filter"' in query["sql"]]
 
 
 def test_a_trace_comes_in_pages_of_spans(api):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -99,8 +100,10 @@ def of(run: Run) -> list[Span]:
     attempts = list(Attempt.objects.filter(run_id=run.id).order_by("number"))
     inner = [_attempt(attempt, root) for attempt in attempts]
     by_number = {attempt.number: span for attempt, span in zip(attempts, inner, strict=True)}
-    parts = [_step(step, by_number.get(step.attempt, root)) for step in Step.objects.filter(run_id=run.id)]
-    parts += [_wait(wait, _within(wait, attempts, by_number, root)) for wait in Wait.objects.filter(run_id=run.id)]
+    steps = Step.objects.filter(run_id=run.id).defer("value")
+    waits = Wait.objects.filter(run_id=run.id).defer("value", "filter")
+    parts = [_step(step, by_number.get(step.attempt, root)) for step in steps]
+    parts += [_wait(wait, _within(wait, attempts, by_number, root)) for wait in waits]
     return [root, *sorted([*inner, *parts], key=lambda span: span.start)]
 
 
@@ -178,8 +181,11 @@ def _within(wait: Wait, attempts: Sequence[Attempt], spans: dict[int, Span], roo
 
 def tree(found: Sequence[Span]) -> Fields:
     """The first span, with all others below it."""
+    below: dict[str | None, list[Span]] = defaultdict(list)
+    for each in found:
+        below[each.parent].append(each)
 
     def grown(span: Span) -> Fields:
-        return span.nested([grown(each) for each in found if each.parent == span.id])
+        return span.nested([grown(each) for each in below[span.id]])
 
     return grown(found[0])
