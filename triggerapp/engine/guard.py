@@ -46,7 +46,9 @@ class Guard:
 
     def right(self, secret: str) -> None:
         """Note a right one."""
-        self._right[_digest(secret)] = None
+        digest = _digest(secret)
+        self._right[digest] = None
+        self._right.move_to_end(digest)  # the one that was used longest ago is forgotten first
         while len(self._right) > _REMEMBERED:
             self._right.popitem(last=False)
 
