@@ -23,11 +23,14 @@ from triggerapp.dashboard import queries
 from triggerapp.dashboard.filters import RunFilter
 from triggerapp.dashboard.pages import page
 from triggerapp.dashboard.queries import RunRow
+from triggerapp.engine.selection import Cursor
 from triggerapp.errors import NotFound
 
 MOST: Final = 10_000
 """Runs in one file."""
 _AT_ONCE: Final = 500
+_LOOKS: Final = 50
+"""So often runs are searched for a file: with a filter that hardly any run passes it would be all of the table."""
 _FORMULA: Final = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 Json = Any
@@ -35,10 +38,11 @@ Json = Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Some of the runs; `cut` if there are more than a file has."""
+    """Some of the runs."""
 
     rows: list[RunRow]
-    cut: bool = False
+    note: str = ""
+    """On the last part: why there may be more runs than the file has; "" if it has them all."""
 
 
 @page()
@@ -56,12 +60,21 @@ def export(request: HttpRequest, form: str) -> HttpResponseBase:
 
 def _parts(wanted: RunFilter) -> Iterator[Part]:
     cursor, left = None, MOST
-    while True:
+    for look in range(1, _LOOKS + 1):
         found = queries.runs(wanted, older_than=cursor, limit=min(left, _AT_ONCE))
         cursor, left = found.older, left - len(found.rows)
-        yield Part(rows=found.rows, cut=cursor is not None and left == 0)
+        yield Part(rows=found.rows, note=_note(cursor, left, is_last=look == _LOOKS))
         if cursor is None or left == 0:
             return
+
+
+def _note(older: Cursor | None, left: int, *, is_last: bool) -> str:
+    if older is not None and left == 0:
+        return f"There are more: a file has the newest {MOST} runs. Filter them, by period or status."
+    if older is not None and is_last:
+        before = older.at.isoformat(timespec="seconds")
+        return f"Runs before {before} were not searched. Filter them, by period or status."
+    return ""
 
 
 async def _one_by_one(pieces: Iterator[str]) -> AsyncIterator[str]:
@@ -99,8 +112,8 @@ def _csv(parts: Iterable[Part]) -> Iterator[str]:
     yield _line(_COLUMNS)
     for part in parts:
         yield "".join(_line([_cell(value) for value in _fields(run).values()]) for run in part.rows)
-        if part.cut:
-            yield _line([f"There are more: a file has the newest {MOST} runs. Filter them, by period or status."])
+        if part.note:
+            yield _line([part.note])
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -120,13 +133,13 @@ def _cell(value: Json) -> str:
 def _json(parts: Iterable[Part]) -> Iterator[str]:
     """One run on each line, and at the end whether they are all."""
     yield '{"runs": ['
-    comma, cut = "\n", False
+    comma, note = "\n", ""
     for part in parts:
         for run in part.rows:
             yield comma + json.dumps(_fields(run), cls=DjangoJSONEncoder, ensure_ascii=False)
             comma = ",\n"
-        cut = part.cut
-    yield f'\n], "complete": {json.dumps(not cut)}, "most": {MOST}}}\n'
+        note = part.note
+    yield f'\n], "complete": {json.dumps(not note)}, "most": {MOST}, "note": {json.dumps(note)}}}\n'
 
 
 _FORMS: Final[dict[str, tuple[str, Callable[[Iterable[Part]], Iterator[str]]]]] = {

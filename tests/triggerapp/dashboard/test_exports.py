@@ -77,6 +77,20 @@ def test_a_search_that_no_index_answers_goes_to_the_end(viewer, monkeypatch):
     assert [row["id"] for row in rows(viewer, "?task=rare")] == [str(wanted.id)]
 
 
+def test_a_search_that_finds_hardly_anything_ends_and_says_how_far_it_came(viewer, monkeypatch):
+    monkeypatch.setattr("triggerapp.dashboard.queries.SEARCHED", 2)
+    monkeypatch.setattr(exports, "_LOOKS", 2)
+    make_run(Status.COMPLETED, task="rare")
+    runs = [make_run(Status.COMPLETED) for _ in range(5)]
+    wanted = make_run(Status.COMPLETED, task="rare")
+    row, last = rows(viewer, "?task=rare")
+    assert row["id"] == str(wanted.id)
+    assert "were not searched" in last["id"]
+    shown = json.loads(text(viewer.get(f"{URL}json?task=rare")))
+    assert (len(shown["runs"]), shown["complete"]) == (1, False)
+    assert runs[2].created_at.isoformat(timespec="seconds") in shown["note"]
+
+
 def test_under_asgi_it_is_written_while_it_is_read(viewer, monkeypatch):
     monkeypatch.setattr(exports, "_AT_ONCE", 2)
     for _ in range(5):
