@@ -51,9 +51,9 @@ def _chromium() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
-    """One Chromium for all tests."""
+    """One Chromium for all tests here. After them Playwright's loop must not run on in this process."""
     program = _chromium()
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as driver, pytest.MonkeyPatch.context() as patch:
@@ -64,7 +64,7 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server and a worker with the tasks of `tests.browser.tasks`."""
     folder = tmp_path_factory.mktemp("browser")
@@ -81,7 +81,7 @@ def in_site(site: Site, django_db_blocker: Any) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The source of axe-core, which judges what a page is like for those who cannot see it."""
     folder = tmp_path_factory.mktemp("axe")

@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.worker)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def servers() -> Iterator[Services]:
     """Servers of these tests alone: others' would not like to be killed. The template database is ready in them."""
     folder = Path(tempfile.mkdtemp(prefix="triggerapp-faults-"))
@@ -50,7 +50,7 @@ def _make_template(database_url: str, broker_url: str) -> None:
     database.remember(template)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def make_lane(servers: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Lane]]:
     """Makes lanes; all are closed in the end."""
     lanes: list[Lane] = []

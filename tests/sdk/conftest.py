@@ -44,7 +44,7 @@ class Node:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the SDK in it."""
     folder = tmp_path_factory.mktemp("node")
@@ -53,7 +53,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def node(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A server and a worker of this session, and a Node that knows the way to them."""
     # The last broker databases: all of this is one file's, so one process's.
