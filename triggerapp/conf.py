@@ -57,6 +57,9 @@ class Conf:
     MAX_PAYLOAD_BYTES: int = 3 * 1024 * 1024
     """The size of a run's arguments at most."""
 
+    MAX_PACKETS: int = 5_000
+    """How many uploaded payloads an environment keeps at most; each is kept for a day."""
+
     MAX_RESULT_BYTES: int = 10 * 1024 * 1024
     """The size of a run's result at most."""
 

@@ -79,6 +79,12 @@ class PayloadTooLarge(BadInput):
     code = "payload_too_large"
 
 
+class TooManyPackets(TriggerError):
+    """An environment keeps as many packets as it may; those of a day ago make room."""
+
+    code = "too_many_packets"
+
+
 class UnreadableSecret(TriggerError):
     """An encrypted value that none of the keys opens; the message says which, and what to do."""
 

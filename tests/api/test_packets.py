@@ -65,6 +65,23 @@ def test_the_first_upload_counts(api):
     assert trigger(api, name).status == 200
 
 
+def test_an_environment_keeps_so_many_packets_and_no_more(api, settings):
+    settings.TRIGGERAPP = {"MAX_PACKETS": 1}
+    first, second = reserve(api)[1], reserve(api)[1]
+    assert [upload(url, b"1").status for url in (first, second, first)] == [200, 429, 200]
+    refused = upload(second, b"1").body
+    assert (refused["code"], "MAX_PACKETS" in refused["error"]) == ("too_many_packets", True)
+    assert upload(reserve(Api(keys.create("prod", "tests").text))[1], b"1").status == 200
+    forward(days=2)
+    assert upload(reserve(api)[1], b"1").status == 200
+
+
+def test_a_packet_that_was_never_uploaded_has_no_address_to_download_from(api):
+    name, _ = reserve(api)
+    answer = api.get(f"/api/v1/packets/{name}")
+    assert (answer.status, answer.body["code"]) == (404, "not_found")
+
+
 def test_another_environment_finds_none(api):
     name, url = reserve(api)
     upload(url, b"1")

@@ -31,6 +31,7 @@ STATUSES = {
     "unserializable": status.HTTP_400_BAD_REQUEST,
     "undecodable": status.HTTP_422_UNPROCESSABLE_ENTITY,
     "payload_too_large": status.HTTP_413_REQUEST_ENTITY_TOO_LARGE,
+    "too_many_packets": status.HTTP_429_TOO_MANY_REQUESTS,
     "database_unavailable": status.HTTP_503_SERVICE_UNAVAILABLE,
 }
 _WORTH_ANOTHER_TRY = (408, 429, 503)

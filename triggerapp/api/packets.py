@@ -44,7 +44,7 @@ class PacketDownload(View):
     def get(self, request: Request, name: str) -> Response:
         """An address for a while."""
         packet = ids.read("packet", name)
-        packets.load(packet, self.principal.environment)
+        packets.require(packet, self.principal.environment)
         return Response({"presignedUrl": address("get", packet, self.principal.environment)})
 
 

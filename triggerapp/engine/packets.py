@@ -14,7 +14,7 @@ from django.core import signing
 
 from triggerapp import conf
 from triggerapp.engine import audit, sql
-from triggerapp.errors import BadInput, NotFound, PayloadTooLarge
+from triggerapp.errors import BadInput, NotFound, PayloadTooLarge, TooManyPackets
 from triggerapp.models import Packet
 from triggerapp.models.runs import new_id
 
@@ -48,10 +48,14 @@ def permitted(verb: str, permit: str) -> tuple[UUID, int]:
     return UUID(packet), int(environment)
 
 
-_STORE = (
-    "INSERT INTO triggerapp_packet (id, environment_id, content_type, body) VALUES (%s, %s, %s, %s) "
-    "ON CONFLICT (id) DO NOTHING"
-)
+# Whoever may trigger one task may upload: they are not to fill the database. Two at once may be one too many.
+_STORE = """
+INSERT INTO triggerapp_packet (id, environment_id, content_type, body)
+SELECT %(id)s, %(environment)s, %(kind)s, %(body)s
+WHERE (SELECT count(*) FROM triggerapp_packet
+  WHERE environment_id = %(environment)s AND created_at >= now() - %(kept)s) < %(most)s
+ON CONFLICT (id) DO NOTHING
+"""
 
 
 def store(packet: UUID, environment: int, *, content_type: str, body: bytes) -> None:
@@ -62,15 +66,30 @@ def store(packet: UUID, environment: int, *, content_type: str, body: bytes) -> 
     limit = conf.get().MAX_PAYLOAD_BYTES
     if len(body) > limit:
         raise PayloadTooLarge(f"a payload may have {limit:,} bytes (TRIGGERAPP['MAX_PAYLOAD_BYTES'])")
-    sql.run(_STORE, [packet, environment, kind, body])
+    most = conf.get().MAX_PACKETS
+    params = {"id": packet, "environment": environment, "kind": kind, "body": body, "kept": KEPT, "most": most}
+    if not sql.run(_STORE, params) and not Packet.objects.filter(pk=packet).exists():
+        raise TooManyPackets(
+            f"this environment has {most:,} packets (TRIGGERAPP['MAX_PACKETS']), each for {KEPT.days} day: try later"
+        )
 
 
 def load(packet: UUID, environment: int) -> tuple[str, bytes]:
     """Content type and bytes. Raises `NotFound`."""
     found = Packet.objects.filter(pk=packet, environment_id=environment).first()
     if found is None:
-        raise NotFound(f"there is no packet packet_{packet}: was it uploaded, and within {KEPT.days} day?")
+        raise _missing(packet)
     return found.content_type, bytes(found.body)
+
+
+def require(packet: UUID, environment: int) -> None:
+    """Raises `NotFound` if it is not there."""
+    if not Packet.objects.filter(pk=packet, environment_id=environment).exists():
+        raise _missing(packet)
+
+
+def _missing(packet: UUID) -> NotFound:
+    return NotFound(f"there is no packet packet_{packet}: was it uploaded, and within {KEPT.days} day?")
 
 
 def text(packet: UUID, environment: int) -> tuple[str, str]:
