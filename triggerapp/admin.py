@@ -19,7 +19,7 @@ from triggerapp.engine import queues, verbs
 from triggerapp.errors import TriggerError
 
 _HIDDEN = frozenset(
-    {"payload", "result", "message", "value", "digest", "idempotency_digest", "signatures", "sealed", "body"}
+    {"payload", "result", "message", "value", "digest", "idempotency_digest", "signatures", "sealed", "body", "url"}
 )
 """The dashboard shows values without what the settings call secret; the admin shows none."""
 

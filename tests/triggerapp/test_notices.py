@@ -217,6 +217,17 @@ def test_its_secret_is_shown_once_and_stored_encrypted(receiver):
     assert destinations.rotate("dev", "ops").secret != secret
 
 
+def test_the_path_of_its_address_which_may_be_a_secret_is_in_no_audit_log_and_no_refusal():
+    destinations.create("dev", "chat", "https://hooks.example.com/services/canary")
+    destinations.remove("dev", "chat")
+    told = [entry.after or entry.before for entry in AuditEntry.objects.filter(target="chat").order_by("id")]
+    assert [each["url"] for each in told] == ["https://hooks.example.com"] * 2
+    for wrong in ("ftp://x/canary", "https://x/canary canary", "https://[canary/", "https://x:canary/"):
+        with pytest.raises(BadInput) as refusal:
+            destinations.create("dev", "chat", wrong)
+        assert "canary" not in str(refusal.value)
+
+
 @pytest.mark.parametrize(
     ("fields", "says"),
     [

@@ -60,8 +60,13 @@ def create(
         if not made:
             raise BadInput(f"{environment} has a destination {name!r} already: remove it, or take another name")
         _seal(destination, text)
-        audit.record(owner.pk, actor, "destination.create", name, after={"url": url, "wants": destination.wants})
+        audit.record(owner.pk, actor, "destination.create", name, after=_told(destination))
     return Issued(destination=destination, secret=text)
+
+
+def _told(destination: Destination) -> dict[str, object]:
+    """What the audit log says of it."""
+    return {"url": posting.origin(destination.url), "wants": destination.wants}
 
 
 def _check(wants: Sequence[str], tasks: Sequence[str]) -> None:
@@ -121,8 +126,7 @@ def remove(environment: str, name: str, *, actor: str = "") -> None:
     """Forget it, with what it was told and what it was to be told."""
     with transaction.atomic():
         destination = find(environment, name, lock=True)
-        before = {"url": destination.url, "wants": destination.wants}
-        audit.record(destination.environment_id, actor, "destination.remove", name, before=before)
+        audit.record(destination.environment_id, actor, "destination.remove", name, before=_told(destination))
         destination.delete()
 
 

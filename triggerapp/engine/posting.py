@@ -40,10 +40,19 @@ class Unreachable(TriggerError):
     code = "unreachable"
 
 
+def origin(url: str) -> str:
+    """Scheme and host, for people to read: what follows them is often the secret itself."""
+    try:
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.hostname or ''}"[:100]
+    except ValueError:
+        return "(unreadable)"
+
+
 def check_url(url: str) -> None:
     """Refuse what cannot be posted to, before its name is resolved. Raises `BadInput`."""
     if not 0 < len(url) <= _URL_CHARACTERS or not url.isascii() or any(ord(c) <= 32 or ord(c) == 127 for c in url):
-        raise BadInput(f"the URL {url[:60]!r} must be 1 to {_URL_CHARACTERS:,} characters of ASCII without spaces")
+        raise BadInput(f"the URL {origin(url)!r} must be 1 to {_URL_CHARACTERS:,} characters of ASCII without spaces")
     _parts(url)
 
 
@@ -52,12 +61,12 @@ def _parts(url: str) -> tuple[str, str, int, str]:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise BadInput(f"the URL {url[:60]!r} cannot be read: {error}") from error
+    except ValueError:  # which quotes what it cannot read
+        raise BadInput("the URL cannot be read: its host or its port is none") from None
     schemes = ("https", "http") if conf.get().WEBHOOK_ALLOW_PRIVATE else ("https",)
     if parts.scheme not in schemes or not host:
         raise BadInput(
-            f"the URL {url[:60]!r} must begin with {' or '.join(f'{each}://' for each in schemes)} and a host"
+            f"the URL {origin(url)!r} must begin with {' or '.join(f'{each}://' for each in schemes)} and a host"
         )
     if parts.username is not None or parts.password is not None or "\\" in url:
         raise BadInput("the URL must have no user, no password and no backslash")
