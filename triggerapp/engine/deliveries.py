@@ -115,7 +115,7 @@ _LINK = sql.Hot("UPDATE triggerapp_delivery SET event = %s WHERE id = %s")
 
 def _accept(endpoint: Endpoint, request: Request, reading: Reading) -> Accepted:
     """A delivery whose twin is being accepted at this moment waits here for its commit."""
-    values = [reading.type, reading.external_id, reading.key, _headers(request.headers), request.body]
+    values = [reading.type, reading.external_id, reading.key, _headers(endpoint, request.headers), request.body]
     with transaction.atomic():
         row = sql.row(
             _ACCEPT,
@@ -172,23 +172,26 @@ def _note(
     sql.run(_NOTE, [
         new_id(), endpoint.environment_id, endpoint.pk, verdict.value, code, reason,
         reading.type, reading.external_id, reading.key, event,
-        _headers(request.headers), request.body[:NOTED_BYTES], len(request.body), request.remote,
+        _headers(endpoint, request.headers), request.body[:NOTED_BYTES], len(request.body), request.remote,
         endpoint.pk, NOTED_PER_HOUR, NOTED_PER_HOUR,
     ])
     # fmt: on
 
 
-def _headers(headers: Headers) -> str:
+def _headers(endpoint: Endpoint, headers: Headers) -> str:
     """The headers as JSON text; of what proves who sent them only the beginning: nobody replays them from here."""
+    signature = webhooks.scheme_of(endpoint).signature
     shown = {
-        limits.storable(name)[:_HEADER_CHARACTERS]: _shown(name, limits.storable(value)[:_HEADER_CHARACTERS])
+        limits.storable(name)[:_HEADER_CHARACTERS]: _shown(
+            name, limits.storable(value)[:_HEADER_CHARACTERS], is_signature=name == signature or "signature" in name
+        )
         for name, value in list(headers.items())[:_HEADERS]
     }
     return json.dumps(shown)
 
 
-def _shown(name: str, value: str) -> str:
-    if "signature" in name:
+def _shown(name: str, value: str, *, is_signature: bool) -> str:
+    if is_signature:
         return f"{value[:_SHOWN]}…"
     return "(hidden)" if _SECRET_HEADERS.search(name) else value
 

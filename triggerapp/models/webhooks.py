@@ -98,7 +98,7 @@ class Delivery(models.Model):
     """What tells it from others: a digest of the provider's id where that is signed, else of the body."""
     event = models.UUIDField(null=True)
     headers = models.JSONField(default=dict)
-    """Without secrets and signatures."""
+    """Without secrets; of signatures only the first characters."""
     body = models.BinaryField()
     """As it came; of a rejected one only the beginning."""
     size = models.PositiveIntegerField()
