@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from celery.app import app_or_default
@@ -15,6 +16,7 @@ from django.conf import settings
 from django.core import checks
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Model
 from django.urls import Resolver404, resolve
 from kombu.exceptions import OperationalError as BrokerDown
 from redis import Redis
@@ -25,11 +27,11 @@ from triggerapp.api.ingress import receive
 from triggerapp.api.tokens import callback
 from triggerapp.checks import database_remedy
 from triggerapp.engine import secrets, tokens, webhooks
-from triggerapp.models import Destination, Endpoint, EndpointSecret, EnvVar, Wait, WaitKind, Worker
+from triggerapp.models import ApiKey, Destination, Endpoint, EndpointSecret, EnvVar, Wait, WaitKind, Worker
 
 SKEW = timedelta(seconds=5)
 NIL = UUID(int=0)
-_SEALED: tuple[type[EnvVar] | type[EndpointSecret] | type[Destination], ...] = (EnvVar, EndpointSecret, Destination)
+_SEALED: tuple[type[Model], ...] = (EnvVar, EndpointSecret, Destination, ApiKey)
 """The tables with something encrypted in them."""
 
 
@@ -225,7 +227,7 @@ def _webhooks() -> Iterator[Finding]:
 
 def _secrets() -> Iterator[Finding]:
     """Whether what is encrypted opens, and with which key; nothing where nothing is."""
-    sealed = [row for model in _SEALED for row in model._default_manager.all()]
+    sealed: list[Any] = [row for model in _SEALED for row in model._default_manager.exclude(sealed=None)]
     if not sealed:
         return
     lost = [f"{row._meta.verbose_name} {row}" for row in sealed if not secrets.opens(bytes(row.sealed))]
@@ -240,7 +242,7 @@ def _secrets() -> Iterator[Finding]:
         yield Finding(
             level="warning",
             about="secrets",
-            says="variables and webhooks' secrets are encrypted with a key derived from SECRET_KEY, and are "
+            says="variables, root keys and webhooks' secrets are encrypted with a key derived from SECRET_KEY, and are "
             "lost with it",
             remedy="set TRIGGERAPP['SECRETS_KEYS'], and the values anew",
         )

@@ -15,7 +15,8 @@ from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
 
 from triggerapp import doctor
-from triggerapp.engine import destinations, environments, envvars, sql, tokens, webhooks, workers
+from triggerapp.engine import destinations, environments, envvars, keys, sql, tokens, webhooks, workers
+from triggerapp.models import AuditEntry
 from workers.celery import app
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("projects_app")]
@@ -154,3 +155,14 @@ def test_variables_with_a_key_of_their_own_are_fine(settings):
     settings.TRIGGERAPP = {"SECRETS_KEYS": Fernet.generate_key().decode()}
     envvars.put(environments.current(), "A", "1")
     assert about_secrets() == [("ok", "are encrypted with keys of their own, and open")]
+
+
+def test_a_root_key_that_no_key_opens_is_lost_too(settings):
+    keys.create("dev", "plain")
+    assert about_secrets() == []
+    key = keys.create("dev", "root", root=True).key
+    assert AuditEntry.objects.get(target=key.prefix).after["root"]
+    settings.SECRET_KEY = "another"
+    (level, says), _ = about_secrets()
+    assert level == "error"
+    assert key.prefix in says

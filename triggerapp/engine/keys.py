@@ -87,7 +87,8 @@ def create(
             created_by=actor or "code",
             expires_at=None if ttl is None else now() + ttl,
         )
-        audit.record(owner.pk, actor, "key.create", key.prefix, after={"name": name, "scopes": list(key.scopes)})
+        after = {"name": name, "scopes": list(key.scopes), "root": root}
+        audit.record(owner.pk, actor, "key.create", key.prefix, after=after)
     return Issued(key=key, text=start + secret)
 
 
