@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from django.db import DataError, connection, transaction
+from django.db import DataError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from triggerapp.engine import sql
@@ -48,3 +48,17 @@ def test_behind_a_pooler_of_transactions_nothing_is_prepared(monkeypatch):
     monkeypatch.setitem(connection.settings_dict, "DISABLE_SERVER_SIDE_CURSORS", True)
     assert sql.row(DOUBLE, [1]) == {"doubled": 2}
     assert not prepared()
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            'connection to server at "10.0.0.1", port 5432 failed: Connection refused\n\tIs it running?',
+            "Connection refused",
+        ),
+        ("canceling statement due to lock timeout\nCONTEXT: while locking tuple (0,1)", "OperationalError"),
+    ],
+)
+def test_of_what_the_driver_says_only_the_reason_of_a_connection_is_told(said, told):
+    assert sql.reason(OperationalError(said)) == told

@@ -61,7 +61,8 @@ def emit(
     except DataError as error:
         raise BadInput(f"the event was not accepted: PostgreSQL cannot store it ({error})") from error
     except OperationalError as error:
-        raise DatabaseUnavailable(f"the event was not accepted: the database did not answer ({error})") from error
+        why = sql.reason(error)
+        raise DatabaseUnavailable(f"the event was not accepted: the database did not answer ({why})") from error
 
 
 def emit_as(

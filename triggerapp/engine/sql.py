@@ -105,9 +105,13 @@ def lock(key: Lock) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """Why the database did not answer, in the few words at the end of what the driver says."""
+    """Why the database did not answer: the few words at the end of what the driver says of a connection.
+
+    What it says of anything else may have addresses and statements in it; that is told by its kind alone.
+    """
     first = str(error).strip().partition("\n")[0]
-    return first.rpartition("failed: ")[2].strip() or type(error).__name__
+    _, found, said = first.rpartition("failed: ")
+    return (said.strip() if found else "") or type(error).__name__
 
 
 def after_commit(action: Callable[[], object]) -> None:

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import OperationalError, transaction
 
 from triggerapp import conf
-from triggerapp.engine import audit, environments, limits, triggers, waits
+from triggerapp.engine import audit, environments, limits, sql, triggers, waits
 from triggerapp.errors import DatabaseUnavailable
 from triggerapp.models import Wait
 
@@ -43,7 +43,8 @@ def create(
             idempotency_ttl=idempotency_ttl if digest else None,
         )
     except OperationalError as error:
-        raise DatabaseUnavailable(f"the token was not created: the database did not answer ({error})") from error
+        why = sql.reason(error)
+        raise DatabaseUnavailable(f"the token was not created: the database did not answer ({why})") from error
     return token
 
 
