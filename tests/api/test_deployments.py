@@ -71,6 +71,8 @@ def test_what_is_not_there_or_did_not_succeed_is_not_promoted(api):
     Deployment.objects.update(status="failed")
     answer = api.post(f"{DEPLOYMENTS}/v1/promote")
     assert (answer.status, answer.body["code"]) == (422, "illegal_move")
+    assert api.post(DEPLOYMENTS, {"version": "v1"}).body["code"] == "illegal_move"
+    assert register(api, version="v1", promote=False)["status"] == "FAILED"
 
 
 def test_the_list_is_paged_and_filtered(api):

@@ -37,7 +37,7 @@ class Build:
 
 
 def register(environment: int, build: Build, *, promoted: bool = True, actor: str = "") -> Deployment:
-    """Note a version; one that is there already stays as it is. Raises `BadInput`."""
+    """Note a version; one that is there already stays as it is. Raises `BadInput`, `IllegalMove`."""
     _check(build)
     with transaction.atomic():
         _lock(environment)
@@ -56,8 +56,6 @@ def promote(environment: int, version: str, *, actor: str = "") -> Deployment:
         found = Deployment.objects.filter(environment_id=environment, version=version.replace("\0", "")).first()
         if found is None:
             raise NotFound(f"there is no deployment of version {version[:80]!r}")
-        if found.status != DeploymentStatus.DEPLOYED:
-            raise IllegalMove(f"version {found.version} is {found.status}: only what was deployed can be promoted")
         _promote(found, actor)
     return found
 
@@ -74,6 +72,10 @@ def current(environment: int) -> Deployment | None:
 
 
 def _promote(deployment: Deployment, actor: str) -> None:
+    if deployment.status != DeploymentStatus.DEPLOYED:
+        raise IllegalMove(
+            f"version {deployment.version} is {deployment.status}: only what was deployed can be promoted"
+        )
     before = current(deployment.environment_id)
     if before is not None and before.pk == deployment.pk:
         return
