@@ -178,6 +178,14 @@ def test_what_dies_before_the_commit_has_started_nothing_and_starts_it_next_time
     assert Run.objects.count() == Start.objects.count() == 1
 
 
+def test_a_start_of_another_apps_task_costs_a_tick_one_look(django_assert_num_queries):
+    subscriptions.renew("another", [Wanted(task="another.apps", name="paid")])
+    emit("paid")
+    with django_assert_num_queries(1):
+        assert subscriptions.start_due() == 0
+    assert Start.objects.count() == 1
+
+
 def test_an_event_outlives_its_retention_until_its_tasks_are_started():
     subscriptions.renew("another", [Wanted(task="another.task", name="paid")])
     emit("paid")

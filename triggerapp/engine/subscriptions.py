@@ -113,7 +113,10 @@ def note(environment: int, event: UUID, payload: Json, subscribed: Sequence[sql.
         sql.after_commit(sql.notify)
 
 
-_ANY_DUE = sql.Hot("SELECT 1 FROM triggerapp_start WHERE environment_id = %s AND run IS NULL AND error = '' LIMIT 1")
+# Only of tasks of this app: what waits for another app's keeps no ticker of ours busy.
+_ANY_DUE = sql.Hot(
+    "SELECT 1 FROM triggerapp_start WHERE environment_id = %s AND run IS NULL AND error = '' AND task = ANY(%s) LIMIT 1"
+)
 _DUE = (
     "SELECT s.id, s.task, e.payload FROM triggerapp_start s JOIN triggerapp_event e ON e.id = s.event_id "
     "WHERE s.environment_id = %s AND s.run IS NULL AND s.error = '' AND s.task = ANY(%s) "
@@ -125,12 +128,12 @@ _NOT_STARTED = "UPDATE triggerapp_start SET error = %s WHERE id = %s"
 
 def start_due(limit: int = 100) -> int:
     """Start the tasks of this app that events are to start; how many."""
-    environment = environments.current()
-    if sql.row(_ANY_DUE, [environment]) is None:
+    environment, tasks = environments.current(), catalog.durable_tasks()
+    if sql.row(_ANY_DUE, [environment, tasks]) is None:
         return 0
     point("start.before_commit")
     with transaction.atomic():
-        due = sql.rows(_DUE, [environment, catalog.durable_tasks(), limit])
+        due = sql.rows(_DUE, [environment, tasks, limit])
         for row in due:
             _start(row)
     point("start.after_commit")
