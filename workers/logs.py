@@ -261,14 +261,19 @@ class _Writer:
         """A log is left as soon as it is empty; its next line brings it back."""
         for gatherer in list(self._logs):
             if gatherer.is_empty or gatherer.write():
-                with self._lock:
-                    if gatherer.is_empty:
-                        del self._logs[gatherer]
+                self._leave(gatherer)
                 continue
             self._logs[gatherer] += 1
             connection.close()
             if self._logs[gatherer] >= _TRIES:
                 gatherer.give_up()
+
+    def _leave(self, gatherer: Gatherer) -> None:
+        """Whoever added a line before it was left took it for looked after; whoever adds one later brings it back."""
+        with self._lock:
+            tries = self._logs.pop(gatherer)
+            if not gatherer.is_empty:
+                self._logs[gatherer] = tries
 
 
 _writer = _Writer()

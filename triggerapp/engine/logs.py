@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from triggerapp import conf, redaction
-from triggerapp.engine import environments, sql
+from triggerapp.engine import environments, limits, sql
 
 CUT = "triggerapp.cut"
 """The logger of the line that says that there are no more."""
@@ -57,15 +57,10 @@ def write(run_id: UUID, lines: Sequence[Line], *, lease: int) -> None:
         [line.attempt for line in lines],
         [line.step for line in lines],
         [max(0, min(line.level, 32767)) for line in lines],
-        [_storable(line.logger)[:_NAME] for line in lines],
-        [redaction.text(_storable(line.text)) for line in lines],
+        [limits.storable(line.logger)[:_NAME] for line in lines],
+        [redaction.text(limits.storable(line.text)) for line in lines],
     ]
     sql.run(_WRITE, [*columns, run_id, lease])
-
-
-def _storable(text: str) -> str:
-    """Without what PostgreSQL has no characters for."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
 def kept(run_id: UUID) -> Kept:
