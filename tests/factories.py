@@ -15,7 +15,7 @@ from django.db.models import Model
 from django.db.models.functions import Now
 
 from triggerapp.clock import now
-from triggerapp.engine import environments, events, queues, workers
+from triggerapp.engine import environments, envvars, events, queues, workers
 from triggerapp.engine.dispatch import Message
 from triggerapp.engine.triggers import Trigger
 from triggerapp.engine.waits import Opening
@@ -58,6 +58,11 @@ from triggerapp.models.runs import new_id
 TASK = "tests.task"
 QUEUE = "tests"
 M = TypeVar("M", bound=Model)
+
+
+def variables(environment: int) -> dict[str, str]:
+    """The values of all environment variables, secret ones too."""
+    return {each.name: envvars._revealed(each) for each in envvars.listed(environment)}
 
 
 def fresh(row: M) -> M:

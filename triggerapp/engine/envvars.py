@@ -90,11 +90,6 @@ def shown(variable: EnvVar) -> str:
     return REDACTED if variable.is_secret else _revealed(variable)
 
 
-def revealed(environment: int) -> dict[str, str]:
-    """All values, for the process that is to run with them. Raises `UnreadableSecret`."""
-    return {each.name: _revealed(each) for each in listed(environment)}
-
-
 def _rows() -> QuerySet[EnvVar]:
     return EnvVar.objects.select_related("environment")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.factories import variables
 from triggerapp.dashboard.variables import parse
-from triggerapp.engine import deployments, environments, envvars
+from triggerapp.engine import deployments, environments
 from triggerapp.engine.deployments import Build
 from triggerapp.errors import BadInput
 from triggerapp.models import AuditEntry, Deployment, EnvVar
@@ -29,14 +30,14 @@ def test_a_secret_goes_in_and_never_comes_out(administrator, environment):
     text = administrator.get(URL).content.decode()
     assert SECRET not in text
     assert "Wien" in text
-    assert envvars.revealed(environment) == {"KEY": SECRET, "PLACE": "Wien"}
+    assert variables(environment) == {"KEY": SECRET, "PLACE": "Wien"}
     assert SECRET not in str(list(AuditEntry.objects.values()))
     assert AuditEntry.objects.filter(actor="user administrator", action="env_var.create").count() == 2
 
 
 def test_several_are_pasted_at_once(administrator, environment):
     put(administrator, pasted="# a comment\n\nexport A=1\nB = 'two words'\nC=\"x=y\"\nD=")
-    assert envvars.revealed(environment) == {"A": "1", "B": "two words", "C": "x=y", "D": ""}
+    assert variables(environment) == {"A": "1", "B": "two words", "C": "x=y", "D": ""}
 
 
 def test_one_is_deleted(administrator):
