@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -135,20 +136,37 @@ def test_a_line_does_not_wait_for_ever_and_believes_no_nonsense() -> None:
     theirs.close()
 
 
+def alone(program: str, *arguments: str) -> int:
+    """The exit status of a program: parallel test processes have threads, and such must not fork past the C library."""
+    found = subprocess.run([sys.executable, "-c", program, *arguments], timeout=60, check=False)
+    return found.returncode
+
+
+FORKS_AS = """
+import os, sys, threading
+from checkpoint import pids
+wanted = int(sys.argv[1])
+try:
+    pid = pids.fork_as(wanted)
+except PermissionError:
+    sys.exit(9)
+if pid == 0:
+    born = []
+    thread = threading.Thread(target=lambda: born.append(threading.get_native_id()))
+    thread.start()
+    thread.join()
+    os._exit(7 if os.getpid() == wanted and threading.get_native_id() == wanted and born else 1)
+assert pid == wanted
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
 def test_a_fork_can_have_the_very_pid_that_is_wanted() -> None:
     wanted = next(pid for pid in range(pids.most() - 2000, pids.most()) if processes.look(pid) is None)
-    try:
-        pid = pids.fork_as(wanted)
-    except PermissionError:
+    status = alone(FORKS_AS, str(wanted))
+    if status == 9:
         pytest.skip("not allowed to choose pids")
-    if pid == 0:
-        born = []
-        thread = threading.Thread(target=lambda: born.append(threading.get_native_id()))
-        thread.start()
-        thread.join()
-        os._exit(7 if os.getpid() == wanted and threading.get_native_id() == wanted and born else 1)
-    assert pid == wanted
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    assert status == 7
 
 
 def test_a_pid_that_is_taken_is_not_forked_to() -> None:
@@ -156,15 +174,21 @@ def test_a_pid_that_is_taken_is_not_forked_to() -> None:
         pids.fork_as(os.getpid())
 
 
-@pytest.mark.parametrize("allowed", [True, False])
-def test_a_fork_works_whether_or_not_pids_may_be_chosen(monkeypatch: pytest.MonkeyPatch, allowed: bool) -> None:
-    def refuse(pid: int) -> int:
-        raise PermissionError
+FORKS = """
+import os, sys
+from checkpoint import pids
+def refuse(pid):
+    raise PermissionError
+pids.leap = lambda: False
+if sys.argv[1] == "refused":
+    pids.fork_as = refuse
+pid = pids.fork()
+if pid == 0:
+    os._exit(3)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
 
-    monkeypatch.setattr(pids, "leap", lambda: False)
-    if not allowed:
-        monkeypatch.setattr(pids, "fork_as", refuse)
-    pid = pids.fork()
-    if pid == 0:
-        os._exit(3)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+
+@pytest.mark.parametrize("choosing", ["allowed", "refused"])
+def test_a_fork_works_whether_or_not_pids_may_be_chosen(choosing: str) -> None:
+    assert alone(FORKS, choosing) == 3
