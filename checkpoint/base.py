@@ -5,6 +5,7 @@ to the pages that differ, and CRIU finds the rest in the base, as it does in the
 differs differs in a few words of a page; `checkpoint.delta` makes use of that.
 
 A base is one file: the pages, a table of where they belong, and the table's length. It is named by the digest of all.
+Whoever has it open holds it (`checkpoint.use`): a base that somebody uses is not deleted.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, BinaryIO, Final
+from typing import IO, BinaryIO, Final, cast
 from uuid import UUID
 
-from checkpoint import pagemap
+from checkpoint import pagemap, use
 from checkpoint.errors import Damaged, StoreFailed
 from checkpoint.pagemap import PAGE, PARENT, PRESENT, Pagemap, Stretch
 
-SUFFIX: Final = ".base"
-
+_SUFFIX: Final = ".base"
 _FOOT: Final = struct.Struct("<Q8s")
 _ROW: Final = struct.Struct("<QQ")
 _MAGIC: Final = b"CKPTBAS1"
@@ -43,7 +44,7 @@ _PARENT: Final = "parent"
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """One base, opened; its file was verified."""
+    """One base, opened; its file was verified, and is held for as long as this lives."""
 
     path: Path
     digest: str
@@ -61,15 +62,16 @@ class Base:
         found = Pagemap.read(maps[0])
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
             try:
+                use.hold(file)
                 _write(file, directory / found.file, found)
                 file.flush()
-                digest = digest_of(Path(file.name))
-                path = folder / f"{digest}{SUFFIX}"
+                digest = _digest_of(file)
+                path = place_of(digest, folder)
                 os.replace(file.name, path)
             except BaseException:
                 os.unlink(file.name)
                 raise
-        return cls.open(path, digest)
+            return cls.open(path, digest)
 
     @classmethod
     def open(cls, path: Path, digest: str) -> Base:
@@ -137,10 +139,14 @@ def id_of(digest: str) -> UUID:
     return UUID(bytes=bytes.fromhex(digest)[:16])
 
 
-def digest_of(path: Path) -> str:
-    """What names a base."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def place_of(digest: str, folder: Path) -> Path:
+    """Where the base with this digest is unpacked."""
+    return folder / f"{digest}{_SUFFIX}"
+
+
+def _digest_of(file: IO[bytes]) -> str:
+    file.seek(0)
+    return hashlib.file_digest(cast(BufferedReader, file), "sha256").hexdigest()
 
 
 def _write(file: IO[bytes], pages: Path, found: Pagemap) -> None:
@@ -154,12 +160,14 @@ def _write(file: IO[bytes], pages: Path, found: Pagemap) -> None:
     file.write(_FOOT.pack(len(held), _MAGIC))
 
 
-# A process forks no more than a few zygotes in its life, and comes back to the same base for each run.
-@lru_cache(maxsize=8)
+# A process sees few zygotes in its life, and comes back to the same base for each run.
+@lru_cache(maxsize=4)
 def _open(path: Path, digest: str, device: int, inode: int, size: int) -> Base:
-    if digest_of(path) != digest:
-        raise Damaged(f"the base in {path} is not the one of that name")
     with path.open("rb") as file:
+        use.hold(file)
+        if _digest_of(file) != digest:
+            raise Damaged(f"the base in {path} is not the one of that name")
+        # A mapping has a copy of the descriptor, and with it the lock, until it is gone.
         raw = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
     stretches = tuple(_table(raw))
     return Base(path, digest, stretches, raw, dict(_places(stretches)))

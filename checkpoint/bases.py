@@ -1,5 +1,6 @@
 """The bases: each stored once, sealed, and unpacked once per host, where whoever dumps or restores maps it.
 
+Who uses an unpacked base holds it (`checkpoint.use`). What nobody holds makes room whenever another base comes.
 A base that is in neither place is Missing: the images that need it are of no use, and their runs are re-entered.
 """
 
@@ -16,7 +17,7 @@ from typing import BinaryIO, Final
 from uuid import UUID
 
 from checkpoint import base as files
-from checkpoint import pack
+from checkpoint import pack, use
 from checkpoint.base import Base
 from checkpoint.errors import Damaged, Exists, Missing, StoreFailed
 from checkpoint.pack import Label
@@ -24,8 +25,10 @@ from checkpoint.seal import Keyring
 from checkpoint.store import Store
 
 _NAME: Final = "base"
-_UNUSED: Final = 24 * 3600.0
-"""An unpacked base that nobody used for so long makes room."""
+_UNUSED: Final = 3600.0
+"""Seconds after its last use that a base nobody holds stays."""
+_SPARE: Final = 512 << 20
+"""What bases that nobody holds may take together; one of a Django app has 75 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,17 +41,18 @@ class Bases:
 
     def make(self, directory: Path) -> Base:
         """A base of the images of one process, here only. It is stored with the first checkpoint that needs it."""
-        self._make_folder()
+        self._prepare()
         return Base.make(directory, self.folder)
 
     def open(self, digest: str) -> Base:
         """The base, fetched if it is not here."""
-        path = self.folder / f"{digest}{files.SUFFIX}"
+        path = files.place_of(digest, self.folder)
         try:
             found = Base.open(path, digest)
         except (FileNotFoundError, Damaged):
             return self._fetch(path, digest)
-        os.utime(path)
+        with suppress(FileNotFoundError):  # somebody fetched it anew, because of damage that we did not see
+            os.utime(path)
         return found
 
     def keep(self, base: Base) -> None:
@@ -65,8 +69,7 @@ class Bases:
             pack.pack_file(sink, file, _NAME, size, label=_label(base.id), keyring=self.keyring)
 
     def _fetch(self, path: Path, digest: str) -> Base:
-        self._make_folder()
-        self._make_room()
+        self._prepare()
         try:
             source = self.store.get(files.id_of(digest))
         except Missing as problem:
@@ -77,12 +80,13 @@ class Bases:
                 part.write(piece)
             part.flush()
             os.replace(part.name, path)
-        return Base.open(path, digest)
+            return Base.open(path, digest)
 
     @contextmanager
     def _part(self) -> Iterator[BinaryIO]:
         try:
             with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as file:
+                use.hold(file)
                 try:
                     yield file  # type: ignore[misc]  # a wrapper around one
                 finally:
@@ -91,15 +95,29 @@ class Bases:
         except OSError as problem:
             raise StoreFailed(f"a base could not be unpacked in {self.folder}: {problem.strerror}") from problem
 
-    def _make_folder(self) -> None:
+    def _prepare(self) -> None:
+        """The folder, with room for another base."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_room(self.folder)
 
-    def _make_room(self) -> None:
-        limit = time.time() - _UNUSED
-        for path in self.folder.iterdir():
-            with suppress(FileNotFoundError):
-                if path.stat().st_mtime < limit:
-                    path.unlink()
+
+def make_room(folder: Path) -> None:
+    """Delete what nobody holds, the least recently used first, but what was used of late and is not too much."""
+    limit, spare = time.time() - _UNUSED, 0
+    for used, size, path in sorted(_unpacked(folder), reverse=True):
+        if use.is_held(path):
+            continue
+        spare += size
+        if used < limit or spare > _SPARE:
+            use.discard(path)
+
+
+def _unpacked(folder: Path) -> Iterator[tuple[float, int, Path]]:
+    """When each was used last, and its size; also what somebody was unpacking who died."""
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            found = path.stat()
+            yield found.st_mtime, found.st_size, path
 
 
 def _label(id: UUID) -> Label:

@@ -45,6 +45,11 @@ def of(home: Path, zygote: int) -> str | None:
         return None
 
 
+def made(home: Path) -> list[str]:
+    """The digests of all bases of this worker."""
+    return [path.read_text() for path in home.glob("base-*[0-9]")]
+
+
 def _file(home: Path, zygote: int) -> Path:
     return home / f"base-{zygote}"
 

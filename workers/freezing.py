@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Final
 from uuid import UUID
 
 import checkpoint
-from checkpoint import Label, Manifest, Sandbox, processes
+from checkpoint import Base, Label, Manifest, Missing, Sandbox, processes
 from triggerapp.engine.checkpoints import Made, Taken
 from triggerapp.failpoints import point
 from workers import images
 from workers.images import Images
+
+log = logging.getLogger(__name__)
 
 _PID_IS_FREE: Final = 2.0
 """Seconds for the worker that dumped a process to end it, before its pid counts as taken."""
@@ -47,10 +50,21 @@ def dump(process: Sandbox, label: Label, *, base: str | None) -> Made:
 
 
 def _describe(mine: Images, process: Sandbox, folder: Path, base: str | None) -> Manifest:
-    used = None if base is None else mine.archive.bases.open(base)
+    used = _base(mine, base)
     if used is not None:
         used.reduce(folder)
     return Manifest.describe(process.pid, folder, control=process.inode, host=mine.host, base=used)
+
+
+def _base(mine: Images, digest: str | None) -> Base | None:
+    """None if it is lost, as by somebody who tidies the temporary folder: the image is whole then."""
+    if digest is None:
+        return None
+    try:
+        return mine.archive.bases.open(digest)
+    except Missing as problem:
+        log.warning("an image is stored whole: %s", problem)
+        return None
 
 
 def thaw(taken: Taken, *, run: UUID) -> tuple[Sandbox, str | None]:

@@ -18,10 +18,10 @@ from socket import socket
 from typing import IO, Self
 
 import checkpoint
-from checkpoint import Unborn, Verdict, Zygote, leftovers, manifest
-from checkpoint.base import SUFFIX
+from checkpoint import Unborn, Verdict, Zygote, leftovers, manifest, use
+from checkpoint.base import place_of
 from triggerapp import conf
-from workers import identity, link
+from workers import base, identity, link
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class Keeper:
         self._lock = lock
         self._short_lives = 0
         self._listener: socket | None = checkpoint.listen(home / "zygote")
+        self._base: IO[bytes] | None = None
         self._start()
 
     @classmethod
@@ -69,9 +70,10 @@ class Keeper:
     def look_after(self) -> None:
         """Start it again if it died; if it does so at once each time, runs stay in the pool processes.
 
-        And end what a pool process left behind that was killed in the middle of a dump or a restore.
+        And hold its base, and end what a pool process left behind that was killed in the middle of a dump or a restore.
         """
         leftovers.end_abandoned(self._home / "images")
+        self._hold_base()
         if self._listener is None or self._process.poll() is None:
             return
         is_short = time.monotonic() - self._started < _TOO_SOON
@@ -88,11 +90,13 @@ class Keeper:
         """End it and all that was forked from it; nothing of this worker's stays."""
         self._give_up()
         self._end()
+        self._let_go_of_base()
         _remove(self._home)
         self._lock.close()
 
     def _start(self) -> None:
         assert self._listener is not None
+        self._let_go_of_base()
         self._started = time.monotonic()
         descriptor = self._listener.fileno()
         self._process = subprocess.Popen(
@@ -106,6 +110,20 @@ class Keeper:
                 "TRIGGERAPP_ZYGOTE_OF": str(os.getpid()),
             },
         )
+
+    def _hold_base(self) -> None:
+        """Before an image needs it, and is stored with it, nobody else does."""
+        digest = None if self._base else base.of(self._home, self._process.pid)
+        if digest is None:
+            return
+        with suppress(FileNotFoundError):
+            self._base = place_of(digest, _bases(self._home)).open("rb")
+            use.hold(self._base)
+
+    def _let_go_of_base(self) -> None:
+        if self._base is not None:
+            self._base.close()
+            self._base = None
 
     def _give_up(self) -> None:
         if self._listener is not None:
@@ -162,8 +180,8 @@ def _settle() -> tuple[Path, IO[bytes]]:
 
 def _remove(home: Path) -> None:
     """A worker's folder, and what its zygotes' bases take here; who needs one of them later has it from the store."""
-    for made in home.glob("base-*"):
-        (home / "images" / "bases" / f"{made.read_text()}{SUFFIX}").unlink(missing_ok=True)
+    for digest in base.made(home):
+        use.discard(place_of(digest, _bases(home)))
     shutil.rmtree(home, ignore_errors=True)
 
 
@@ -171,7 +189,11 @@ def _share_bases(home: Path, bases: Path) -> None:
     """Images in the clear go with their worker; bases, tens of megabytes, are unpacked once for all of this host."""
     bases.mkdir(mode=0o700, exist_ok=True)
     (home / "images").mkdir(mode=0o700)
-    (home / "images" / "bases").symlink_to(bases)
+    _bases(home).symlink_to(bases)
+
+
+def _bases(home: Path) -> Path:
+    return home / "images" / "bases"
 
 
 def _abandoned(root: Path) -> Iterator[Path]:

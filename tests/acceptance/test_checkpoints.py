@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 import checkpoint
+from checkpoint import use
 from tests.acceptance.cluster import ROOT, Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
 from tests.acceptance.memory import computes, connects, dozes, dreams, holds, holds_on, maps, pids, says
@@ -267,6 +268,39 @@ def test_a_deploy_moves_a_run_out_of_the_middle_of_an_await(here: Start):
         assert run_of(result).status == "queued" and run_of(result).checkpoint.wait is None, mine.text()
         mine.restart()
         assert result.get(timeout=60) == [300, 1] and note_of(result) == ""
+
+
+def base_of(mine: Worker) -> Path:
+    """Where the memory is unpacked that this worker's images leave out, once the worker holds it."""
+    (zygote,) = (child for child in psutil.Process(mine.pid).children() if "workers.zygote" in child.cmdline())
+    (*_, home, _) = zygote.cmdline()
+    made = Path(home) / f"base-{zygote.pid}"
+    wait_until(made.exists)
+    path = Path(home) / "images" / "bases" / f"{made.read_text()}.base"
+    wait_until(lambda: use.is_held(path))
+    return path
+
+
+def test_a_workers_base_is_held_while_it_lives_and_goes_with_it(here: Start):
+    """Though it has no image yet that needs it."""
+    with here() as mine:
+        path = base_of(mine)
+        use.discard(path)
+        assert path.exists()
+        mine.stop()
+        assert not path.exists()
+
+
+def test_without_its_base_an_image_is_whole(here: Start):
+    """Somebody tidied the temporary folder."""
+    with here() as mine:
+        base_of(mine).unlink()
+        result = holds.delay(tag := fresh())
+        assert waiting(result).size > 1_000_000
+        go(tag)
+        assert result.get(timeout=30) == HELD
+        assert notes(tag) == ["entered"] and note_of(result) == ""
+        assert "an image is stored whole" in mine.text()
 
 
 def manage(mine: Worker, *arguments: str) -> Any:
