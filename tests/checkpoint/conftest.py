@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -34,6 +35,13 @@ def _needs_criu(request: pytest.FixtureRequest) -> None:
         return
     leave = pytest.fail if os.environ.get("TRIGGERAPP_REQUIRE_CRIU") else pytest.skip
     leave(f"no CRIU: {_verdict().reasons[0].message}")
+
+
+@pytest.fixture(autouse=True)
+def _no_image_left(tmp_path: Path) -> Iterator[None]:
+    """A process forked from the tests has all their memory: its image is of hundreds of megabytes."""
+    yield
+    shutil.rmtree(tmp_path)
 
 
 @pytest.fixture

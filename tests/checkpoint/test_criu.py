@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import ssl
 import subprocess
@@ -69,6 +70,7 @@ def test_one_process_is_frozen_and_thawed_twenty_times(run: Run, criu: Criu, fol
         process.await_park(timeout=SOON)
         images = freeze(criu, process, folder / str(cycle))
         process = restore(criu, images, process)
+        shutil.rmtree(images)
         process.wake(restored=True)
     assert process.await_park(timeout=SOON) == str(sum(n * n for n in range(21))).encode()
     assert len(os.listdir("/proc/self/fd")) == opened
