@@ -16,7 +16,7 @@ from typing import Final
 import pytest
 
 import checkpoint
-from checkpoint import processes
+from checkpoint import base, processes
 from checkpoint.criu import Criu
 from checkpoint.line import Line
 from checkpoint.sandbox import Sandbox
@@ -39,8 +39,12 @@ def _needs_criu(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_image_left(tmp_path: Path) -> Iterator[None]:
-    """A process forked from the tests has all their memory: its image is of hundreds of megabytes."""
+    """A process forked from the tests has all their memory: its image is of hundreds of megabytes.
+
+    That includes what they have mapped: a base whose file is gone is too large for CRIU to keep.
+    """
     yield
+    base._open.cache_clear()
     shutil.rmtree(tmp_path)
 
 
