@@ -11,17 +11,27 @@ fail at. With `once=FILE` at most one point fires over all processes: the first 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 _ZYGOTE_OF = "TRIGGERAPP_ZYGOTE_OF"
 """In the environment of a zygote and what it forks: the worker that they are of."""
+_PR_SET_PDEATHSIG = 1
+_STILL = "TtZXD"
+"""States in which a process does nothing more once it is told to stop. D: its child of a `vfork` is stopped."""
+
+
+class _Process(NamedTuple):
+    state: str
+    parent: int
 
 
 class FailpointError(RuntimeError):
@@ -130,28 +140,52 @@ def _raise(name: str) -> None:
 
 
 def _kill_worker(name: str) -> None:
-    """Kill all of the worker, as a power cut would: stopped first, so that none sees another die."""
+    """Kill all of the worker, as a power cut would: stopped first, so that none sees another die, and this one last."""
     assert _PLAN is not None
-    family = [pid for pid in _family(_PLAN.worker) if pid != os.getpid()]
-    for each in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in family:
-            os.kill(pid, each)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)  # else the rest would be left stopped by who dies with one
+    for pid in reversed(_stop(_PLAN.worker)):
+        _signal(pid, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _stop(root: int) -> list[int]:
+    """All of this family but this process, eldest first; they stand still. Some end meanwhile, and some are born."""
+    before: list[int] = []
+    while True:
+        there = _processes()
+        family = [pid for pid in _descent(root, there) if pid != os.getpid()]
+        running = [pid for pid in family if there[pid].state not in _STILL]
+        if not running and family == before:
+            return family
+        for pid in running:
+            _signal(pid, signal.SIGSTOP)
+        before = family
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # CRIU has children that live for a moment
+        os.kill(pid, number)
 
 
 def _family(root: int) -> list[int]:
     """A process and its descendants, eldest first."""
-    parents = dict(_parents())
-    family = [root]
+    return _descent(root, _processes())
+
+
+def _descent(root: int, there: Mapping[int, _Process]) -> list[int]:
+    family = [root] if root in there else []
     for pid in family:
-        family += [child for child, parent in parents.items() if parent == pid]
+        family += [child for child, process in there.items() if process.parent == pid]
     return family
 
 
-def _parents() -> Iterator[tuple[int, int]]:
+def _processes() -> dict[int, _Process]:
+    found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # gone meanwhile
-            yield int(stat.parent.name), int(stat.read_text().rpartition(")")[2].split()[1])
+            state, parent, *_ = stat.read_text().rpartition(")")[2].split()
+            found[int(stat.parent.name)] = _Process(state, int(parent))
+    return found
 
 
 _ACTIONS = {

@@ -26,9 +26,6 @@ def lanes(make_lane: Callable[..., Lane]) -> list[Lane]:
     return [make_lane(FAULTS_CHECKPOINT="on") for _ in range(LANES)]
 
 
-@pytest.mark.xfail(
-    strict=False, reason="open: a worker killed at run/park.before left its run unfinished, once in many"
-)
 def test_a_run_survives_a_kill_at_every_point_of_a_checkpoint(lanes: list[Lane]) -> None:
     passed = occurrences(lanes, fails=True)
     names = sorted(name for name in passed if name.partition("/")[2].startswith(ON_THE_WAY))
