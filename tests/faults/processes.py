@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -156,6 +157,8 @@ def call(function: Callable[..., Any], *args: Any, fail: str = "", log: Path, pa
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         answer = _read(pipe, patience)
+    if answer is None:
+        os.kill(pid, signal.SIGKILL)  # else it would be waited for for ever
     _, status = os.waitpid(pid, 0)
     if status != 0 or answer is None:
         raise ClientDied(f"{function.__name__}: status {os.waitstatus_to_exitcode(status)}")
@@ -204,17 +207,16 @@ def orphaned(program: str) -> list[tuple[int, str]]:
 def signal_all(pid: int, number: signal.Signals) -> None:
     """Send a signal to a worker, its pool and its ticker."""
     for each in family(pid):
-        os.kill(each, number)
+        with suppress(ProcessLookupError):
+            os.kill(each, number)
 
 
 def end_all() -> None:
     """Kill whatever runs below this process, and reap it."""
     while len(children := family(os.getpid())) > 1:
         for pid in children[1:]:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
         while _reap():
             pass
 
