@@ -35,3 +35,13 @@ def note(run: str, key: str) -> None:
 def read(path: Path) -> list[Execution]:
     """All executions so far, in order."""
     return [Execution(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def lingering(path: Path) -> int:
+    """How many times the step was begun that takes until it is let go."""
+    return sum(each.key == "linger#1" for each in read(path))
+
+
+def let_go(path: Path, number: int) -> Path:
+    """The file for which that step waits when it is begun for the `number`th time."""
+    return path.with_name(f"{path.name}.go{number}")

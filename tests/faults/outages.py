@@ -115,11 +115,10 @@ def poison(world: World, *, others: int) -> dict[str, Any]:
 
 def pool_process_killed(world: World) -> dict[str, Any]:
     """Only the pool process is killed, in the middle of a step."""
-    run = world.call("trigger", "lingering", [30.0, 0.0])
+    run = world.call("trigger", "lingering", [])
+    world.let_go(2)
     worker = world.worker()
-    lingers = world.ledger.with_name(f"{world.ledger.name}.lingered")
-    assert processes.until(lingers.exists, within=20)
-    time.sleep(0.2)
+    assert processes.until(lambda: world.at_it() == 1, within=60)
     killed = time.time()
     os.kill(world.executions()[-1].pid, signal.SIGKILL)
     ended = processes.until(lambda: world.live() == 0, within=40, every=0.1)
@@ -156,20 +155,22 @@ def _steps_of(world: World, run: str) -> list[dict[str, Any]]:
 
 def main_process_killed(world: World) -> dict[str, Any]:
     """Only the main process is killed: an orphan of its pool goes on with a run that another worker takes over."""
-    run = world.call("trigger", "lingering", [4.0, 0.0])
+    run = world.call("trigger", "lingering", [])
+    world.let_go(2)
     worker = world.worker()
-    lingers = world.ledger.with_name(f"{world.ledger.name}.lingered")
-    assert processes.until(lingers.exists, within=20)
+    assert processes.until(lambda: world.at_it() == 1, within=60)
+    orphan = world.executions()[-1].pid
     killed = time.time()
     os.kill(worker, signal.SIGKILL)
     world.worker()
     ended = processes.until(lambda: world.live() == 0, within=40, every=0.1)
-    time.sleep(1.0)  # for the orphan's last words
+    world.let_go(1)
+    gone = processes.until(lambda: not processes.is_alive(orphan), within=60)
     return {
         "ended": ended,
+        "gone": gone,
         "told": world.call("result", run),
         "pause": world.pause_since(killed),
         "violations": world.violations(kills=1),
-        "left": len(processes.family(os.getpid())) - 1,
         "log": world.tail(),
     }

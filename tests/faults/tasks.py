@@ -78,25 +78,21 @@ def reference(fails: bool) -> list[str]:
     return values
 
 
-def linger(first: float, again: float) -> str:
-    """A step that takes its time, so that something can happen to its worker meanwhile."""
+def linger() -> str:
+    """A step that takes until it is let go; each worker that is at it is let go by itself."""
     value = _note()
-    marker = Path(os.environ[ledger.PATH] + ".lingered")
-    pause = again if marker.exists() else first
-    marker.touch()
-    time.sleep(pause)
+    path = Path(os.environ[ledger.PATH])
+    go = ledger.let_go(path, ledger.lingering(path))
+    while not go.exists():
+        time.sleep(0.02)
     return value
 
 
 @durable_task(retry=ONCE)
 @shared_task
-def lingering(first: float, again: float) -> list[str]:
-    """Stops in its second step; the steps after it take long enough for two workers to meet."""
-    values = [step(act, 1), step(linger, first, again)]
-    for number in range(3, 8):
-        values.append(step(act, number))
-        time.sleep(0.4)
-    return values
+def lingering() -> list[str]:
+    """Stays in its second step; after it there is more to do."""
+    return [step(act, 1), step(linger), step(act, 2), step(act, 3)]
 
 
 @durable_task(retry=ONCE)

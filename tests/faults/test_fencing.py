@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.faults.lane import Lane
 
 
 def test_a_worker_that_was_stopped_too_long_changes_nothing_when_it_comes_back(lane: Lane) -> None:
     report = lane.play("zombies:play", fenced=True)
-    assert report["took_over"] and report["met"]
-    assert report["left"] == 1, report["log"]
+    assert all(report["steps"]), report
+    assert report["ends"] == ["ignored", "succeeded"], report["log"]
     assert report["violations"] == []
     assert (report["status"], report["result"]["state"]) == ("completed", "SUCCESS")
 
 
-@pytest.mark.xfail(strict=False, reason="open: on a busy machine the two workers may miss each other")
 def test_the_checker_sees_a_build_without_fencing(lane: Lane) -> None:
     report = lane.play("zombies:play", fenced=False)
-    assert report["took_over"] and report["met"]
+    assert all(report["steps"]), report
     assert any("ran again after it was recorded" in each for each in report["violations"]), report["log"]

@@ -91,7 +91,7 @@ def test_a_run_that_is_canceled_between_two_steps_begins_no_other(lane: Lane) ->
 
 def test_an_orphan_of_a_killed_worker_changes_nothing(lane: Lane) -> None:
     report = lane.play("outages:main_process_killed")
-    assert report["ended"], report["log"]
+    assert report["ended"] and report["gone"], report["log"]
     assert report["told"]["state"] == "SUCCESS"
     assert report["violations"] == []
     assert report["pause"] <= STUCK

@@ -67,10 +67,12 @@ class World:
         urls = (settings.CELERY_BROKER_URL, settings.CELERY_RESULT_BACKEND)
         return [redis.Redis.from_url(url) for url in urls]
 
-    def worker(self, *options: str, fail: str = "", before: Callable[[], object] = lambda: None) -> int:
+    def worker(
+        self, *options: str, fail: str = "", log: Path | None = None, before: Callable[[], object] = lambda: None
+    ) -> int:
         """Start a worker; its pid."""
         options = options or ("-P", "prefork", "-c", "1")
-        return processes.worker(f"w{next(_numbers)}", *options, fail=fail, log=self.log, before=before)
+        return processes.worker(f"w{next(_numbers)}", *options, fail=fail, log=log or self.log, before=before)
 
     def call(self, function: str, *args: Any, fail: str = "") -> Any:
         """What a function of `client` returns, in a process of its own."""
@@ -105,6 +107,14 @@ class World:
     def executions(self) -> list[ledger.Execution]:
         """What step code did."""
         return ledger.read(self.ledger)
+
+    def at_it(self) -> int:
+        """How many workers are, or were, in the step that takes until it is let go."""
+        return ledger.lingering(self.ledger)
+
+    def let_go(self, number: int) -> None:
+        """Let the first or second of them go on."""
+        ledger.let_go(self.ledger, number).touch()
 
     def violations(self, *, kills: int) -> list[str]:
         """What the checker says."""
