@@ -147,12 +147,17 @@ class Attempt:
         return value
 
     def _perform(self, key: str, call: Call, *, digest: str, retry: RetryPolicy | None) -> object:
-        """Make the call, again after a pause where `retry` wants it, and record how it ended."""
-        for number in count(1 + sum(waited.startswith(f"{key}:retry#") for waited in self.journal.waits)):
+        """Make the call, again after a pause where `retry` wants it, and record how it ended.
+
+        Each attempt has all tries of the policy, and so has each try of an enclosing step.
+        """
+        pauses = f"{key}:retry#{journal.tries(self.number)}."
+        for number in count(1 + sum(waited.startswith(pauses) for waited in self.journal.waits)):
             self._before_new(key)
             started = time.monotonic()
             try:
-                value, text = self._call(key, call)
+                with journal.trying(number):
+                    value, text = self._call(key, call)
             except (Retry, Ignore, Reject):
                 raise
             except Exception as error:
@@ -164,7 +169,7 @@ class Attempt:
             else:
                 self._record(key, digest, started, value=text)
                 return value
-            self.sleep(pause, key=f"{key}:retry#{number}")
+            self.sleep(pause, key=journal.local(f"{pauses}{number}"))
         raise AssertionError(key)
 
     def _call(self, key: str, call: Call) -> tuple[object, str]:

@@ -29,6 +29,7 @@ _BLAMED = "triggerapp_steps"
 
 _path: ContextVar[str] = ContextVar("triggerapp_step", default="")
 _in_step: ContextVar[bool] = ContextVar("triggerapp_in_step", default=False)
+_tries: ContextVar[tuple[int, ...]] = ContextVar("triggerapp_tries", default=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +128,26 @@ def inside(key: str, *, is_step: bool = True) -> Iterator[None]:
     finally:
         _path.reset(path)
         _in_step.reset(step)
+
+
+@contextmanager
+def trying(number: int) -> Iterator[None]:
+    """What is called within is in this try of the step."""
+    before = _tries.set((*_tries.get(), number))
+    try:
+        yield
+    finally:
+        _tries.reset(before)
+
+
+def tries(attempt: int) -> str:
+    """The attempt, and which try of each enclosing step is in progress: `2.1`."""
+    return ".".join(map(str, (attempt, *_tries.get())))
+
+
+def local(key: str) -> str:
+    """A whole key as it is called where the code stands, within the step in progress."""
+    return key.removeprefix(_path.get())
 
 
 def in_step() -> bool:

@@ -261,7 +261,7 @@ def test_a_step_is_tried_again_as_its_policy_says_with_the_run_suspended_in_betw
     run = purchase.trigger()
     worker.work()
     assert (run.status, len(charge.calls)) == ("WAITING", 1)
-    assert Wait.objects.get().key == "flaky#1:retry#1"
+    assert Wait.objects.get().key == "flaky#1:retry#1.1"
     forward(minutes=5)
     worker.beat()
     worker.tick()

@@ -247,6 +247,60 @@ def test_a_rollback_goes_on_after_its_worker_died(worker, monkeypatch):
     assert (run.status, calls) == ("FAILED", ["refund", "mail", "mail", "close"])
 
 
+def failing(calls: Calls) -> str:
+    return calls.part("a")
+
+
+def test_each_attempt_has_all_tries_of_its_steps(worker):
+    calls = Calls(a=5)
+
+    @durable(retry=RetryPolicy(max_attempts=2))
+    def purchase():
+        return step(failing, calls, retry=THRICE)
+
+    assert worker.until(purchase.trigger()) == "a"
+    assert len(calls) == 6
+
+
+def test_a_run_that_is_retried_has_all_tries_of_the_step_that_failed(worker):
+    calls = Calls(a=5)
+
+    @durable(retry=ONCE)
+    def purchase():
+        return step(failing, calls, retry=THRICE)
+
+    run = purchase.trigger()
+    with pytest.raises(ValueError, match="not ready"):
+        worker.until(run)
+    assert len(calls) == 3
+    run.retry()
+    assert worker.until(run) == "a"
+    assert len(calls) == 6
+
+
+def test_a_step_within_a_step_has_its_tries_once_however_often_the_function_is_entered(finish):
+    calls = Calls(a=9)
+
+    @durable(retry=ONCE)
+    def purchase():
+        return step(lambda: step(failing, calls, retry=THRICE), key="outer")
+
+    with pytest.raises(ValueError, match="not ready"):
+        finish(purchase)
+    assert len(calls) == 3
+
+
+def test_each_try_of_a_step_has_all_tries_of_the_steps_within_it(finish):
+    calls = Calls(a=8)
+
+    @durable(retry=ONCE)
+    def purchase():
+        return step(lambda: step(failing, calls, retry=THRICE), key="outer", retry=THRICE)
+
+    assert finish(purchase) == "a"
+    assert len(calls) == 9
+
+
 def test_the_key_for_third_parties_is_the_same_in_each_try(finish):
     seen = []
 
