@@ -20,7 +20,7 @@ from kombu.exceptions import EncodeError
 
 from triggerapp import conf
 from triggerapp.engine import dispatch, encoding, runs
-from triggerapp.engine.runs import Claimed, Dropped, Ended, Unknown
+from triggerapp.engine.runs import Claimed, Dropped, Ended, Foreign, Unknown
 from triggerapp.errors import BadType, PayloadTooLarge, StaleRun
 from triggerapp.models import Run, Status
 from workers import codec, identity, logs, loops, options
@@ -42,6 +42,10 @@ log = logging.getLogger(__name__)
 _NOT_STORED: tuple[type[Exception], ...] = (EncodeError, *dispatch.UNREACHABLE)
 
 
+_FOREIGN = (
+    "run %s belongs to environment %r and this worker works for %r: it was left alone and is sent again. They share "
+    "a broker and a queue: give each environment a broker, or queues, of its own"
+)
 _FINAL = (MaxDurationExceeded, JournalMismatch, WaitTimeout, WaitCanceled)
 """What another attempt would only meet again; a step's policy may want it, and `RetryPolicy` wants some nowhere."""
 
@@ -62,10 +66,13 @@ def execute(task: Any, request: Any, *, args: Sequence[Any], kwargs: Mapping[str
         case Dropped(status=status):
             _restore_state(task, request, status)
             raise Ignore(f"run is {status}: another message was first")
+        case Foreign(environment=environment):
+            log.error(_FOREIGN, request.id, environment, conf.get().ENVIRONMENT)
+            raise Ignore(f"run belongs to environment {environment}")
     raise Ignore("run is unknown")
 
 
-def _claim(task: Any, request: Any, mark: Mapping[str, Any] | None) -> Claimed | Ended | Dropped | Unknown:
+def _claim(task: Any, request: Any, mark: Mapping[str, Any] | None) -> Claimed | Ended | Dropped | Foreign | Unknown:
     """Claim over a database that is away for a while. Afterwards the run is not ours to fail: it is found again.
 
     A claim that went through although its answer did not is dropped here; the worker's roll call gives the run back.

@@ -10,11 +10,12 @@ import pytest
 from django.test import override_settings
 
 from tests.factories import everything, fresh, make_event, make_run, make_wait, make_waiting, make_worker
-from tests.inprocess import forward, messages
+from tests.inprocess import Worker, durable, forward, messages
 from triggerapp.clock import now
-from triggerapp.engine import environments, events, queues, rescue, verbs, wakes
+from triggerapp.engine import environments, events, queues, rescue, runs, verbs, wakes
+from triggerapp.engine.runs import Foreign
 from triggerapp.errors import NotFound
-from triggerapp.models import Event, Run, Status, Wait, WaitStatus
+from triggerapp.models import Attempt, Event, Run, Status, Wait, WaitStatus
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -123,6 +124,27 @@ def test_a_run_of_another_environment_is_not_replayed_here():
     with pytest.raises(NotFound, match="in this environment"):
         verbs.replay(run.id)
     assert Run.objects.get() == run
+
+
+def test_a_worker_that_gets_another_environments_message_leaves_its_run_alone_and_says_so(worker: Worker, caplog):
+    @durable
+    def ship() -> str:
+        return "done"
+
+    with staging():
+        run = ship.trigger()
+    worker.work()
+    assert (fresh(run.refresh()).status, Attempt.objects.count()) == (Status.QUEUED, 0)
+    assert "belongs to environment 'staging' and this worker works for 'dev'" in caplog.text
+    forward(seconds=10)
+    with staging():
+        assert worker.until(run) == "done"
+
+
+def test_an_end_that_is_another_environments_to_tell_is_not_told_here():
+    with staging():
+        run = make_run(Status.COMPLETED, result=b"42", result_type="application/json", delivered=False)
+    assert runs.claim(run.id, run.lease, make_worker()) == Foreign(environment="staging")
 
 
 def test_the_same_queue_and_event_names_are_others_in_another_environment():

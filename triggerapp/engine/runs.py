@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from triggerapp.engine import dispatch, sql, wakes
+from triggerapp.engine import dispatch, environments, sql, wakes
 from triggerapp.errors import StaleRun
 from triggerapp.failpoints import point
 from triggerapp.models import Status
@@ -64,6 +64,13 @@ class Dropped:
     status: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foreign:
+    """The run is another environment's, whose code, settings and secrets are not here."""
+
+    environment: str
+
+
 @dataclass(frozen=True, slots=True)
 class Unknown:
     """No such run: a message of a producer that knows nothing of us."""
@@ -89,7 +96,7 @@ WITH claimed AS ({
         Status.RUNNING,
         f"lease = {_NEXT_LEASE}, worker = %s, claimed_at = now(), started_at = COALESCE(started_at, now()), "
         "waiting_on = NULL, moving = false",
-        "id = %s AND lease = %s AND status = 'queued' AND "
+        "id = %s AND lease = %s AND status = 'queued' AND environment_id = %s AND "
         "(started_at IS NOT NULL OR expires_at IS NULL OR expires_at > now())",
         returning="*",
     )
@@ -106,15 +113,16 @@ _CLAIM_FIRST = sql.Hot(_CLAIM.format(journal=_NO_JOURNAL))
 _CLAIM_AGAIN = sql.Hot(_CLAIM.format(journal=_JOURNAL))
 
 
-def claim(run_id: UUID, lease: int, worker: UUID) -> Claimed | Ended | Dropped | Unknown:
+def claim(run_id: UUID, lease: int, worker: UUID) -> Claimed | Ended | Dropped | Foreign | Unknown:
     """Take the run that a message says to look at; `lease` is the number in that message.
 
     The disk is not waited for (docs/decisions/0005): a claim that is forgotten leaves the run to be claimed again.
     """
     point("claim.before_commit")
-    row = sql.row(_CLAIM_AGAIN if lease else _CLAIM_FIRST, [worker, run_id, lease])
+    environment = environments.current()
+    row = sql.row(_CLAIM_AGAIN if lease else _CLAIM_FIRST, [worker, run_id, lease, environment])
     if row is None:
-        return _refused(run_id, lease)
+        return _refused(run_id, lease, environment)
     point("claim.after_commit")
     del row["commit"]
     for name in ("steps", "waits", "children"):
@@ -126,12 +134,16 @@ def _json(value: Json) -> Json:
     return json.loads(value) if isinstance(value, str) else value
 
 
-def _refused(run_id: UUID, lease: int) -> Ended | Dropped | Unknown:
+def _refused(run_id: UUID, lease: int, environment: int) -> Ended | Dropped | Foreign | Unknown:
     row = sql.row(
-        "SELECT status, lease, delivered, result, result_type, error FROM triggerapp_run WHERE id = %s", [run_id]
+        "SELECT environment_id, slug, status, lease, delivered, result, result_type, error "
+        "FROM triggerapp_run r JOIN triggerapp_environment e ON e.id = r.environment_id WHERE r.id = %s",
+        [run_id],
     )
     if row is None:
         return Unknown()
+    if row["environment_id"] != environment:
+        return Foreign(environment=row["slug"])
     if row["status"] not in FINAL or row["delivered"] or row["lease"] != lease:
         return Dropped(status=row["status"])
     result = None if row["result"] is None else bytes(row["result"])
