@@ -5,6 +5,7 @@ What `unpacked` yields was verified whole, and fits this host; nothing else ever
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -82,7 +83,7 @@ class Archive:
                     source, folder, label=label, keyring=self.keyring, limit=self.limit, open_base=open_base
                 )
             if manifest.base:
-                open_base(manifest.base).lend(folder)
+                _lend(open_base(manifest.base), manifest, folder)
         except OSError as problem:
             message = f"checkpoint {label.checkpoint} could not be unpacked in {self.scratch}: {problem.strerror}"
             raise StoreFailed(message) from problem
@@ -105,3 +106,10 @@ class Archive:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lend(base: Base, manifest: Manifest, folder: Path) -> None:
+    here = os.path.realpath(base.path)
+    if manifest.grafted not in (None, here):
+        raise Mismatch(f"its process has {manifest.grafted} mapped, and here that is {here}: set the same TMPDIR")
+    base.lend(folder)

@@ -5,7 +5,9 @@ to the pages that differ, and CRIU finds the rest in the base, as it does in the
 differs differs in a few words of a page; `checkpoint.delta` makes use of that.
 
 A base is one file: the pages, a table of where they belong, and the table's length. It is named by the digest of all.
-Whoever has it open holds it (`checkpoint.use`): a base that somebody uses is not deleted.
+Whoever has it open holds it (`checkpoint.use`): a base that somebody uses is not deleted. On a host a hole follows,
+which takes no room: processes may have the file mapped (`checkpoint.graft`), and where such memory grows it must not
+reach the file's end.
 """
 
 from __future__ import annotations
@@ -20,9 +22,8 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from io import BufferedReader
 from pathlib import Path
-from typing import IO, BinaryIO, Final, cast
+from typing import IO, BinaryIO, Final
 from uuid import UUID
 
 from checkpoint import pagemap, use
@@ -33,6 +34,7 @@ _SUFFIX: Final = ".base"
 _FOOT: Final = struct.Struct("<Q8s")
 _ROW: Final = struct.Struct("<QQ")
 _MAGIC: Final = b"CKPTBAS1"
+_HOLE: Final = 64 << 30
 _AT_ONCE: Final = 256
 _OWN, _SAME = b"o", b"s"
 _RUN: Final = re.compile(b"o+")
@@ -66,6 +68,7 @@ class Base:
                 _write(file, directory / found.file, found)
                 file.flush()
                 digest = _digest_of(file)
+                add_hole(file)
                 path = place_of(digest, folder)
                 os.replace(file.name, path)
             except BaseException:
@@ -83,6 +86,11 @@ class Base:
     def id(self) -> UUID:
         """What a store knows it by."""
         return id_of(self.digest)
+
+    @property
+    def size(self) -> int:
+        """In bytes, without the hole."""
+        return len(self.pages)
 
     def page(self, address: int) -> memoryview | None:
         """The page at this address, if the base has one."""
@@ -144,9 +152,21 @@ def place_of(digest: str, folder: Path) -> Path:
     return folder / f"{digest}{_SUFFIX}"
 
 
+def add_hole(file: IO[bytes]) -> None:
+    """Make a base that was written whole one that can be mapped."""
+    file.flush()
+    os.truncate(file.fileno(), os.fstat(file.fileno()).st_size + _HOLE)
+
+
+def _size_of(file: IO[bytes]) -> int:
+    size = os.fstat(file.fileno()).st_size
+    return size - _HOLE if size > _HOLE else size
+
+
 def _digest_of(file: IO[bytes]) -> str:
-    file.seek(0)
-    return hashlib.file_digest(cast(BufferedReader, file), "sha256").hexdigest()
+    """What names a base; there may be no hole behind it yet."""
+    with mmap.mmap(file.fileno(), _size_of(file), prot=mmap.PROT_READ) as content:
+        return hashlib.sha256(content).hexdigest()
 
 
 def _write(file: IO[bytes], pages: Path, found: Pagemap) -> None:
@@ -168,7 +188,7 @@ def _open(path: Path, digest: str, device: int, inode: int, size: int) -> Base:
         if _digest_of(file) != digest:
             raise Damaged(f"the base in {path} is not the one of that name")
         # A mapping has a copy of the descriptor, and with it the lock, until it is gone.
-        raw = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+        raw = memoryview(mmap.mmap(file.fileno(), _size_of(file), prot=mmap.PROT_READ))
     stretches = tuple(_table(raw))
     return Base(path, digest, stretches, raw, dict(_places(stretches)))
 

@@ -64,9 +64,8 @@ class Bases:
                 self.store.put(base.id, lambda sink: self._pack(base, sink))
 
     def _pack(self, base: Base, sink: BinaryIO) -> None:
-        size = base.path.stat().st_size
         with base.path.open("rb") as file:
-            pack.pack_file(sink, file, _NAME, size, label=_label(base.id), keyring=self.keyring)
+            pack.pack_file(sink, file, _NAME, base.size, label=_label(base.id), keyring=self.keyring)
 
     def _fetch(self, path: Path, digest: str) -> Base:
         self._prepare()
@@ -78,7 +77,7 @@ class Bases:
             label = _label(files.id_of(digest))
             for piece in pack.unpack_file(source, _NAME, label=label, keyring=self.keyring, limit=pack.LIMIT):
                 part.write(piece)
-            part.flush()
+            files.add_hole(part)
             os.replace(part.name, path)
             return Base.open(path, digest)
 
@@ -117,7 +116,7 @@ def _unpacked(folder: Path) -> Iterator[tuple[float, int, Path]]:
     for path in folder.iterdir():
         with suppress(FileNotFoundError):
             found = path.stat()
-            yield found.st_mtime, found.st_size, path
+            yield found.st_mtime, found.st_blocks * 512, path
 
 
 def _label(id: UUID) -> Label:

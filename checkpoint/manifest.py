@@ -23,7 +23,7 @@ from checkpoint import buildid, processes
 from checkpoint.base import Base
 from checkpoint.errors import Damaged
 
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 _MAPPING: Final = re.compile(r"^[0-9a-f]+-[0-9a-f]+ (?P<rights>....) \S+ \S+ [1-9]\d* +(?P<path>/.+)$", re.MULTILINE)
 _COMPARED: Final = 256 << 20
 """Mapped files above this size are compared by size and build id alone."""
@@ -100,18 +100,23 @@ class Manifest:
     images: tuple[ImageFile, ...]
     base: str | None = None
     """The digest of the base that the images were reduced by."""
+    grafted: str | None = None
+    """Where the base lay, if the process has it mapped: there it has to lie again."""
 
     @classmethod
     def describe(cls, pid: int, directory: Path, *, control: int, host: Host, base: Base | None = None) -> Self:
         """The checkpoint in `directory`, of a process that still stands there, stopped; reduced by `base`, if given."""
+        paths = _mapped(pid)
+        base_path = os.path.realpath(base.path) if base else ""
         return cls(
             pid=pid,
             control=control,
             made=datetime.now(UTC),
             host=host,
-            mapped=tuple(_mapped(pid)),
+            mapped=tuple(_read(paths - {base_path})),
             images=tuple(_images(directory)),
             base=base.digest if base else None,
+            grafted=base_path if base_path in paths else None,
         )
 
     @property
@@ -142,6 +147,7 @@ class Manifest:
                 mapped=tuple(MappedFile(**entry) for entry in found["mapped"]),
                 images=tuple(ImageFile(**entry) for entry in found["images"]),
                 base=found["base"],
+                grafted=found["grafted"],
             )
         except (ValueError, KeyError, TypeError) as problem:
             raise Damaged(f"the manifest cannot be read: {problem}") from problem
@@ -149,7 +155,7 @@ class Manifest:
 
 def learn(pid: int) -> None:
     """Read what this process maps, for this one and its later forks to know: its own forks map the same."""
-    for _ in _mapped(pid):
+    for _ in _read(_mapped(pid)):
         pass
 
 
@@ -180,13 +186,17 @@ def _changed(mapped: Iterable[MappedFile]) -> Iterator[str]:
             yield f"{file.path}, which the process maps, is another file here"
 
 
-def _mapped(pid: int) -> Iterator[MappedFile]:
+def _mapped(pid: int) -> set[str]:
     """What the process and its children map privately. Shared mappings are data, and may change."""
     paths = set()
     for task in processes.family([pid]):
         for found in _MAPPING.finditer(Path(f"/proc/{task.pid}/maps").read_text(errors="surrogateescape")):
             if found["rights"].endswith("p") and not found["path"].endswith(" (deleted)"):
                 paths.add(found["path"])
+    return paths
+
+
+def _read(paths: Iterable[str]) -> Iterator[MappedFile]:
     for path in sorted(paths):
         file = MappedFile.read(path) if os.path.isfile(path) else None
         if file is not None:

@@ -204,7 +204,9 @@ def _read_head(source: BinaryIO) -> tuple[str, int]:
 
 def _compress(file: BinaryIO, size: int) -> Iterator[bytes]:
     chunker = zstandard.ZstdCompressor(level=_LEVEL).chunker(size=size, chunk_size=seal.CHUNK)
-    while piece := file.read(seal.CHUNK):
+    left = size
+    while piece := file.read(min(left, seal.CHUNK)):
+        left -= len(piece)
         yield from chunker.compress(piece)
     yield from chunker.finish()  # type: ignore[no-untyped-call]
 

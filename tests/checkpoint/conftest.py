@@ -17,9 +17,13 @@ import pytest
 
 import checkpoint
 from checkpoint import base, processes
+from checkpoint.archive import Archive
 from checkpoint.criu import Criu
 from checkpoint.line import Line
 from checkpoint.sandbox import Sandbox
+from checkpoint.seal import Keyring
+from checkpoint.store import DirectoryStore
+from tests.checkpoint.freezing import Freezer
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
@@ -51,6 +55,17 @@ def _no_image_left(tmp_path: Path) -> Iterator[None]:
 @pytest.fixture
 def criu() -> Criu:
     return checkpoint.driver()
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Archive:
+    keyring = Keyring(current="one", keys={"one": b"1" * 32})
+    return Archive(store=DirectoryStore(tmp_path / "store"), keyring=keyring, scratch=tmp_path / "scratch")
+
+
+@pytest.fixture
+def freezer(criu: Criu, archive: Archive) -> Freezer:
+    return Freezer(criu=criu, archive=archive)
 
 
 @pytest.fixture

@@ -16,17 +16,11 @@ from checkpoint.errors import CheckpointError, Damaged, Mismatch, TooLarge
 from checkpoint.manifest import Host, ImageFile, Manifest
 from checkpoint.pack import Label
 from checkpoint.seal import Keyring
-from checkpoint.store import DirectoryStore
 
 HERE = Host.here(criu=(4, 2, 1), mode="privileged")
 RING = Keyring(current="one", keys={"one": b"1" * 32})
 LABEL = Label(checkpoint=uuid4(), run=uuid4(), sequence=3, lease=7)
 IMAGES = {"core-77.img": b"registers", "pages-1.img": bytes(9000) + b"pages", "pstree.img": b"", "files.img": b"x" * 50}
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Archive:
-    return Archive(store=DirectoryStore(tmp_path / "store"), keyring=RING, scratch=tmp_path / "scratch")
 
 
 @pytest.fixture

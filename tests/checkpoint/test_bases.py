@@ -16,8 +16,6 @@ from checkpoint import base as files
 from checkpoint import bases, use
 from checkpoint.archive import Archive
 from checkpoint.base import Base
-from checkpoint.seal import Keyring
-from checkpoint.store import DirectoryStore
 from tests.checkpoint.test_base import make_image
 
 HOUR = 3600.0
@@ -124,9 +122,3 @@ def abandoned(archive: Archive, tmp_path: Path, number: int) -> Path:
 def unused_for(path: Path, seconds: float) -> None:
     then = time.time() - seconds
     os.utime(path, (then, then))
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Archive:
-    ring = Keyring(current="one", keys={"one": b"1" * 32})
-    return Archive(store=DirectoryStore(tmp_path / "store"), keyring=ring, scratch=tmp_path / "scratch")

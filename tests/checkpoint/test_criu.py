@@ -27,8 +27,6 @@ from checkpoint.line import Line
 from checkpoint.manifest import Host, Manifest
 from checkpoint.pack import Label
 from checkpoint.sandbox import Sandbox
-from checkpoint.seal import Keyring
-from checkpoint.store import DirectoryStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.criu, pytest.mark.usefixtures("no_process_left")]
 
@@ -310,12 +308,6 @@ def folder(tmp_path: Path) -> Path:
     made = tmp_path / "images"
     made.mkdir(mode=0o700)
     return made
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Archive:
-    keyring = Keyring(current="one", keys={"one": b"1" * 32})
-    return Archive(store=DirectoryStore(tmp_path / "store"), keyring=keyring, scratch=tmp_path / "scratch")
 
 
 @pytest.fixture

@@ -13,12 +13,8 @@ from pathlib import Path
 import pytest
 
 from checkpoint import sandbox
-from checkpoint.archive import Archive
-from checkpoint.criu import Criu
 from checkpoint.line import Line
 from checkpoint.sandbox import Sandbox
-from checkpoint.seal import Keyring
-from checkpoint.store import DirectoryStore
 from tests.checkpoint.freezing import SOON, Freezer
 
 pytestmark = [pytest.mark.criu, pytest.mark.usefixtures("no_process_left")]
@@ -194,10 +190,3 @@ while sys.stdin.readline():
 def size_of_self() -> int:
     """How many mappings this process has."""
     return len(Path("/proc/self/maps").read_text().splitlines())
-
-
-@pytest.fixture
-def freezer(criu: Criu, tmp_path: Path) -> Freezer:
-    keyring = Keyring(current="one", keys={"one": b"1" * 32})
-    archive = Archive(store=DirectoryStore(tmp_path / "store"), keyring=keyring, scratch=tmp_path / "scratch")
-    return Freezer(criu=criu, archive=archive)
