@@ -99,6 +99,9 @@ class Conf:
     CHECKPOINT_KEYS: str = ""
     """Keys as `python -m checkpoint key` makes them, by spaces; the first one seals, all open. "": from SECRET_KEY."""
 
+    CHECKPOINT_BASE: str = "copied"
+    """How run processes have their zygote's memory: "copied", or as a file that all of a host have "mapped"."""
+
     CHECKPOINT_MAX_BYTES: int = 2 << 30
     """The size of a process image at most; the run of a larger one is re-entered."""
 
@@ -205,6 +208,8 @@ def _check_durations(conf: Conf) -> None:
 def _check_checkpoints(conf: Conf) -> None:
     if conf.CHECKPOINT not in ("auto", "on", "off"):
         raise _wrong("CHECKPOINT", conf.CHECKPOINT, want="'auto', 'on' or 'off'")
+    if conf.CHECKPOINT_BASE not in ("copied", "mapped"):
+        raise _wrong("CHECKPOINT_BASE", conf.CHECKPOINT_BASE, want="'copied' or 'mapped'")
     if conf.CHECKPOINT_MIN_WAIT < timedelta(0):
         raise _wrong("CHECKPOINT_MIN_WAIT", conf.CHECKPOINT_MIN_WAIT, want="0 or longer")
     if not all(map(_is_key, conf.CHECKPOINT_KEYS.replace(",", " ").split())):

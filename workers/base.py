@@ -6,13 +6,18 @@ Which one it is, is written to a file in the worker's folder when it is done.
 from __future__ import annotations
 
 import ctypes
+import logging
 import signal
 import time
 from pathlib import Path
 from typing import Final
 
-from checkpoint import Zygote, processes
+import checkpoint
+from checkpoint import Base, Zygote, graft, processes
+from triggerapp import conf
 from workers import identity, images
+
+log = logging.getLogger("triggerapp.zygote")
 
 _PR_SET_PDEATHSIG: Final = 1
 _SETTLES: Final = 5.0
@@ -29,12 +34,24 @@ def make(home: Path, zygote: int) -> None:
         _await_idle(process.pid)
         with mine.archive.private_folder() as folder:
             mine.criu.dump(process.pid, folder, external=[process.inode])
-            digest = mine.archive.bases.make(folder).digest
+            base = mine.archive.bases.make(folder)
     finally:
         process.end()
     part = home / f"base-{zygote}.part"
-    part.write_text(digest)
+    part.write_text(base.digest)
     part.rename(_file(home, zygote))
+    if conf.get().CHECKPOINT_BASE == "mapped":
+        _graft(zygote, base)
+
+
+def _graft(zygote: int, base: Base) -> None:
+    """What it forks from now on has the base mapped; what it forked before has a copy."""
+    try:
+        size = graft.graft(zygote, base)
+    except (checkpoint.Unsupported, PermissionError) as problem:
+        log.warning("the base is copied, not mapped: %s", problem)
+    else:
+        log.info("%s MB of the zygote are its base's, mapped", size >> 20)
 
 
 def of(home: Path, zygote: int) -> str | None:

@@ -15,7 +15,7 @@ import sys
 import threading
 from pathlib import Path
 
-from checkpoint import zygote
+from checkpoint import tracing, zygote
 
 log = logging.getLogger("triggerapp.zygote")
 
@@ -63,7 +63,8 @@ def _fork_base_maker(home: Path) -> None:
     done are whole.
     """
     zygote_pid = os.getpid()
-    if os.fork():
+    if maker := os.fork():
+        tracing.allow(maker)
         return
     status = 1
     try:

@@ -12,6 +12,7 @@ TRIGGERAPP = {
     "LEASE": timedelta(seconds=float(os.environ.get("ACCEPTANCE_LEASE", "3"))),
     "HEARTBEAT": timedelta(seconds=1),
     "CHECKPOINT": os.environ.get("ACCEPTANCE_CHECKPOINT", "off"),
+    "CHECKPOINT_BASE": os.environ.get("ACCEPTANCE_BASE", "copied"),
     "CHECKPOINT_MIN_WAIT": timedelta(),
     "CHECKPOINT_STORE": os.environ.get("ACCEPTANCE_STORE", "~/.local/state/triggerapp/checkpoints"),
     "RESEND_AFTER": timedelta(seconds=float(os.environ.get("ACCEPTANCE_RESEND", "3"))),

@@ -97,6 +97,18 @@ def test_what_a_function_holds_in_memory_survives_its_wait(here: Start):
         mine.stop()
 
 
+def test_where_the_base_is_mapped_the_image_holds_changes_alone(here: Start):
+    with here(ACCEPTANCE_BASE="mapped") as mine:
+        wait_until(lambda: "its base's, mapped" in mine.text(), within=60)
+        result = holds.delay(tag := fresh())
+        assert waiting(result).image_size < 30_000_000
+        mine.kill9()
+        go(tag)
+        mine.restart()
+        assert result.get(timeout=30) == HELD
+        assert notes(tag) == ["entered"] and note_of(result) == ""
+
+
 def test_a_second_worker_restores_what_a_killed_one_left(here: Start):
     with here() as mine:
         result = holds.delay(tag := fresh())

@@ -19,6 +19,7 @@ from pathlib import Path
 import checkpoint
 from triggerapp.engine import sql
 from workers.bench import noop, stage, tasks
+from workers.bench.freezing import GRAFTED
 from workers.bench.report import Figure
 from workers.bench.stage import PATIENCE, BenchError, Stage, Worker
 
@@ -26,6 +27,7 @@ TITLE = "checkpoint: one Django and Celery process, dumped and restored"
 
 _DUMP_TARGET, _RESTORE_TARGET = 1.15, 1.25
 _STORED_TARGET = 0.4
+_GRAFTED_TARGET = 0.65
 _MEGA = 1_000_000
 
 
@@ -50,6 +52,20 @@ def _of_one(on: Stage) -> list[Figure]:
         _ratio("restore until it has called back, as a ratio", seconds, "restore", "restore by criu", _RESTORE_TARGET),
         _size("image", sizes["image"], None),
         _size("stored", sizes["stored"], _STORED_TARGET),
+        _size("memory of its own, restored", sizes["private"], None),
+        *_of_grafted(seconds, sizes),
+    ]
+
+
+def _of_grafted(seconds: Mapping[str, Sequence[float]], sizes: Mapping[str, Sequence[float]]) -> list[Figure]:
+    """The same where processes have their base mapped, beside those that have a copy."""
+    by_criu, image = f"restore: CRIU{GRAFTED}", f"image{GRAFTED}"
+    return [
+        _ratio("restore by CRIU, base mapped / copied", seconds, by_criu, "restore: CRIU", _GRAFTED_TARGET),
+        _ratio("restore until it has called back, base mapped / copied", seconds, f"restore{GRAFTED}", "restore", None),
+        _size(image, sizes[image], None),
+        _size(f"stored{GRAFTED}", sizes[f"stored{GRAFTED}"], _STORED_TARGET),
+        _size(f"memory of its own, restored{GRAFTED}", sizes[f"private{GRAFTED}"], None),
     ]
 
 

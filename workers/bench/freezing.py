@@ -10,13 +10,14 @@ import ctypes
 import gc
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,9 +26,13 @@ from uuid import uuid4
 
 import checkpoint
 from checkpoint import Archive, Base, Criu, DirectoryStore, Host, Keyring, Label, Manifest, Sandbox, processes
+from checkpoint.graft import graft
 from checkpoint.line import Line
 
 PATIENCE = timedelta(seconds=30)
+GRAFTED = ", base mapped"
+"""What the names of samples end with whose process has its base mapped."""
+
 _PR_SET_CHILD_SUBREAPER = 36
 _BOTH = ("--tcp-close", "--ext-unix-sk", "--file-locks", "--link-remap", "--manage-cgroups=ignore", "-v1", "-o", "log")
 
@@ -38,6 +43,13 @@ class Samples:
 
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     sizes: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, others: Samples, suffix: str) -> None:
+        """Those of `others`, under names of their own."""
+        for name, seconds in others.seconds.items():
+            self.seconds[name + suffix] += seconds
+        for name, sizes in others.sizes.items():
+            self.sizes[name + suffix] += sizes
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -59,15 +71,18 @@ def main(rounds: int) -> None:
     _load()
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what the command restores is nobody's child
     with tempfile.TemporaryDirectory(prefix="checkpoint-bench-") as folder:
-        blank = checkpoint.start(_stand, output=Path(folder) / "output")
-        process = checkpoint.start(_work, output=Path(folder) / "output")
+        blank, plain, grafted = (_start(main, folder) for main in (_stand, _work, _work))
         bench = _Bench(Path(folder))
         base = bench.base(blank)
-        process.await_park(timeout=PATIENCE)
+        graft(grafted.pid, base)
+        for process in (plain, grafted):
+            process.wake(restored=False)
+            process.await_park(timeout=PATIENCE)
         for number in range(rounds + 1):
             bench.samples = bench.samples if number > 1 else Samples()  # the first round only warms up
-            process = bench.round(process, base)
-        process.end()
+            plain, grafted = bench.round(plain, base), bench.round_grafted(grafted, base)
+        plain.end()
+        grafted.end()
     json.dump({"seconds": bench.samples.seconds, "sizes": bench.samples.sizes}, sys.stdout)
 
 
@@ -88,6 +103,12 @@ def _load() -> None:
     gc.freeze()
 
 
+def _start(main: Callable[[Line], None], folder: str) -> Sandbox:
+    process = checkpoint.start(main, output=Path(folder) / "output")
+    process.await_park(timeout=PATIENCE)
+    return process
+
+
 def _stand(line: Line) -> None:
     checkpoint.park(line)
 
@@ -95,6 +116,7 @@ def _stand(line: Line) -> None:
 def _work(line: Line) -> None:
     from django.db import connections  # noqa: PLC0415
 
+    checkpoint.park(line)
     kept = [_use() for _ in range(5)]
     connections.close_all()
     while True:
@@ -126,7 +148,6 @@ class _Bench:
         self.samples = Samples()
 
     def base(self, blank: Sandbox) -> Base:
-        blank.await_park(timeout=PATIENCE)
         with self.archive.private_folder() as images:
             self.criu.dump(blank.pid, images, external=[blank.inode])
             blank.end()
@@ -141,6 +162,17 @@ class _Bench:
         process.end()
         self._restore_raw(process)
         return self._restore(label)
+
+    def round_grafted(self, process: Sandbox, base: Base) -> Sandbox:
+        """The same by ours alone, with names of their own."""
+        label = Label(checkpoint=uuid4(), run=uuid4(), sequence=1, lease=1)
+        all_samples, self.samples = self.samples, Samples()
+        self._dump(process, base, label)
+        process.end()
+        process = self._restore(label)
+        all_samples.add(self.samples, GRAFTED)
+        self.samples = all_samples
+        return process
 
     def _dump(self, process: Sandbox, base: Base, label: Label) -> None:
         timed = self.samples.timed
@@ -167,6 +199,7 @@ class _Bench:
                     process.wake(restored=True)
             process.await_park(timeout=PATIENCE)
             living.append(process.pid)
+        self.samples.sizes["private"].append(_private_memory(process.pid))
         return process
 
     def _thaw(self, label: Label) -> Sandbox:
@@ -205,6 +238,12 @@ class _Bench:
         rights = ["--unprivileged"] if self.criu.mode is checkpoint.Mode.UNPRIVILEGED else []
         command = [str(self.criu.binary.path), *arguments, *where, *rights]
         subprocess.run(command, pass_fds=passing, check=True, timeout=PATIENCE.total_seconds())
+
+
+def _private_memory(pid: int) -> int:
+    """Bytes that a process shares with nobody."""
+    raw = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return 1024 * sum(int(size) for size in re.findall(r"Private_(?:Clean|Dirty): +(\d+)", raw))
 
 
 def _spent() -> float:
