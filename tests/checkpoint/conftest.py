@@ -24,6 +24,7 @@ from checkpoint.sandbox import Sandbox
 from checkpoint.seal import Keyring
 from checkpoint.store import DirectoryStore
 from tests.checkpoint.freezing import Freezer
+from tests.checkpoint.holding import Held
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
@@ -80,6 +81,11 @@ def run(tmp_path: Path) -> Iterator[Callable[[Callable[[Line], None]], Sandbox]]
     yield start
     for sandbox in started:
         sandbox.end()
+
+
+@pytest.fixture
+def held(run: Callable[[Callable[[Line], None]], Sandbox], freezer: Freezer) -> Held:
+    return Held(run, freezer)
 
 
 @pytest.fixture
