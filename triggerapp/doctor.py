@@ -26,10 +26,11 @@ from triggerapp import clock, conf
 from triggerapp.api.ingress import receive
 from triggerapp.api.tokens import callback
 from triggerapp.checks import database_remedy
-from triggerapp.engine import secrets, tokens, webhooks
+from triggerapp.engine import environments, secrets, sql, tokens, webhooks
 from triggerapp.models import ApiKey, Destination, Endpoint, EndpointSecret, EnvVar, Wait, WaitKind, Worker
 
 SKEW = timedelta(seconds=5)
+FAR_OFF = timedelta(minutes=1)
 NIL = UUID(int=0)
 _SEALED: tuple[type[Model], ...] = (EnvVar, EndpointSecret, Destination, ApiKey)
 """The tables with something encrypted in them."""
@@ -90,13 +91,14 @@ def _database() -> Iterator[Finding]:
 
 
 def _disk() -> Iterator[Finding]:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT current_setting('fsync')")
-        (fsync,) = cursor.fetchone()
-    if fsync != "on":
+    if not _waits_for_the_disk():
         yield Finding(level="error", about="disk", says="fsync is off: a crash loses runs", remedy="set fsync = on")
     else:
         yield Finding(level="ok", about="disk", says="fsync is on")
+
+
+def _waits_for_the_disk() -> bool:
+    return sql.row("SELECT current_setting('fsync') AS fsync") == {"fsync": "on"}
 
 
 def _migrations() -> Iterator[Finding]:
@@ -111,16 +113,21 @@ def _migrations() -> Iterator[Finding]:
 
 
 def _clock() -> Iterator[Finding]:
-    skew = abs(clock.now() - datetime.now(UTC))
+    skew = abs(clock.now() - _here())
     if skew > SKEW:
         yield Finding(
-            level="warning",
+            level="warning" if skew < FAR_OFF else "error",
             about="clock",
-            says=f"this host is {skew.total_seconds():.0f} s off the database's clock: shown times mislead",
-            remedy="synchronise the clocks; leases and deadlines go by the database's alone",
+            says=f"this host is {skew.total_seconds():.0f} s off the database's clock: shown times mislead, and "
+            "signatures and tokens that carry a time are refused or stand too long",
+            remedy="synchronise the clocks, as by NTP; leases and deadlines go by the database's alone",
         )
     else:
         yield Finding(level="ok", about="clock", says="agrees with the database's")
+
+
+def _here() -> datetime:
+    return datetime.now(UTC)
 
 
 def _broker() -> Iterator[Finding]:
@@ -165,15 +172,39 @@ def _eviction(url: str) -> str | None:
 
 def _workers() -> Iterator[Finding]:
     alive = Worker.objects.filter(expires_at__gt=clock.now()).count()
+    lease = conf.get().LEASE
+    left = sql.row(_LEFT, {"here": environments.current(), "most": _MOST, "lease": lease}) or {}
     if alive:
-        yield Finding(level="ok", about="workers", says=f"{alive} with a heartbeat younger than {conf.get().LEASE}")
+        yield Finding(level="ok", about="workers", says=f"{alive} with a heartbeat younger than {lease}")
     else:
+        runs = f"; {_some(left['queued'])} to be taken now" if left["queued"] else ""
         yield Finding(
-            level="warning",
+            level="error" if left["queued"] else "warning",
             about="workers",
-            says="none has a heartbeat: runs are accepted, nothing runs them and no timer fires",
+            says=f"none has a heartbeat: runs are accepted, nothing runs them and no timer fires{runs}",
             remedy="start one: `celery -A yourproject worker`",
         )
+    if left["lost"]:
+        yield Finding(
+            level="error",
+            about="dead workers",
+            says=f"{_some(left['lost'])} with workers whose heartbeat stopped, and nobody took them over",
+            remedy="start a worker of this environment, or start one again whose ticker ended: it takes them over",
+        )
+
+
+_MOST = 1000
+_LEFT = """
+SELECT (SELECT count(*) FROM (SELECT 1 FROM triggerapp_run WHERE environment_id = %(here)s AND status = 'queued'
+        LIMIT %(most)s) q) AS queued,
+  (SELECT count(*) FROM (SELECT 1 FROM triggerapp_run r WHERE environment_id = %(here)s AND status = 'running'
+    AND NOT EXISTS (SELECT 1 FROM triggerapp_worker w WHERE w.id = r.worker AND w.expires_at > now() - %(lease)s)
+        LIMIT %(most)s) l) AS lost
+"""
+
+
+def _some(count: int) -> str:
+    return "1 run is" if count == 1 else f"{count:,} runs{' or more' if count >= _MOST else ''} are"
 
 
 def _tokens() -> Iterator[Finding]:

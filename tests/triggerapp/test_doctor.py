@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import ClassVar
 from uuid import uuid4
@@ -13,10 +14,16 @@ import pytest
 from celery import current_app
 from cryptography.fernet import Fernet
 from django.core.management import CommandError, call_command
+from django.db import OperationalError, connection
+from django.db.migrations.recorder import MigrationRecorder
+from django.db.models.functions import Now
 
+import checkpoint
+from checkpoint.capability import Reason, Verdict
+from tests.factories import make_run, make_worker
 from triggerapp import doctor
 from triggerapp.engine import destinations, environments, envvars, keys, sql, tokens, webhooks, workers
-from triggerapp.models import AuditEntry
+from triggerapp.models import AuditEntry, Status, Worker
 from workers.celery import app
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("projects_app")]
@@ -68,6 +75,130 @@ def test_the_findings_are_json_for_machines():
     with suppress(CommandError):  # the tests' own server does not wait for the disk
         call_command("doctor", "--json", stdout=out)
     assert {"level", "about", "says", "remedy"} == set(json.loads(out.getvalue())[0])
+
+
+# --- planted faults -------------------------------------------------------------------------------
+
+
+def no_database(patch, settings):
+    def refuse():
+        raise OperationalError("connection refused")
+
+    patch.setattr(connection, "ensure_connection", refuse)
+
+
+def no_migration(patch, settings):
+    MigrationRecorder.Migration.objects.filter(app="triggerapp").last().delete()
+
+
+def no_fsync(patch, settings):
+    patch.setattr(doctor, "_waits_for_the_disk", lambda: False)
+
+
+def clock_off(patch, settings):
+    patch.setattr(doctor, "_here", lambda: datetime.now(UTC) - timedelta(minutes=3))
+
+
+def no_broker(patch, settings):
+    patch.setattr(app.conf, "broker_read_url", "redis://127.0.0.1:1/0")
+
+
+def evicting(patch, settings):
+    patch.setattr(doctor, "_eviction", lambda url: "allkeys-lru")
+
+
+def no_worker(patch, settings):
+    make_run(Status.QUEUED)
+    Worker.objects.all().delete()
+
+
+def dead_worker(patch, settings):
+    make_run(Status.RUNNING, worker=make_worker(alive=False))
+    Worker.objects.filter(expires_at__lt=Now()).update(expires_at=Now() - timedelta(hours=1))
+
+
+def lost_key(patch, settings):
+    settings.TRIGGERAPP = {"SECRETS_KEYS": Fernet.generate_key().decode()}
+    envvars.put(environments.current(), "A", "1")
+    settings.TRIGGERAPP = {"SECRETS_KEYS": Fernet.generate_key().decode()}
+
+
+def other_database(patch, settings):
+    patch.setattr(connection, "vendor", "sqlite")
+
+
+def early_acknowledgement(patch, settings):
+    patch.setitem(app.conf, "task_acks_late", True)
+    patch.setitem(app.conf, "task_reject_on_worker_lost", False)
+
+
+def short_visibility(patch, settings):
+    patch.setitem(app.conf, "broker_transport_options", {"visibility_timeout": 2})
+
+
+def no_criu(patch, settings):
+    settings.TRIGGERAPP = {"CHECKPOINT": "on"}
+    reason = Reason(code="no_criu", message="no CRIU was found", remedy="python -m checkpoint install", blocking=True)
+    patch.setattr(checkpoint, "check", lambda: Verdict(ok=False, reasons=(reason,)))
+
+
+def key_of_django(patch, settings):
+    settings.TRIGGERAPP = {}
+    envvars.put(environments.current(), "A", "1")
+
+
+FAULTS = [
+    (no_database, "database", "error", "DATABASE_URL"),
+    (no_migration, "migrations", "error", "manage.py migrate"),
+    (no_fsync, "disk", "error", "fsync = on"),
+    (clock_off, "clock", "error", "synchronise the clocks"),
+    (no_broker, "broker", "error", "start it"),
+    (evicting, "redis", "error", "maxmemory-policy noeviction"),
+    (no_worker, "workers", "error", "celery -A"),
+    (dead_worker, "dead workers", "error", "takes them over"),
+    (lost_key, "secrets", "error", "add the old key"),
+    (other_database, "triggerapp.E001", "error", "manage.py services start"),
+    (early_acknowledgement, "triggerapp.W002", "warning", "CELERY_TASK_REJECT_ON_WORKER_LOST"),
+    (short_visibility, "triggerapp.W003", "warning", "visibility_timeout"),
+    (no_criu, "checkpoints", "warning", "python -m checkpoint install"),
+    (key_of_django, "secrets", "warning", "SECRETS_KEYS"),
+]
+
+
+@pytest.fixture
+def sound(monkeypatch):
+    """An installation without fault. The tests' own server does not wait for the disk."""
+    monkeypatch.setattr(doctor, "_waits_for_the_disk", lambda: True)
+    workers.beat(uuid4(), hostname="here", pid=1)
+
+
+def ends_well(*options: str) -> bool:
+    try:
+        call_command("doctor", *options, stdout=StringIO())
+    except CommandError as error:
+        assert error.returncode == 1
+        return False
+    return True
+
+
+def test_an_installation_without_fault_is_in_order(sound):
+    assert {each.level for each in doctor.examine()} == {"ok"}
+    assert ends_well()
+    assert ends_well("--strict")
+
+
+@pytest.mark.parametrize(
+    ("plant", "about", "level", "remedy"), FAULTS, ids=lambda value: getattr(value, "__name__", "")
+)
+def test_a_planted_fault_is_found_with_its_remedy_and_an_exit_status(
+    sound, monkeypatch, settings, plant, about, level, remedy
+):
+    plant(monkeypatch, settings)
+    worst = [each for each in doctor.examine() if each.level != "ok"]
+    assert [(each.about, each.level) for each in worst] == [(about, level)]
+    assert remedy in worst[0].remedy
+    assert ends_well() == (level == "warning")
+    assert not ends_well("--strict")
 
 
 # --- where tokens lead ----------------------------------------------------------------------------

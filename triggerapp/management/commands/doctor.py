@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import IO, Any, cast
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from triggerapp import doctor
+from triggerapp.management.output import console, safe
 
 _MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "error": ("error", "red")}
 
 
 class Command(BaseCommand):
-    """Exit status 1 if there is an error among the findings."""
+    """Exit status 1 if there is an error among the findings; with `--strict` after a warning too."""
 
     help = "Look at the database, the broker, the workers, clocks and settings; exit with 1 if something is wrong."
     requires_system_checks = []
@@ -24,6 +24,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Options."""
         parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+        parser.add_argument("--strict", action="store_true", help="exit with 1 after a warning too")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Examine and print."""
@@ -31,16 +32,21 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps([finding.as_dict() for finding in findings], indent=2))
         else:
-            Console(file=cast("IO[str]", self.stdout)).print(_table(findings))
-        errors = sum(finding.level == "error" for finding in findings)
-        if errors:
-            raise CommandError(f"{errors} of {len(findings)} findings are errors", returncode=1)
+            console(self.stdout).print(_table(findings))
+        counted = ("error", "warning") if options["strict"] else ("error",)
+        wrong = sum(finding.level in counted for finding in findings)
+        if wrong:
+            what = "errors or warnings" if options["strict"] else "errors"
+            raise CommandError(f"{wrong} of {len(findings)} findings are {what}", returncode=1)
 
 
 def _table(findings: list[doctor.Finding]) -> Table:
-    table = Table("", "about", "finding", "what to do")
+    table = Table()
+    for name in ("", "about", "finding", "what to do"):
+        table.add_column(name, overflow="fold")
     for finding in findings:
         word, colour = _MARKS[finding.level]
         # Text, not markup: what servers say is not ours to format.
-        table.add_row(Text(word, style=colour), Text(finding.about), Text(finding.says), Text(finding.remedy))
+        texts = (Text(safe(text)) for text in (finding.about, finding.says, finding.remedy))
+        table.add_row(Text(word, style=colour), *texts)
     return table
