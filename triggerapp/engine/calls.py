@@ -15,7 +15,7 @@ from typing import Any
 
 from triggerapp.engine import audit, catalog, limits, triggers
 from triggerapp.engine.triggers import Trigger, Triggered
-from triggerapp.errors import BadArgument, BadInput, NotFound
+from triggerapp.errors import BadArgument, BadInput
 
 Json = Any
 Arguments = tuple[list[Any], dict[str, Any]]
@@ -48,7 +48,7 @@ def request_of(call: Call) -> Trigger:
     """The run that a call asks for. Nothing is accepted yet."""
     task = catalog.durable_task(call.task)
     if task is None:
-        raise NotFound(f"there is no durable task {call.task[:200]!r}")
+        raise catalog.missing(call.task)
     args, kwargs = arguments(call.task, call.payload)
     try:
         request: Trigger = task.request_for(args, kwargs, **call.options)[0]
@@ -70,7 +70,7 @@ def arguments(name: str, payload: Json) -> Arguments:
     limits.check_text("the name of the task", name)
     task = catalog.durable_task(name)
     if task is None:
-        raise NotFound(f"there is no durable task {name[:200]!r}")
+        raise catalog.missing(name)
     signature = inspect.signature(task.run)
     args, kwargs = _spread(payload, signature)
     _check(name, signature, args, kwargs)

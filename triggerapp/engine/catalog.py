@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, cast
 
 from celery import Celery
 from celery.app import app_or_default
+
+from triggerapp.errors import NotFound
 
 
 class Subscribed(Protocol):
@@ -34,6 +37,8 @@ class Triggerable(Protocol):
 
 OURS = "triggerapp."
 """How the names of our own tasks begin."""
+_NAMED = 5
+"""So many tasks are named in a refusal."""
 
 
 def durable_task(name: str) -> Triggerable | None:
@@ -43,6 +48,20 @@ def durable_task(name: str) -> Triggerable | None:
         _load_tasks(app)
     task = app.tasks.get(name)
     return cast(Triggerable, task) if hasattr(task, "request_for") else None
+
+
+def missing(name: object) -> NotFound:
+    """The refusal of a name that no durable task has, with what it may have meant."""
+    known = durable_tasks()
+    meant = difflib.get_close_matches(str(name), known, n=1)
+    if meant:
+        hint = f"did you mean {meant[0]!r}?"
+    elif known:
+        shown = ", ".join(known[:_NAMED])
+        hint = f"there {'are' if len(known) > 1 else 'is'} {shown}{', …' if len(known) > _NAMED else ''}"
+    else:
+        hint = "this process's Celery app has none: does it find its tasks?"
+    return NotFound(f"there is no durable task {str(name)[:200]!r}; {hint}")
 
 
 @lru_cache(maxsize=8)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import getpass
 import json
+from argparse import ArgumentTypeError
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 
 from triggerapp import conf
-from triggerapp.engine import tokens
+from triggerapp.engine import bulk, tokens
 from triggerapp.engine.selection import PERIODS, Selection, id_range
 from triggerapp.models import Run, Status
 
@@ -48,6 +50,17 @@ def json_of(text: str, what: str) -> Json:
         raise CommandError(f"{what} is not JSON that can be stored: {error}") from error
 
 
+def count_to(most: int) -> Callable[[str], int]:
+    """A number from 1 to so many, as the type of an argument."""
+
+    def count(text: str) -> int:
+        if not text.isdecimal() or not 1 <= int(text[:10]) <= most:
+            raise ArgumentTypeError(f"{text!r} must be a whole number from 1 to {most:,}")
+        return int(text)
+
+    return count
+
+
 def actor() -> str:
     """Whom the audit log names."""
     try:
@@ -68,7 +81,9 @@ def add_filters(parser: CommandParser) -> None:
 
 
 def selection(options: dict[str, Any]) -> Selection:
-    """What the options say."""
+    """What the options say. Raises `BadInput` for an environment that there is not."""
+    if options["environment"]:
+        bulk.environment_of(options["environment"])
     names = ("task", "queue", "tag", "period", "root")
     return Selection(
         status=tuple(options["status"]),

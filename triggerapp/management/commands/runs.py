@@ -13,7 +13,7 @@ from triggerapp.dashboard.filters import RunFilter
 from triggerapp.dashboard.logs import LogFilter
 from triggerapp.dashboard.queries import RunRow
 from triggerapp.management.base import BaseCommand
-from triggerapp.management.choosing import RUN, add_filters, run_id, selection
+from triggerapp.management.choosing import RUN, add_filters, count_to, run_id, selection
 from triggerapp.management.output import dump, safe, table
 from triggerapp.models import FINAL
 from triggerapp.templatetags.triggers import duration
@@ -32,7 +32,7 @@ class Command(BaseCommand):
         verbs = parser.add_subparsers(dest="verb", required=True)
         listing = verbs.add_parser("list", help="the newest runs that match")
         add_filters(listing)
-        listing.add_argument("--limit", type=int, default=20)
+        listing.add_argument("--limit", type=count_to(1000), default=20, help="at most (default: %(default)s)")
         show = verbs.add_parser("show", help="one run, with what it did")
         tail = verbs.add_parser("tail", help="what one run does, until it has ended")
         for one in (show, tail):
@@ -46,9 +46,12 @@ class Command(BaseCommand):
 
     def _list(self, options: Json) -> None:
         wanted = RunFilter(**selection(options).dump())
-        rows = queries.runs(wanted, limit=max(1, min(options["limit"], 1000))).rows
+        rows = queries.runs(wanted, limit=options["limit"]).rows
         if options["json"]:
             self.stdout.write(dump([_fields(row) for row in rows]))
+            return
+        if not rows:
+            self.stdout.write(f"No run of the last {wanted.period} matches." if wanted.since else "No run matches.")
             return
         columns = ("run", "task", "status", "queue", "attempt", "created", "took")
         shown = ((r.id, r.task, r.status, r.queue, r.attempt, _time(r.created_at), duration(r.took)) for r in rows)
