@@ -54,8 +54,21 @@
   });
   document.addEventListener("click", function (event) {
     var button = event.target.closest("[data-copy]");
-    if (button && navigator.clipboard) navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+    if (!button || !navigator.clipboard) return;
+    navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent).then(function () {
+      var word = button.innerHTML;
+      button.textContent = "Copied";
+      setTimeout(function () { button.innerHTML = word; }, 1500);
+    });
   });
+  // Whether what is shown is what is.
+  function live(word, state) {
+    var said = document.querySelector("[data-live]");
+    if (said) { said.textContent = word; said.className = "live " + state; }
+  }
+  document.addEventListener("htmx:sseOpen", function () { live("live", ""); });
+  document.addEventListener("htmx:sseError", function () { live("the server is away, trying again", "away"); });
+  document.addEventListener("htmx:sseClose", function () { live("as it ended", "over"); });
   function question(form, button) {
     if (form.id !== "bulk") return form.dataset.confirm;
     var runs = matching() ? "all runs that match the filter" : chosen() === 1 ? "1 run" : chosen() + " runs";

@@ -25,23 +25,50 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
 
-PAGES = (
-    ("runs", "Runs", Level.VIEW),
-    ("waits", "Waits", Level.VIEW),
-    ("events", "Events", Level.VIEW),
-    ("tasks", "Tasks", Level.VIEW),
-    ("queues", "Queues", Level.VIEW),
-    ("workers", "Workers", Level.VIEW),
-    ("bulks", "Bulk actions", Level.VIEW),
-    ("webhooks", "Webhooks", Level.VIEW),
-    ("schedules", "Schedules", Level.VIEW),
-    ("versions", "Versions", Level.VIEW),
-    ("metrics", "Metrics", Level.VIEW),
-    ("variables", "Variables", Level.ADMINISTER),
-    ("keys", "API keys", Level.ADMINISTER),
-    ("audit", "Audit log", Level.ADMINISTER),
+SECTIONS = (
+    (
+        "Activity",
+        (
+            ("runs", "Runs", Level.VIEW),
+            ("waits", "Waits", Level.VIEW),
+            ("events", "Events", Level.VIEW),
+            ("bulks", "Bulk actions", Level.VIEW),
+            ("metrics", "Metrics", Level.VIEW),
+        ),
+    ),
+    (
+        "Work",
+        (
+            ("tasks", "Tasks", Level.VIEW),
+            ("schedules", "Schedules", Level.VIEW),
+            ("queues", "Queues", Level.VIEW),
+            ("workers", "Workers", Level.VIEW),
+            ("versions", "Versions", Level.VIEW),
+        ),
+    ),
+    (
+        "Connections",
+        (
+            ("webhooks", "Webhooks", Level.VIEW),
+            ("destinations", "Destinations", Level.VIEW),
+        ),
+    ),
+    (
+        "Administration",
+        (
+            ("variables", "Variables", Level.ADMINISTER),
+            ("keys", "API keys", Level.ADMINISTER),
+            ("audit", "Audit log", Level.ADMINISTER),
+        ),
+    ),
 )
 """What the navigation leads to: the name of the URL, its word, and who may go there."""
+
+
+def _open_to(level: Level) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The sections with what somebody of this level may see, if anything."""
+    seen = [(title, [(name, word) for name, word, needs in each if level >= needs]) for title, each in SECTIONS]
+    return [(title, each) for title, each in seen if each]
 
 
 def page(needs: Level = Level.VIEW, *, methods: tuple[str, ...] = ("GET", "HEAD")) -> Callable[[View[P]], View[P]]:
@@ -111,10 +138,11 @@ def render(
     level = getattr(request, "dashboard_level", Level.NONE)
     frame = {
         "nonce": getattr(request, "csp_nonce", ""),
-        "pages": [(name, word) for name, word, needs in PAGES if level >= needs],
+        "sections": _open_to(level),
         "may_operate": level >= Level.OPERATE,
         "may_administer": level >= Level.ADMINISTER,
         "home": conf.get().ENVIRONMENT,
+        "flower": conf.get().FLOWER_URL,
         "notes": get_messages(request),
     }
     return django_render(request, f"triggerapp/dashboard/{template}", {**frame, **(context or {})}, status=status)

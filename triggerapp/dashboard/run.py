@@ -62,6 +62,7 @@ def of(facts: Facts) -> dict[str, Json]:
         "means": explain.MEANS[Status(run.status)],
         "next": explain.next_of(run, paused=facts.paused),
         "spans": waterfall.spans(facts),
+        "ticks": waterfall.ticks(facts),
         "most": detail.MOST,
     }
 

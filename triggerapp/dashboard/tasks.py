@@ -20,7 +20,7 @@ from triggerapp.dashboard.filters import RunFilter
 from triggerapp.dashboard.overviews import uuid_or_none
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import calls, catalog, environments
-from triggerapp.errors import BadInput, NotFound
+from triggerapp.errors import BadInput
 from triggerapp.models import Run
 
 Json = Any
@@ -43,14 +43,20 @@ class Field:
 @page()
 def tasks(request: HttpRequest) -> HttpResponseBase:
     """All durable tasks that this process knows."""
-    rows = [(name, str(_signature(name))) for name in catalog.durable_tasks()]
+    rows = [(name, str(_signature(name)), _about(name)) for name in catalog.durable_tasks()]
     return render(request, "tasks.html", {"title": "Tasks", "rows": rows, "active": "tasks"})
+
+
+def _about(name: str) -> str:
+    """The first line of its docstring."""
+    task = catalog.durable_task(name)
+    return (inspect.getdoc(task.run) or "").partition("\n")[0] if task is not None else ""
 
 
 def _signature(name: str) -> inspect.Signature:
     task = catalog.durable_task(name)
     if task is None:
-        raise NotFound(f"there is no durable task {name[:200]}")
+        raise catalog.missing(name)
     try:
         return inspect.signature(task.run, eval_str=True)
     except (NameError, AttributeError, TypeError, SyntaxError):  # annotations that are for type checkers only

@@ -46,10 +46,22 @@ class Span:
         return self.status in ("failed", "crashed", "timed_out")
 
 
+TICKS = 5
+
+
+def ticks(facts: Facts) -> list[str]:
+    """The scale above the bars: from the creation to the end, or to now."""
+    total = _total(facts)
+    return ["0", *(duration(total * n / (TICKS - 1)) for n in range(1, TICKS))]
+
+
+def _total(facts: Facts) -> timedelta:
+    return max(facts.until - facts.run.created_at, timedelta(milliseconds=1))
+
+
 def spans(facts: Facts) -> list[Span]:
     """The bars of a run, in the order in which they began."""
-    begin, until = facts.run.created_at, max(facts.until, facts.run.created_at + timedelta(milliseconds=1))
-    total = until - begin
+    begin, total = facts.run.created_at, _total(facts)
     placed = []
     for span in sorted(_all(facts), key=lambda span: (span.start, _ORDER.index(span.kind))):
         x = _share(span.start - begin, total)

@@ -35,6 +35,8 @@ _MARKS = MappingProxyType(
         "expired": "◌",
         "valid": "✓",
         "accepted": "✓",
+        "delivered": "✓",
+        "scheduled": "◷",
         "rejected": "✗",
         "duplicate": "⊘",
         "on": "✓",
