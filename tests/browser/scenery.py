@@ -22,12 +22,15 @@ from triggerapp.models import (
     BulkStatus,
     Delivery,
     Deployment,
+    Destination,
     Endpoint,
     EndpointSecret,
     Firing,
     LogLine,
+    Notice,
     Run,
     Schedule,
+    Start,
     Status,
     WaitKind,
     WaitStatus,
@@ -52,6 +55,7 @@ class Scenery:
     bulk: BulkAction
     schedule: Schedule
     delivery: Delivery
+    destination: Destination
     event: str
     task: str
     tag: str
@@ -76,6 +80,8 @@ class Scenery:
             "webhooks": "webhooks/",
             "endpoint": f"webhooks/{self.delivery.endpoint_id}/",
             "delivery": f"deliveries/{self.delivery.id}/",
+            "destinations": "destinations/",
+            "destination": f"destinations/{self.destination.id}/",
             "schedules": "schedules/",
             "schedule": f"schedules/{self.schedule.id}/",
             "versions": "versions/",
@@ -122,12 +128,16 @@ def _make(*, task: str, name: str, word: str, queue: str, tag: str, page: str = 
         status=WaitStatus.RESOLVED,
         resolved_at=Now(),
     )
+    for started, error in ((completed.pk, ""), (None, word)):
+        what = f"{new_id().hex[-4:]} {word}"[:255]
+        Start.objects.create(environment_id=environments.current(), event=event, task=what, run=started, error=error)
     bulk = _done(name, word)
     schedule = _by_the_clock(task, word, completed)
     delivery = _posted(word, event.id)
     return Scenery(
         schedule=schedule,
         delivery=delivery,
+        destination=_told(word, failed, completed),
         failed=failed,
         waiting=waiting,
         completed=completed,
@@ -174,6 +184,26 @@ def _posted(word: str, event: UUID) -> Delivery:
     }
     Delivery.objects.create(verdict="accepted", key=new_id().hex, event=event, **common)
     return Delivery.objects.create(verdict="rejected", code="bad_signature", reason=word[:512], **common)
+
+
+def _told(word: str, failed: Run, delivering: Run) -> Destination:
+    """Who hears how runs end, and what they answer."""
+    environment = environments.current()
+    url, name = "https://example.org/canary", f"ops-{new_id().hex[-8:]}"
+    made = Destination.objects.create(
+        environment_id=environment,
+        name=name,
+        url=url,
+        wants=["run.failed"],
+        tasks=[word[:255]],
+        sealed=b"",
+        hint="9b2c",
+        created_by=word,
+    )
+    common = {"environment_id": environment, "destination": made, "about": failed.pk}
+    Notice.objects.create(kind="run.failed", status=200, tries=1, run=delivering.pk, delivered_at=Now(), **common)
+    Notice.objects.create(kind="run.failed", status=500, tries=10, run=delivering.pk, error=word[:512], **common)
+    return made
 
 
 def _by_the_clock(task: str, word: str, run: Run) -> Schedule:

@@ -114,6 +114,14 @@ def send_event(request: HttpRequest) -> HttpResponseBase:
     return _back(_run_of(request), "triggers:events")
 
 
+@page(Level.OPERATE, methods=("POST",))
+def replay_event(request: HttpRequest, event_id: UUID) -> HttpResponseBase:
+    """Send an event once more."""
+    again = events.replay(event_id, actor=actor(request))
+    say(request, "This is the same event, sent once more.")
+    return redirect("triggers:event", again)
+
+
 def _run_of(request: HttpRequest) -> UUID | None:
     try:
         return UUID(request.POST.get("run", ""))

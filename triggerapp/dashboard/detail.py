@@ -20,6 +20,22 @@ MOST = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a run came from, beside its parent."""
+
+    schedule: UUID | None
+    event: UUID | None
+    batch: UUID | None
+
+
+_ORIGIN = """
+SELECT (SELECT schedule_id FROM triggerapp_firing WHERE run = %(run)s LIMIT 1) AS schedule,
+  (SELECT event_id FROM triggerapp_start WHERE run = %(run)s LIMIT 1) AS event,
+  (SELECT batch_id FROM triggerapp_batchitem WHERE run = %(run)s LIMIT 1) AS batch
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What changes while a run lives."""
 
@@ -36,8 +52,14 @@ class Facts:
     checkpoint: Checkpoint | None
     restores: Sequence[Restore]
     children: Sequence[RunRow]
+    origin: Origin
     said: Mapping[tuple[int, str], int]
     """How many lines there are of each attempt and step."""
+
+    @property
+    def id_text(self) -> str:
+        """Its id, as Celery's task id usually is."""
+        return str(self.run.id)
 
     @property
     def open_waits(self) -> list[Wait]:
@@ -74,6 +96,7 @@ def facts(run_id: UUID) -> Facts:
         checkpoint=Checkpoint.objects.filter(run=run_id).first(),
         restores=list(Restore.objects.filter(run=run_id).order_by("id")[:MOST]),
         children=queries.children(run_id, MOST),
+        origin=Origin(**(sql.row(_ORIGIN, {"run": run_id}) or {})),
         said=logs.counts(run_id),
     )
 

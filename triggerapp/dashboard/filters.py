@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 from urllib.parse import urlencode
+from uuid import UUID
 
 from django.http import QueryDict
 
@@ -21,6 +22,14 @@ _LONGEST = 255
 def environment_in(data: QueryDict) -> str:
     """The environment that a URL names; without one, that of the settings."""
     return data.get("environment", "").replace("\0", "")[:32] or conf.get().ENVIRONMENT
+
+
+def _id(text: str) -> str:
+    """An id as it is, and no condition for what is none."""
+    try:
+        return str(UUID(text))
+    except ValueError:
+        return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +49,8 @@ class RunFilter(Selection):
             period=period if period in PERIODS else DEFAULT_PERIOD,
             root=data.get("root") == "1",
             text=data.get("text", "").replace("\0", "").strip()[:_LONGEST],
+            batch=_id(data.get("batch", "")),
+            schedule=_id(data.get("schedule", "")),
             **texts,
         )
 

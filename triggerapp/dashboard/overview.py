@@ -46,17 +46,19 @@ def waits(request: HttpRequest) -> HttpResponseBase:
 def events(request: HttpRequest) -> HttpResponseBase:
     """What was sent."""
     chosen = _chosen(request, "name")
-    found = overviews.events(**chosen, older=request.GET.get("older"))
+    unmatched = request.GET.get("unmatched") == "1"
+    found = overviews.events(**chosen, unmatched=unmatched, older=request.GET.get("older"))
+    chosen["unmatched"] = "1" if unmatched else ""
     return render(request, "events.html", _listing(request, "Events", chosen, found, active="events"))
 
 
 @page()
 def event(request: HttpRequest, event_id: UUID) -> HttpResponseBase:
     """One event, and whom it reached."""
-    found, reached = overviews.event(event_id)
+    found, reached, started = overviews.event(event_id)
     text = values.pretty(found.payload)
-    context = {"title": found.name, "event": found, "reached": reached, "payload": text[: values.SHOWN_CHARACTERS]}
-    return render(request, "event.html", {**context, "active": "events"})
+    context = {"title": found.name, "event": found, "payload": text[: values.SHOWN_CHARACTERS], "active": "events"}
+    return render(request, "event.html", {**context, "reached": reached, "started": started})
 
 
 @page()

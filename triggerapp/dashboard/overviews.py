@@ -1,4 +1,4 @@
-"""Reads for the pages beside the runs: waits, events, queues, workers, the audit log. Each goes by an index."""
+"""Reads for the pages beside the runs, from waits to the audit log. Each goes by an index."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from triggerapp.dashboard.queries import RunRow
 from triggerapp.engine import queues as engine_queues
 from triggerapp.engine import sql
 from triggerapp.errors import NotFound
-from triggerapp.models import AuditEntry, Deployment, Event, Queue, Wait
+from triggerapp.models import AuditEntry, Deployment, Event, Notice, Queue, Start, Wait
 
 PAGE = 50
 
@@ -57,36 +57,49 @@ def waits(environment: str, *, kind: str = "", name: str = "", older: str | None
     return Page(rows=rows[:PAGE], older=str(rows[PAGE - 1]["id"]) if more else "")
 
 
+SEARCHED = 5000
+"""So many events are looked at for those that reached nobody."""
 _EVENTS = """
-SELECT id, name, created_at, source_run, external_id, octet_length(payload::text) AS size FROM triggerapp_event
-WHERE environment_id = (SELECT id FROM triggerapp_environment WHERE slug = %s)
+SELECT *, octet_length(payload::text) AS size FROM (
+  SELECT e.id, name, e.created_at, source_run, external_id, payload, status, deliver_at,
+    (SELECT count(*) FROM (SELECT 1 FROM triggerapp_wait WHERE event = e.id LIMIT 100) w) AS waits,
+    (SELECT count(*) FROM triggerapp_start WHERE event_id = e.id) AS starts
+  FROM (SELECT * FROM triggerapp_event
+        WHERE environment_id = (SELECT id FROM triggerapp_environment WHERE slug = %s) AND {newest} LIMIT %s) e
+) f WHERE NOT %s OR waits + starts = 0 ORDER BY id DESC LIMIT %s
 """
+_BY_ID = "id < %s ORDER BY id DESC"
+_BY_NAME = "name = %s AND created_at < COALESCE(%s::timestamptz, 'infinity') ORDER BY created_at DESC"
 
 
-def events(environment: str, *, name: str = "", older: str | None = None) -> Page:
+def events(environment: str, *, name: str = "", unmatched: bool = False, older: str | None = None) -> Page:
     """Events, the newest first; by their ids, which are times, or by the index of their name."""
     before = uuid_or_none(older) or _LAST
+    newest = _BY_ID
+    values: list[Any] = [before]
     if name:
         before_row = Event.objects.filter(pk=before).values_list("created_at", flat=True).first()
-        statement = (
-            _EVENTS
-            + "AND name = %s AND created_at < COALESCE(%s::timestamptz, 'infinity') ORDER BY created_at DESC LIMIT %s"
-        )
-        rows = sql.rows(statement, [environment, name, before_row, PAGE + 1])
-    else:
-        rows = sql.rows(_EVENTS + "AND id < %s ORDER BY id DESC LIMIT %s", [environment, before, PAGE + 1])
+        newest, values = _BY_NAME, [name, before_row]
+    window = SEARCHED if unmatched else PAGE + 1
+    rows = sql.rows(_EVENTS.format(newest=newest), [environment, *values, window, unmatched, PAGE + 1])
     more = len(rows) > PAGE
     return Page(rows=rows[:PAGE], older=str(rows[PAGE - 1]["id"]) if more else "")
 
 
-def event(event_id: UUID) -> tuple[Event, list[tuple[Wait, RunRow | None]]]:
-    """An event with the waits that it resolved, and their runs."""
+def event(event_id: UUID) -> tuple[Event, list[tuple[Wait, RunRow | None]], list[tuple[Start, RunRow | None]]]:
+    """An event with the waits that it resolved and the tasks that it starts, and their runs."""
     found = Event.objects.select_related("environment").filter(pk=event_id).first()
     if found is None:
         raise NotFound(f"There is no event {event_id}. Events are kept for {conf.get().EVENT_RETENTION.days} days.")
     reached = list(Wait.objects.filter(event=event_id).defer("value").order_by("id")[: PAGE * 2])
-    runs = {run.id: run for run in queries.by_ids([wait.run_id for wait in reached if wait.run_id])}
-    return found, [(wait, runs.get(wait.run_id)) for wait in reached if wait.run_id]
+    starts = list(Start.objects.filter(event=event_id).order_by("task")[: PAGE * 2])
+    ids = [wait.run_id for wait in reached if wait.run_id] + [start.run for start in starts if start.run]
+    runs = {run.id: run for run in queries.by_ids(ids)}
+    return (
+        found,
+        [(wait, runs.get(wait.run_id)) for wait in reached if wait.run_id],
+        [(start, runs.get(start.run) if start.run else None) for start in starts],
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +218,24 @@ def deliveries(endpoint: int, *, verdict: str = "", older: str | None = None) ->
     statement = _DELIVERIES.format(verdict="AND verdict = %s" if verdict else "")
     before = uuid_or_none(older) or _LAST
     rows = sql.rows(statement, [endpoint, before, *([verdict] if verdict else []), PAGE + 1])
+    return Page(rows=rows[:PAGE], older=str(rows[PAGE - 1]["id"]) if len(rows) > PAGE else "")
+
+
+_NOTICES = """
+SELECT n.id, n.kind, n.about, n.run, n.status, n.error, n.tries, n.created_at, n.delivered_at, r.due_at,
+  CASE WHEN n.delivered_at IS NOT NULL THEN 'delivered' WHEN n.run IS NULL OR r.finished_at IS NULL AND r.id IS NOT NULL
+       THEN 'pending' ELSE 'failed' END AS state
+FROM (SELECT * FROM triggerapp_notice WHERE destination_id = %s AND created_at < COALESCE(%s::timestamptz, 'infinity')
+      ORDER BY created_at DESC LIMIT %s) n
+LEFT JOIN triggerapp_run r ON r.id = n.run ORDER BY n.created_at DESC
+"""
+
+
+def notices(destination: int, *, older: str | None = None) -> Page:
+    """What a destination was told and is to be told, the newest first."""
+    last = Notice.objects.filter(pk=uuid_or_none(older) or _LAST)
+    before = last.values_list("created_at", flat=True).first()
+    rows = sql.rows(_NOTICES, [destination, before, PAGE + 1])
     return Page(rows=rows[:PAGE], older=str(rows[PAGE - 1]["id"]) if len(rows) > PAGE else "")
 
 

@@ -91,6 +91,15 @@ def create(request: HttpRequest) -> HttpResponseBase:
 
 
 @page(Level.OPERATE, methods=("POST",))
+def run_now(request: HttpRequest, schedule_id: UUID) -> HttpResponseBase:
+    """Do not wait for the clock."""
+    schedule = _found(schedule_id)
+    run = schedules.run_now(schedule.environment_id, schedule.pk, actor=actor(request))
+    actions.say(request, "It is triggered now; when it is due next stays as it was.")
+    return redirect("triggers:run", run)
+
+
+@page(Level.OPERATE, methods=("POST",))
 def switch(request: HttpRequest, schedule_id: UUID) -> HttpResponseBase:
     """Turn it on or off."""
     schedule, active = _found(schedule_id), request.POST.get("active") == "1"

@@ -38,6 +38,7 @@ def _shown_list(request: HttpRequest, environment: str, issued: Issued | None = 
         "rows": [(each, webhooks.url(each)) for each in webhooks.all_of(environment)],
         "presets": Preset.values,
         "issued": issued,
+        "issued_to": issued and issued.endpoint.name,
     }
     return render(request, "webhooks.html", context)
 
@@ -92,6 +93,7 @@ def _shown_one(request: HttpRequest, endpoint: Endpoint, issued: Issued | None =
         "example": trials.example(endpoint),
         "kind_header": trials.kind_header(endpoint),
         "issued": issued,
+        "issued_to": endpoint.name,
     }
     return render(request, "endpoint.html", context)
 

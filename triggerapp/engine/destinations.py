@@ -64,9 +64,27 @@ def create(
     return Issued(destination=destination, secret=text)
 
 
+def update(
+    environment: str, name: str, *, url: str = "", wants: Sequence[str], tasks: Sequence[str] = (), actor: str = ""
+) -> Destination:
+    """Let it hear of other ends, or elsewhere; without a URL it keeps the one it has. Its secret stays."""
+    _check(wants, tasks)
+    if url:
+        posting.check_url(url)
+    with transaction.atomic():
+        destination = find(environment, name, lock=True)
+        before = _told(destination)
+        destination.url = url or destination.url
+        destination.wants, destination.tasks = list(dict.fromkeys(wants)), list(tasks)
+        destination.save(update_fields=["url", "wants", "tasks"])
+        owner, after = destination.environment_id, _told(destination)
+        audit.record(owner, actor, "destination.update", name, before=before, after=after)
+    return destination
+
+
 def _told(destination: Destination) -> dict[str, object]:
     """What the audit log says of it."""
-    return {"url": posting.origin(destination.url), "wants": destination.wants}
+    return {"url": posting.origin(destination.url), "wants": destination.wants, "tasks": destination.tasks}
 
 
 def _check(wants: Sequence[str], tasks: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ from triggerapp import conf
 from triggerapp.engine import audit, environments, filters, limits, sql, subscriptions, wakes
 from triggerapp.errors import BadInput, DatabaseUnavailable, IllegalMove, NotFound
 from triggerapp.failpoints import point
-from triggerapp.models import EventStatus
+from triggerapp.models import Event, EventStatus
 from triggerapp.models.runs import new_id
 
 log = logging.getLogger(__name__)
@@ -75,6 +75,19 @@ def emit_as(
             after = {"name": name} if deliver is None else {"name": name, "deliver": str(deliver)}
             audit.record(environment, actor, "event.send", emitted.id, after=after)
     return emitted
+
+
+def replay(event_id: UUID, *, actor: str = "") -> UUID:
+    """Send an event once more, as a new one without its sender's id; which one. Raises `NotFound`, `BadInput`."""
+    found = Event.objects.filter(pk=event_id).first()
+    if found is None:
+        raise NotFound(f"there is no event {event_id}")
+    if found.status != EventStatus.DELIVERED:
+        raise BadInput(f"this event is {found.status}: only one that happened can be sent once more")
+    with transaction.atomic():
+        again = emit(found.name, json.dumps(found.payload), environment=found.environment_id).id
+        audit.record(found.environment_id, actor, "event.replay", event_id, after={"event": str(again)})
+    return again
 
 
 _ACCEPT = sql.Hot(

@@ -15,16 +15,31 @@ from django.db.models import F
 
 from triggerapp import conf
 from triggerapp.clock import now
-from triggerapp.engine import calls, catalog, destinations, environments, limits, posting, signatures, sql, triggers
+from triggerapp.engine import (
+    audit,
+    calls,
+    catalog,
+    destinations,
+    environments,
+    limits,
+    posting,
+    signatures,
+    sql,
+    triggers,
+    verbs,
+)
 from triggerapp.engine.calls import Call
-from triggerapp.errors import TriggerError
+from triggerapp.errors import BadInput, NotFound, TriggerError
 from triggerapp.failpoints import point
-from triggerapp.models import Notice, Run
+from triggerapp.models import Destination, Notice, Run
 
 log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 TASK = f"{catalog.OURS}deliver_notice"
+TEST = "test"
+"""The kind of a notice that is about nothing, sent by hand."""
+_NOTHING = UUID(int=0)
 _REASON_CHARACTERS = 512
 
 
@@ -105,14 +120,60 @@ def _note_try(notice: UUID, *, status: int | None, error: str) -> None:
 
 def _content(notice: Notice) -> Json:
     """What is told: which run ended, how, and why. Neither its arguments nor its result."""
+    data = {"destination": notice.destination.name} if notice.kind == TEST else _about(notice)
+    data["environment"] = notice.environment.slug
+    return {"type": notice.kind, "timestamp": notice.created_at.isoformat(), "data": data}
+
+
+def _about(notice: Notice) -> Json:
     run = Run.objects.filter(pk=notice.about).first()
-    data: Json = {"id": f"run_{notice.about}", "environment": notice.environment.slug}
+    data: Json = {"id": f"run_{notice.about}"}
     if run is not None:
         data |= {"task": run.task, "attempt": run.attempt, "tags": run.tags, "createdAt": run.created_at.isoformat()}
         data["finishedAt"] = run.finished_at and run.finished_at.isoformat()
         data["error"] = run.error and {name: run.error.get(name) for name in ("type", "message")}
-    return {"type": notice.kind, "timestamp": notice.created_at.isoformat(), "data": data}
+    return data
 
+
+# --- by hand --------------------------------------------------------------------------------------
+
+
+def send_test(destination: Destination, *, actor: str = "") -> Notice:
+    """A notice about nothing, delivered as any other is. Raises `BadInput` if the destination is disabled."""
+    _check_enabled(destination)
+    owner = destination.environment_id
+    with transaction.atomic():
+        notice = Notice.objects.create(environment_id=owner, destination=destination, kind=TEST, about=_NOTHING)
+        audit.record(owner, actor, "destination.test", destination.name)
+        sql.after_commit(sql.notify)
+    return notice
+
+
+def retry(notice: UUID, *, actor: str = "") -> Notice:
+    """Deliver it by another run, at once, in place of tries that were still to come. Raises `NotFound`, `BadInput`."""
+    with transaction.atomic():
+        rows = Notice.objects.select_for_update(of=("self",)).select_related("destination")
+        found = rows.filter(pk=notice).first()
+        if found is None:
+            raise NotFound(f"There is no notice {notice}. They are kept for {conf.get().WEBHOOK_RETENTION.days} days.")
+        if found.delivered_at is not None:
+            raise BadInput(f"{found.destination.name} took this notice already, with {found.status}")
+        _check_enabled(found.destination)
+        if found.run is not None:
+            verbs.cancel(found.run, actor=actor)
+        found.run, found.tries = None, 0
+        found.save(update_fields=["run", "tries"])
+        audit.record(found.environment_id, actor, "notice.retry", notice)
+        sql.after_commit(sql.notify)
+    return found
+
+
+def _check_enabled(destination: Destination) -> None:
+    if destination.disabled_at is not None:
+        raise BadInput(f"{destination.name} is disabled and hears nothing: enable it first")
+
+
+# --- retention ------------------------------------------------------------------------------------
 
 _OLD = (
     "environment_id = %s AND (created_at < now() - %s AND (run IS NOT NULL OR tries > 0) "

@@ -53,6 +53,8 @@ class Firing(models.Model):
     """The run that it started; None if it could not."""
     failure = models.TextField(default="", db_default="")
     """Why there is no run."""
+    actor = models.CharField(max_length=255, default="", db_default="")
+    """Who did not wait for the clock; empty if it was due."""
     fired_at = models.DateTimeField(db_default=Now())
 
     class Meta:

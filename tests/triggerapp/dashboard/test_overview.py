@@ -11,11 +11,11 @@ from django.test.utils import CaptureQueriesContext
 from tests.factories import fresh, make_event, make_event_wait, make_run, make_wait, make_worker
 from tests.inprocess import durable
 from triggerapp.dashboard import overviews
-from triggerapp.engine import audit, deployments, environments, envvars, events, keys, schedules, webhooks
+from triggerapp.engine import audit, deployments, destinations, environments, envvars, events, keys, schedules, webhooks
 from triggerapp.engine import workers as engine_workers
 from triggerapp.engine.deployments import Build
 from triggerapp.engine.schedules import Plan
-from triggerapp.models import AuditEntry, Event, Queue, Run, Status, WaitKind
+from triggerapp.models import AuditEntry, Event, Queue, Run, Start, Status, WaitKind
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 PAGES = (
@@ -27,6 +27,7 @@ PAGES = (
     "workers",
     "bulk",
     "webhooks",
+    "destinations",
     "schedules",
     "versions",
     "variables",
@@ -67,6 +68,7 @@ def test_a_page_costs_as_many_queries_for_many_rows_as_for_one(administrator, pa
             audit.record(environments.current(), "somebody", "deed", n)
             keys.create("dev", f"key {n}")
             webhooks.create("dev", f"shop-{n}-{count}", preset="standard")
+            destinations.create("dev", f"ops-{n}-{count}", "https://example.org/")
             envvars.put(environments.current(), f"NAME_{n}", "value")
             deployments.register(environments.current(), Build(version=f"v{n}-{count}"))
             plan = Plan(task=greet.name, cron="0 9 * * *")
@@ -129,6 +131,42 @@ def test_an_event_shows_the_waits_that_it_reached(viewer):
     assert str(wait.run_id) in text
     assert "x1y2z3" not in text
     assert "No wait matched it yet" in page(viewer, f"events/{make_event('other').id}/")
+
+
+def test_an_event_shows_the_runs_that_it_started_and_the_run_the_event(viewer):
+    event, run = make_event("paid"), make_run()
+    for task, started, error in (("shop.buy", run.pk, ""), ("shop.sell", None, f"no such task {EVIL}")):
+        Start.objects.create(environment_id=run.environment_id, event=event, task=task, run=started, error=error)
+    text = page(viewer, f"events/{event.pk}/")
+    assert f"/triggers/runs/{run.pk}/" in text
+    assert "no such task" in text
+    assert EVIL not in text
+    assert f"/triggers/events/{event.pk}/" in page(viewer, f"runs/{run.pk}/")
+    assert "1 wait" not in page(viewer, "events/")
+    assert "2 tasks" in page(viewer, "events/")
+
+
+def test_events_that_reached_nobody_can_be_chosen(viewer):
+    make_event_wait(make_run(Status.WAITING), "paid")
+    events.emit("paid", "{}")
+    events.emit("sold", "{}")
+    for query in ("unmatched=1", "unmatched=1&name=sold"):
+        assert [row["name"] for row in viewer.get(f"/triggers/events/?{query}").context["found"].rows] == ["sold"]
+    assert "nobody yet" in page(viewer, "events/")
+
+
+def test_an_event_is_sent_once_more_as_a_new_one(operator, viewer):
+    event = make_event("paid", {"n": 1}, external_id="e1")
+    url = f"/triggers/events/{event.pk}/replay"
+    assert viewer.post(url).status_code == 403
+    response = operator.post(url)
+    again = Event.objects.exclude(pk=event.pk).get()
+    assert response.headers["Location"] == f"/triggers/events/{again.pk}/"
+    assert (again.name, again.payload, again.external_id) == ("paid", {"n": 1}, None)
+    assert AuditEntry.objects.get(action="event.replay").target == str(event.pk)
+    Event.objects.filter(pk=event.pk).update(status="canceled")
+    assert operator.post(url).status_code == 400
+    assert operator.post(f"/triggers/events/{make_run().pk}/replay").status_code == 404
 
 
 def test_an_event_can_be_sent_by_hand_once_for_each_id_of_its_sender(operator):

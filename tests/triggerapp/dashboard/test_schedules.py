@@ -12,7 +12,7 @@ from tests.inprocess import durable
 from triggerapp.dashboard import schedules as pages
 from triggerapp.engine import environments, schedules
 from triggerapp.engine.schedules import Plan
-from triggerapp.models import AuditEntry, Firing, Schedule
+from triggerapp.models import AuditEntry, Firing, Run, Schedule
 
 URL = "/triggers/schedules/"
 EVIL = "<script>alert(1)</script>"
@@ -74,6 +74,32 @@ def test_it_is_turned_off_and_on_by_operators_and_that_is_noted(operator):
     assert fresh(schedule).next_at is not None
     entries = AuditEntry.objects.filter(actor="user operator").order_by("id")
     assert list(entries.values_list("action", flat=True)) == ["schedule.deactivate", "schedule.activate"]
+
+
+def test_one_is_run_now_without_touching_its_due_times(operator, viewer, worker):
+    schedule = make(external_id="eve")
+    schedules.set_active(schedule.environment_id, schedule.pk, active=False)
+    assert viewer.post(f"{URL}{schedule.pk}/run").status_code == 403
+    response = operator.post(f"{URL}{schedule.pk}/run", follow=True)
+    run, firing = Run.objects.get(), Firing.objects.get()
+    assert response.redirect_chain == [(f"/triggers/runs/{run.pk}/", 302)]
+    assert f"/triggers/schedules/{schedule.pk}/" in response.content.decode()
+    assert (firing.run, firing.actor) == (run.pk, "user operator")
+    assert (fresh(schedule).active, fresh(schedule).next_at, fresh(schedule).last_at) == (False, None, None)
+    assert "user operator" in page(viewer, f"{schedule.pk}/").content.decode()
+    worker.work()
+    assert fresh(run).status == "completed"
+    assert AuditEntry.objects.get(action="schedule.run").after == {"run": str(run.pk)}
+    listed = viewer.get(f"/triggers/runs/?schedule={schedule.pk}").context["found"].rows
+    assert [row.id for row in listed] == [run.pk]
+
+
+def test_one_whose_task_is_gone_cannot_be_run_now(operator):
+    schedule = make()
+    Schedule.objects.update(task="no.such")
+    assert operator.post(f"{URL}{schedule.pk}/run").status_code == 404
+    assert not Run.objects.exists()
+    assert not Firing.objects.exists()
 
 
 def test_one_is_made_on_the_page_and_deleted_by_an_administrator(administrator, operator):
