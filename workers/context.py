@@ -7,6 +7,7 @@ of the pool that is at work on another task, a plain one, belongs to no run.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -45,6 +46,8 @@ def speaker() -> Attempt | None:
     """The attempt that this code belongs to; None outside of runs, and where it cannot be told."""
     if not _active:
         return None
+    if _current.get() is None and threading.current_thread() is threading.main_thread():
+        return None  # a pool of threads is fed by it: what it says of other tasks is no line of the one that runs
     try:
         return current_or_none("a line")
     except RunContextLost:

@@ -8,6 +8,8 @@ import logging
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from celery.utils.log import get_task_logger
@@ -19,7 +21,7 @@ from tests.inprocess import durable
 from triggerapp.engine import logs as engine
 from triggerapp.engine import rescue
 from triggerapp.models import LogLine, Run, Status
-from workers import events, hearing, logs, step, wait
+from workers import context, events, hearing, logs, step, wait
 
 log = logging.getLogger("shop")
 
@@ -165,6 +167,24 @@ def test_a_thread_that_the_run_starts_speaks_for_it(worker):
 
     worker.until(threaded.delay())
     assert texts() == ["from a thread"]
+
+
+def test_what_feeds_a_pool_of_threads_does_not_speak_for_its_only_run():
+    attempt, inside, over = SimpleNamespace(is_eager=False), threading.Event(), threading.Event()
+
+    def run() -> None:
+        with context.entered(attempt):
+            inside.set()
+            over.wait(60)
+
+    with ThreadPoolExecutor(2) as pool:
+        running = pool.submit(run)
+        assert inside.wait(60)
+        of_its_own = pool.submit(context.speaker)
+        assert of_its_own.result(60) is attempt
+        assert context.speaker() is None  # the main thread, which takes the messages of other tasks meanwhile
+        over.set()
+        running.result(60)
 
 
 @pytest.mark.parametrize(
