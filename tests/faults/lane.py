@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from tests.faults import database
 
 ROOT = Path(__file__).resolve().parents[2]
+_PATIENCE = 600
+"""Seconds after which a scenario has hung: it ends, and says where."""
 
 
 class Lane:
@@ -94,17 +98,30 @@ def main() -> None:
         answers.write(json.dumps({"ask": what}) + "\n")
         sys.stdin.readline()
 
+    signal.signal(signal.SIGALRM, _give_up)
     while line := sys.stdin.readline():
-        name, arguments = json.loads(line)
-        module, _, function = name.partition(":")
-        try:
-            scenario = getattr(import_module(f"tests.faults.{module}"), function)
-            answer = {"result": scenario(World(Path(os.environ["FAULTS_FOLDER"]), ask), **arguments)}
-        except Exception:
-            answer = {"error": traceback.format_exc()}
-        finally:
-            processes.end_all()
-        answers.write(json.dumps(answer, default=str) + "\n")
+        answers.write(json.dumps(_play(*json.loads(line), ask), default=str) + "\n")
+
+
+def _play(name: str, arguments: dict[str, Any], ask: Callable[[str], None]) -> dict[str, Any]:
+    """What a scenario returns, or how it failed; nothing of it runs afterwards."""
+    from tests.faults import processes
+    from tests.faults.world import World
+
+    module, _, function = name.partition(":")
+    signal.alarm(_PATIENCE)
+    try:
+        scenario = getattr(import_module(f"tests.faults.{module}"), function)
+        return {"result": scenario(World(Path(os.environ["FAULTS_FOLDER"]), ask), **arguments)}
+    except Exception:
+        return {"error": traceback.format_exc()}
+    finally:
+        processes.end_all()
+        signal.alarm(0)
+
+
+def _give_up(number: int, frame: FrameType | None) -> None:
+    raise AssertionError(f"the scenario hung for {_PATIENCE} s here")
 
 
 if __name__ == "__main__":
