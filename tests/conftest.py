@@ -32,8 +32,8 @@ def database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Itera
     """The real database, with real commits; what a test wrote is deleted after it, not rolled back."""
     with django_db_blocker.unblock():
         # Another test's flush may have taken the rows whose ids are kept for the life of the process.
-        environments.by_slug.cache_clear()
-        queues._identify.cache_clear()
+        environments.by_slug.forget()
+        queues.identify.forget()
         app.set_current()
         app.set_default()
         yield

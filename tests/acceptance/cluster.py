@@ -250,7 +250,7 @@ class Connected:
 
     def _forget(self) -> None:
         connections.close_all()
-        environments.by_slug.cache_clear()
+        environments.by_slug.forget()
 
 
 _prctl = ctypes.CDLL(None).prctl

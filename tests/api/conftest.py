@@ -61,7 +61,7 @@ def no_counts() -> None:
     """The throttles begin anew."""
     throttles.clear()
     guard.keys.forget()
-    environments.by_slug.cache_clear()
+    environments.by_slug.forget()
 
 
 @pytest.fixture

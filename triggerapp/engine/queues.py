@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from triggerapp.clock import now
 from triggerapp.engine import audit, dispatch, environments, sql
+from triggerapp.engine.idcache import IdCache
 from triggerapp.errors import BadInput
 from triggerapp.failpoints import point
 from triggerapp.models import LIVE, Queue, Status
@@ -23,16 +23,13 @@ ADMITS = "NOT EXISTS (SELECT 1 FROM triggerapp_queue q WHERE q.id = {run}.queue_
 """SQL condition: the run's queue has room for it."""
 
 
-def identify(environment: int, name: str) -> int:
-    """The id of the queue, which is made on first use."""
-    identify = _identify.__wrapped__ if connection.in_atomic_block else _identify  # see `environments.current`
-    return identify(environment, name, connection.alias, connection.settings_dict["NAME"])
-
-
-@lru_cache(maxsize=4096)
-def _identify(environment: int, name: str, alias: str, database: str) -> int:
+def _make(environment: int, name: str) -> int:
     queue, _ = Queue.objects.get_or_create(environment_id=environment, name=name)
     return int(queue.pk)
+
+
+identify = IdCache(_make)
+"""The id of an environment's queue of this name, which is made on first use."""
 
 
 def set_paused(environment: int, name: str, *, paused: bool, actor: str = "") -> None:

@@ -92,8 +92,8 @@ def _database(name: str) -> Iterator[str]:
 
 
 def _forget_ids() -> None:
-    environments.by_slug.cache_clear()
-    queues._identify.cache_clear()
+    environments.by_slug.forget()
+    queues.identify.forget()
 
 
 @contextmanager
