@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 from django.core.management import call_command
+from django.db import connections
 from pytest_django import Settings
 
 from triggerapp import checks
@@ -121,3 +122,21 @@ def test_the_lease_is_the_one_that_is_set(settings: Settings) -> None:
 @pytest.mark.usefixtures("database")
 def test_the_migrations_make_what_the_models_say():
     call_command("makemigrations", "triggerapp", check=True, dry_run=True, verbosity=0)
+
+
+@pytest.mark.parametrize(
+    ("asgi", "age", "found"),
+    [
+        ("shop.asgi.application", 60, ["triggerapp.W007"]),
+        ("shop.asgi.application", None, ["triggerapp.W007"]),
+        ("shop.asgi.application", 0, []),
+        (None, 60, []),
+        (project.ASGI_APPLICATION, 60, []),
+    ],
+)
+def test_connections_that_requests_would_leave_over(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, asgi: str | None, age: int | None, found: list[str]
+) -> None:
+    settings.ASGI_APPLICATION = asgi
+    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", age)
+    assert [message.id for message in checks.check_connections(None)] == found

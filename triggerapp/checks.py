@@ -23,6 +23,9 @@ from triggerapp import conf
 SITE: Final = Path(__file__).resolve().parent.parent
 """The folder all our packages are in."""
 
+OUR_ASGI: Final = "triggerapp.asgi.application"
+"""The standalone project's, which looks after connections itself."""
+
 OUR_PACKAGES: Final = ("workers", "checkpoint")
 
 OUR_SETTINGS: Final = "triggerapp.settings"
@@ -40,7 +43,7 @@ DEFAULT_VISIBILITY: Final = 3600
 
 def register() -> None:
     """Hand the checks to Django."""
-    for check in (check_database, check_packages, check_celery):
+    for check in (check_database, check_connections, check_packages, check_celery):
         checks.register(check, "triggerapp")
 
 
@@ -67,6 +70,21 @@ def database_remedy() -> str:
         else f"Set DATABASES['default'] in {module} (DATABASE_URL has no effect unless those settings read it)"
     )
     return f"{where}; `manage.py services start` starts a PostgreSQL of this project's own and prints its URL."
+
+
+def check_connections(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Under ASGI each request has a thread of its own, and with it a connection."""
+    served = getattr(settings, "ASGI_APPLICATION", None)
+    if served in (None, OUR_ASGI) or connections.settings[DEFAULT_DB_ALIAS]["CONN_MAX_AGE"] == 0:
+        return []
+    return [
+        checks.Warning(
+            "ASGI_APPLICATION with CONN_MAX_AGE: each request leaves an open connection to the database over",
+            hint='Set CONN_MAX_AGE to 0, and in OPTIONS "pool": True (pip install "psycopg[pool]"), which lends each '
+            "request one that is open already. Workers keep their connections either way.",
+            id="triggerapp.W007",
+        )
+    ]
 
 
 def check_packages(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:

@@ -77,13 +77,14 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    # Last, because it is not asynchronous: under ASGI all before it are then run in one go, in the request's thread.
+    "whitenoise.middleware.WhiteNoiseMiddleware",
 ]
 
 # Browsers of other origins: none, unless they are named. Tokens are the permission; cookies are of no use to the API.

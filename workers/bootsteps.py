@@ -61,6 +61,7 @@ class Ticker(bootsteps.StartStopStep):
         from workers import connections, control, hearing  # noqa: PLC0415  (they need Django; all only in workers)
 
         control.register()
+        connections.without_pool()
         connections.keep(worker)
         hearing.listen()
         signals.worker_process_init.connect(hearing.listen)

@@ -28,6 +28,16 @@ def keep(worker: Any) -> None:
         _Keeper(fixup).install()
 
 
+def without_pool() -> None:
+    """Django's pool is for web processes: forked, restored and dumped processes would share its connections."""
+    for connection in connections.all():
+        options = connection.settings_dict.get("OPTIONS", {})
+        if options.get("pool"):
+            connection.close()
+            connection.close_pool()  # type: ignore[attr-defined]  # PostgreSQL's has one
+            del options["pool"]
+
+
 def _django_fixups(app: Celery) -> list[Any]:
     found = (getattr(fixup, "worker_fixup", None) for fixup in getattr(app, "_fixups", ()))
     return [fixup for fixup in found if fixup is not None]

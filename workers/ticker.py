@@ -293,8 +293,10 @@ def main(worker: str, hostname: str, parent: str, board: str) -> None:
     announce = _take_stdout()
     logging.basicConfig(format="[%(asctime)s: %(levelname)s/ticker] %(message)s", level=logging.INFO)
     django.setup()
+    from workers import connections  # noqa: PLC0415  (needs Django)
     from workers.bootsteps import load_app  # noqa: PLC0415  (the app may need Django)
 
+    connections.without_pool()
     app = FileIO(0, closefd=False).readline().decode().strip()  # unbuffered: what follows is for `_read`
     load_app(app).set_default()
     identity.join(UUID(worker), int(board))

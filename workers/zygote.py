@@ -41,7 +41,7 @@ def _load(path: str) -> zygote.Main:
     from celery import _state  # noqa: PLC0415
 
     django.setup()
-    from workers import resources, runprocess  # noqa: PLC0415  (they need Django)
+    from workers import connections, resources, runprocess  # noqa: PLC0415  (they need Django)
     from workers.bootsteps import load_app  # noqa: PLC0415
 
     app = load_app(path)
@@ -51,6 +51,7 @@ def _load(path: str) -> zygote.Main:
     app.finalize()
     _state._set_task_join_will_block(True)  # type: ignore[attr-defined]
     assert app.amqp and app.backend
+    connections.without_pool()
     resources.run_warm_ups()
     resources.close_everything(app)
     return runprocess.main(app)

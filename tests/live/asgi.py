@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from django.core.asgi import get_asgi_application
-
+from triggerapp.asgi import application as application  # sets Django up, which the tasks need  # isort: skip
 from tests.live.app import app
 
-application = get_asgi_application()
 app.set_default()

@@ -82,3 +82,14 @@ def test_a_connection_is_kept_where_django_would_keep_it_for_a_request_only(fixu
     first = backend()
     run(tasks.app.tasks[tasks.durable_noop.name])
     assert backend() == first
+
+
+def test_a_worker_leaves_the_pool_of_the_web_processes_alone(monkeypatch):
+    connection.close()
+    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 0)
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"pool": {"min_size": 1}})
+    lent = backend()
+    connections.without_pool()
+    assert connection.settings_dict["OPTIONS"] == {}
+    assert connection.pool is None
+    assert backend() != lent
