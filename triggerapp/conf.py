@@ -87,8 +87,8 @@ class Conf:
     API_MAX_BODY_BYTES: int = 16 * 1024 * 1024
     """The size of a request to the API at most, batches included."""
 
-    CHECKPOINT: str = "off"
-    """Whether the process of a waiting run is kept as an image: "auto" where that works, "on", or "off"."""
+    CHECKPOINT: str = "auto"
+    """Whether the process of a waiting run is kept as an image: "auto" where that works and pays, "on", or "off"."""
 
     CHECKPOINT_MIN_WAIT: timedelta = timedelta(milliseconds=350)
     """Timers shorter than this keep their process: dumping and restoring it costs as much of a processor."""

@@ -143,7 +143,7 @@ CELERY_TIMEZONE = "UTC"
 CELERY_RESULT_CHORD_EXPIRES = 0  # a chord whose header waits for days must still find its counters
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 
-TRIGGERAPP = {"CHECKPOINT": os.environ.get("TRIGGERAPP_CHECKPOINT", "off")}
+TRIGGERAPP = {"CHECKPOINT": os.environ.get("TRIGGERAPP_CHECKPOINT", "auto")}
 if os.environ.get("TRIGGERAPP_FLOWER_URL"):
     TRIGGERAPP["FLOWER_URL"] = os.environ["TRIGGERAPP_FLOWER_URL"]
 if os.environ.get("TRIGGERAPP_CHECKPOINT_STORE"):

@@ -23,7 +23,7 @@ from triggerapp.engine import dispatch, encoding, runs
 from triggerapp.engine.runs import Claimed, Dropped, Ended, Foreign, Unknown
 from triggerapp.errors import BadType, PayloadTooLarge, StaleRun
 from triggerapp.models import Run, Status
-from workers import codec, identity, logs, loops, options
+from workers import codec, identity, light, logs, loops, options
 from workers.attempt import Attempt, RollBackNow, enter
 from workers.board import Watch
 from workers.errors import JournalMismatch, MaxDurationExceeded, SuspensionSwallowed, WaitCanceled, WaitTimeout
@@ -97,15 +97,23 @@ def _claim_eager(task: Any, request: Any) -> Claimed:
 
 
 def _run_claimed(task: Any, request: Any, *, args: Any, kwargs: Any, claimed: Claimed, watch: Watch) -> object:
-    """In a process of its own, where this worker has such and the task may be dumped; else here."""
-    if identity.home() is not None and task.durable.checkpoint:
-        from checkpoint import Unborn  # noqa: PLC0415  (nobody else is to load CRIU's driver)
-        from workers.supervision import supervisor  # noqa: PLC0415
+    """In a process of its own, where this worker has such and the run is to have one; else here."""
+    if identity.home() is None:
+        return _run_here(task, request, args=args, kwargs=kwargs, claimed=claimed, watch=watch)
+    from checkpoint import Unborn  # noqa: PLC0415  (nobody else is to load CRIU's driver)
+    from workers.supervision import supervisor  # noqa: PLC0415
 
-        try:
-            return supervisor.run(task, request, args, kwargs, claimed, watch)
-        except Unborn as problem:
-            log.warning("run %s stays in the pool process: %s", claimed.run_id, problem)
+    with light.judged(task, claimed) as stays:
+        if not stays:
+            try:
+                return supervisor.run(task, request, args, kwargs, claimed, watch)
+            except Unborn as problem:
+                log.warning("run %s stays in the pool process: %s", claimed.run_id, problem)
+        return _run_here(task, request, args=args, kwargs=kwargs, claimed=claimed, watch=watch)
+
+
+def _run_here(task: Any, request: Any, *, args: Any, kwargs: Any, claimed: Claimed, watch: Watch) -> object:
+    """In the pool process."""
     suspension = ByReentry(leaving=identity.is_leaving, announce=announcer(task, request))
     said = logs.of(claimed)
     return run(task, request, args=args, kwargs=kwargs, claimed=claimed, suspension=suspension, watch=watch, log=said)

@@ -56,8 +56,10 @@ class TaskOptions:
     retry: RetryPolicy | None = None
     """None: what the task's Celery options say, or our default where they say nothing."""
     defaults: TriggerOptions = field(default_factory=TriggerOptions)
-    checkpoint: bool = True
-    """Whether its process may be kept as an image while it waits, in workers that do so."""
+    checkpoint: bool | None = None
+    """Whether its runs have processes of their own, which are kept as images while they wait, in workers that do so.
+
+    None: those that need it (`workers.light`)."""
     on: tuple[On, ...] = ()
     """The events that start it."""
 

@@ -40,7 +40,7 @@ def durable_task(
     retry: RetryPolicy | None = ...,
     max_duration: timedelta | None = ...,
     ttl: Deadline | None = ...,
-    checkpoint: bool = ...,
+    checkpoint: bool | None = ...,
     on: On | Sequence[On] | None = ...,
     **options: Any,
 ) -> Callable[[Callable[Concatenate[Any, P], R]], DurableTask[P, R]]: ...
@@ -52,7 +52,7 @@ def durable_task(
     retry: RetryPolicy | None = ...,
     max_duration: timedelta | None = ...,
     ttl: Deadline | None = ...,
-    checkpoint: bool = ...,
+    checkpoint: bool | None = ...,
     on: On | Sequence[On] | None = ...,
     **options: Any,
 ) -> Callable[[Callable[P, R]], DurableTask[P, R]]: ...
@@ -65,7 +65,7 @@ def durable_task(
     retry: RetryPolicy | None = None,
     max_duration: timedelta | None = None,
     ttl: Deadline | None = None,
-    checkpoint: bool = True,
+    checkpoint: bool | None = None,
     on: On | Sequence[On] | None = None,
     **options: Any,
 ) -> Any:
@@ -73,9 +73,10 @@ def durable_task(
 
     `retry` says how often a failed run is tried; `max_duration` bounds the time it computes in one
     attempt, waits excluded; `ttl` is how long it may wait to be started; `checkpoint=False` keeps no
-    image of its process while it waits. `on` says which events start it: `events.on(name, filter=…)`,
-    `webhook(endpoint, type)`, or several. All other options are Celery's and pass through; on top of
-    an existing task they belong to that task's own decorator.
+    image of its process while it waits, `True` has every run begin in a process of its own. `on` says
+    which events start it: `events.on(name, filter=…)`, `webhook(endpoint, type)`, or several. All other
+    options are Celery's and pass through; on top of an existing task they belong to that task's own
+    decorator.
     """
     own = TaskOptions(retry=retry, defaults=_defaults(max_duration, ttl), checkpoint=checkpoint, on=listed(on))
 

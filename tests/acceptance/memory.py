@@ -103,6 +103,19 @@ def says(*words: str) -> None:
         wait.sleep(0.1)
 
 
+_PAUSES = {"short": wait.sleep}
+"""A wait that cannot be seen in the code of who calls it."""
+
+
+@durable_task(retry=ONCE)
+def seldom_waits(tag: str, *, seconds: float = 0) -> int:
+    """Who is its process's parent; says that it was entered if it waits, and then waits."""
+    if seconds:
+        note(tag, "entered")
+        _PAUSES["short"](seconds)
+    return os.getppid()
+
+
 @durable_task(retry=ONCE)
 def pids() -> list[int]:
     """Its process, and the one that was forked from."""

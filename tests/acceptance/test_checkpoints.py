@@ -22,10 +22,10 @@ import checkpoint
 from checkpoint import use
 from tests.acceptance.cluster import ROOT, Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
-from tests.acceptance.memory import computes, connects, dozes, dreams, holds, holds_on, maps, pids, says
+from tests.acceptance.memory import computes, connects, dozes, dreams, holds, holds_on, maps, pids, says, seldom_waits
 from tests.acceptance.tasks import stays
 from triggerapp.models import Checkpoint, LogLine, Run
-from workers import events
+from workers import events, light
 
 pytestmark = pytest.mark.criu
 
@@ -46,7 +46,7 @@ def here(worker: Start) -> Iterator[Start]:
 
     def start(**env: Any) -> AbstractContextManager[Worker]:
         queues.append(queue := f"acceptance-{os.urandom(3).hex()}")
-        return worker("prefork", queue=queue, ACCEPTANCE_CHECKPOINT="on", **env)
+        return worker("prefork", queue=queue, **{"ACCEPTANCE_CHECKPOINT": "on", **env})
 
     yield start
     wait_until(lambda: not any(map(left, queues)), within=10, reason=f"left: {[left(queue) for queue in queues]}")
@@ -219,6 +219,18 @@ def test_a_process_whose_run_did_not_wait_serves_the_next_one(here: Start):
         assert len({process for process, _ in found}) <= 2
         (zygote,) = {parent for _, parent in found}
         assert psutil.Process(zygote).ppid() == mine.pid
+
+
+def test_runs_of_a_task_that_never_waits_stay_in_the_pool_process_until_one_waits(here: Start):
+    with here(options=("-c", "1"), ACCEPTANCE_CHECKPOINT="auto") as mine:
+        parents = [seldom_waits.delay("").get(timeout=30) for _ in range(light.IN_A_ROW)]
+        assert mine.pid not in parents
+        wait_until(lambda: seldom_waits.delay("").get(timeout=30) == mine.pid)
+        for entries in (2, 1):
+            result = seldom_waits.delay(tag := fresh(), seconds=0.5)
+            assert result.get(timeout=60) != mine.pid
+            assert notes(tag) == ["entered"] * entries and note_of(result) == ""
+        mine.stop()
 
 
 def test_a_killed_pool_process_takes_its_run_process_along(here: Start):

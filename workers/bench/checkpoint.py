@@ -81,17 +81,19 @@ def _of_many(on: Stage) -> list[Figure]:
 
 
 def _of_none(on: Stage, worker: Worker) -> list[Figure]:
-    """What a run that never waits pays for a process of its own: beside one that stays in the pool process."""
+    """What a run that never waits pays in a process of its own, and as `auto` has it."""
     size, rounds = on.pick((1000, 5), quick=(100, 2))
-    kinds = {"own": tasks.durable_noop, "pool": tasks.pool_noop}
+    kinds = {"own": tasks.own_noop, "auto": tasks.durable_noop, "pool": tasks.pool_noop}
     found = noop.rates_of(on, worker, kinds, size=size, rounds=rounds)
     value = {key: statistics.median(rates) for key, rates in found.items()}
+    names = {"own": "in its own process", "auto": "where auto has it", "pool": "in the pool process"}
     return [
-        Figure(name=f"no-op in its own process / in the pool, {how}", value=value["own", how] / value["pool", how])
+        Figure(name=f"no-op {names[kind]} / in the pool process, {how}", value=value[kind, how] / value["pool", how])
+        for kind in ("own", "auto")
         for how in ("drain", "live")
     ] + [
         Figure(name=f"no-op, CPU of all processes, {where}", value=value[kind, "cpu"], unit="ms", lower_is_better=True)
-        for kind, where in (("own", "in its own process"), ("pool", "in the pool process"))
+        for kind, where in names.items()
     ]
 
 

@@ -24,14 +24,12 @@ app = Celery("triggerapp-bench", set_as_current=False)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(task_default_queue=os.environ.get(QUEUE, "triggerapp-bench"), result_expires=600)
 
-if DATABASE in os.environ:  # a worker or its ticker: nothing has been opened yet
+if DATABASE in os.environ:  # a worker or its ticker: nothing has been opened yet, nor read of the settings
     connections.settings["default"]["NAME"] = os.environ[DATABASE]
-if STORE in os.environ:  # a worker whose runs wait as images; nothing has been read of the settings yet
-    settings.TRIGGERAPP = getattr(settings, "TRIGGERAPP", {}) | {
-        "CHECKPOINT": "on",
-        "CHECKPOINT_MIN_WAIT": timedelta(),
-        "CHECKPOINT_STORE": os.environ[STORE],
-    }
+    _checkpoints = {"CHECKPOINT": "off"}  # what is measured without a store is re-entry
+    if STORE in os.environ:
+        _checkpoints = {"CHECKPOINT": "auto", "CHECKPOINT_STORE": os.environ[STORE]}
+    settings.TRIGGERAPP = getattr(settings, "TRIGGERAPP", {}) | _checkpoints | {"CHECKPOINT_MIN_WAIT": timedelta()}
 
 
 @app.task
@@ -45,10 +43,16 @@ def durable_noop() -> None:
     """The same as a run."""
 
 
+@durable_task(checkpoint=True)
+@app.task
+def own_noop() -> None:
+    """One that has a process of its own, in workers that keep images."""
+
+
 @durable_task(checkpoint=False)
 @app.task
 def pool_noop() -> None:
-    """One that stays in the pool process, where others have a process of their own."""
+    """One that stays in the pool process, where others may have a process of their own."""
 
 
 def _nothing(number: int) -> int:
