@@ -20,8 +20,8 @@ from triggerapp import conf
 from triggerapp.engine.runs import Claimed
 from workers.tracer import Suspended
 
-SHORT: Final = 0.1
-"""Seconds. For a longer run a process of its own is next to nothing."""
+SHORT: Final = 1.0
+"""Seconds. For a longer run a process of its own is next to nothing, and a worker that shuts down has it move out."""
 IN_A_ROW: Final = 20
 """So many runs of a task, one after another in one pool process, must have been short and without a wait."""
 
