@@ -51,9 +51,13 @@ class Keeper:
         _report(verdict)
         if not verdict.ok:
             return None
-        home, lock = _settle()
+        try:
+            home, lock = _settle()
+            keeper = cls(app, home, lock)
+        except OSError as problem:  # a full disk, or one that may not be written to
+            _report_reentry(f"no zygote could be started: {problem}")
+            return None
         identity.settle(home)
-        keeper = cls(app, home, lock)
         _prepare()
         keeper._await_ready()
         return keeper
@@ -149,15 +153,20 @@ def _prepare() -> None:
 
 
 def _report(verdict: Verdict) -> None:
-    """In the log and in the worker's row. In "auto" it is no fault of this host that it cannot."""
+    """In the log and in the worker's row."""
     if verdict.ok:
         log.info("waiting runs are kept as images: CRIU %s, %s", verdict.version, verdict.mode)
         link.tell("waiting", how=f"as images: CRIU {verdict.version}, {verdict.mode}")
         return
-    level = logging.ERROR if conf.get().CHECKPOINT == "on" else logging.INFO
-    log.log(level, "waiting runs are entered again from their journal: %s", verdict)
     reasons = "; ".join(reason.message for reason in verdict.reasons if reason.blocking)
-    link.tell("waiting", how=f"by re-entry: {reasons}")
+    _report_reentry(reasons, at_length=str(verdict))
+
+
+def _report_reentry(reason: str, *, at_length: str = "") -> None:
+    """In "auto" it is no fault of this host that it cannot."""
+    level = logging.ERROR if conf.get().CHECKPOINT == "on" else logging.INFO
+    log.log(level, "waiting runs are entered again from their journal: %s", at_length or reason)
+    link.tell("waiting", how=f"by re-entry: {reason}")
 
 
 def _settle() -> tuple[Path, IO[bytes]]:

@@ -15,7 +15,7 @@ import checkpoint
 from checkpoint import processes, sandbox
 from checkpoint.criu import Criu
 from checkpoint.sandbox import Sandbox
-from checkpoint.zygote import Unborn, Zygote
+from checkpoint.zygote import Unborn, Zygote, listen
 
 SOON = timedelta(seconds=10)
 _PROGRAM = """
@@ -123,6 +123,15 @@ def test_all_end_with_the_zygote_however_it_ends(started: tuple[Zygote, subproce
     program.wait()
     assert gone(task)
     process.end()
+
+
+def test_a_zygote_is_reached_however_deep_its_folder_is(tmp_path: Path) -> None:
+    """A socket's path may have 107 characters, a temporary folder's more."""
+    deep = tmp_path / ("x" * 200)
+    deep.mkdir()
+    with listen(deep / "zygote") as listener, pytest.raises(Unborn, match="does not answer: timed out"):
+        assert (deep / "zygote").is_socket() and listener.fileno() >= 0
+        Zygote(deep / "zygote").fork(timeout=timedelta(seconds=0.1))
 
 
 def test_all_end_with_the_keeper(started: tuple[Zygote, subprocess.Popen[bytes]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
+import checkpoint
 from checkpoint import Reason, Verdict
 from tests.inprocess import Worker
 from triggerapp import models
@@ -51,6 +53,16 @@ def test_a_host_that_cannot_dump_means_re_entry_and_the_reason_is_said(
 def test_a_host_that_can_says_with_what(told: list[str]):
     keeper._report(YES)
     assert told == ["as images: CRIU 4.2.1, privileged"]
+
+
+def test_a_worker_that_cannot_start_its_zygote_works_all_the_same(told: list[str], monkeypatch: pytest.MonkeyPatch):
+    def fill() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "check", lambda: YES)
+    monkeypatch.setattr(keeper, "_settle", fill)
+    assert keeper.Keeper.make("an.app:app") is None
+    assert told[-1] == "by re-entry: no zygote could be started: [Errno 28] No space left on device"
 
 
 @pytest.mark.parametrize("pool", ["thread", "solo", "gevent"])
