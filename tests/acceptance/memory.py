@@ -135,7 +135,7 @@ def holds_on(tag: str) -> str:
 def computes(tag: str, count: int) -> list[int]:
     """A busy loop over a generator, with neither step nor wait: each turn counted once, in memory alone."""
     counted: Counter[int] = Counter()
-    numbers = iter(range(count))
+    numbers = (number for number in range(count))
     note(tag, "began")
     for number in numbers:
         counted[number] += 1

@@ -150,6 +150,50 @@ def test_an_image_that_cannot_be_used_means_a_re_entry_and_the_attempt_says_why(
         assert says[harm] in note_of(result) or "damaged" in note_of(result)
 
 
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 8 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(disk)], check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def waits_without_an_image(result: Any, tag: str) -> str:
+    """The run waits all the same and comes to its right end; what its attempt says."""
+    wait_until(lambda: run_of(result).status == "waiting")
+    assert not Checkpoint.objects.filter(run__task_id=result.id).exists()
+    go(tag)
+    assert result.get(timeout=60) == HELD
+    assert notes(tag) == ["entered", "entered"]
+    return note_of(result)
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_dump_costs_no_run(here: Start, tiny: Path):
+    with here(TMPDIR=str(tiny)) as mine:
+        result = holds.delay(tag := fresh())
+        note = waits_without_an_image(result, tag)
+        assert note.startswith("not dumped at ") and "No space left" in note, mine.text()
+        assert not list(tiny.rglob("pages-*.img"))
+
+
+def test_a_full_store_costs_no_run(here: Start, tiny: Path):
+    (tiny / "other").write_bytes(bytes(7_900_000))
+    with here(ACCEPTANCE_STORE=str(tiny / "store")):
+        result = holds.delay(tag := fresh())
+        assert "No space left" in waits_without_an_image(result, tag)
+
+
+def test_a_store_that_is_down_costs_no_run(here: Start):
+    """Nobody listens at its address."""
+    nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    with here(ACCEPTANCE_STORE="s3://images", AWS_ALLOW_HTTP="true", AWS_REGION="x", **nowhere):
+        result = holds.delay(tag := fresh())
+        assert waits_without_an_image(result, tag).startswith("not dumped at ")
+
+
 def test_a_file_that_the_process_maps_and_that_is_another_by_now_means_a_re_entry(here: Start, tmp_path: Path):
     (tmp_path / "mapped").write_bytes(b"before" * 1000)
     with here():
@@ -261,18 +305,18 @@ def test_a_canceled_runs_image_is_deleted(here: Start):
 
 def test_a_deploy_moves_runs_in_the_middle_of_a_computation(here: Start):
     """Neither step nor wait: they are dumped where they are, and go on in the next worker."""
-    with here(options=("-c", "4")) as mine:
-        results = [computes.delay(fresh(), 400) for _ in range(4)]
-        wait_until(lambda: Run.objects.filter(task=computes.name, status="running").count() == 4)
-        time.sleep(1)
+    with here(options=("-c", "8")) as mine:
+        tags = [fresh() for _ in range(8)]
+        results = [computes.delay(tag, 400) for tag in tags]
+        wait_until(lambda: all(map(notes, tags)))
         mine.signal(signal.SIGTERM)
-        mine.wait()
+        mine.wait(120)
         found = [run_of(result) for result in results]
-        assert [run.status for run in found] == ["queued"] * 4, mine.text()
-        assert [run.checkpoint.wait for run in found] == [None] * 4
+        assert [run.status for run in found] == ["queued"] * 8, mine.text()
+        assert [run.checkpoint.wait for run in found] == [None] * 8
         mine.restart()
-        assert [result.get(timeout=60) for result in results] == [[400, 1, 1]] * 4
-        assert [note_of(result) for result in results] == [""] * 4
+        assert [result.get(timeout=120) for result in results] == [[400, 1, 1]] * 8
+        assert [note_of(result) for result in results] == [""] * 8
 
 
 def test_a_loop_goes_on_with_all_its_coroutines(here: Start):
