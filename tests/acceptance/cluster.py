@@ -99,13 +99,17 @@ class Cluster:
         name: str = "",
         queue: str = "",
         options: tuple[str, ...] = (),
+        under: tuple[str, ...] = (),
         conf: dict[str, Any] | None = None,
         **env: str,
     ) -> Iterator[Worker]:
-        """A worker for one test, gone afterwards. `conf` are Celery settings, `env` its environment."""
+        """A worker for one test, gone afterwards, started by the program `under` if there is one.
+
+        `conf` are Celery settings, `env` its environment.
+        """
         name = name or f"{pool}-{os.urandom(3).hex()}"
         extra = {**env, "ACCEPTANCE_CONF": json.dumps(conf or {})}
-        worker = Worker(self, pool=pool, name=name, queue=queue, options=options, env=extra)
+        worker = Worker(self, pool=pool, name=name, queue=queue, options=options, under=under, env=extra)
         worker.start()
         try:
             worker.wait_ready()
@@ -125,6 +129,7 @@ class Worker:
         name: str,
         queue: str = "",
         options: tuple[str, ...] = (),
+        under: tuple[str, ...] = (),
         env: dict[str, str] | None = None,
     ) -> None:
         self.pool = pool
@@ -133,6 +138,7 @@ class Worker:
         self.log = cluster.folder / f"{name}.log"
         self._environment = {**os.environ, **cluster.environment(), "ACCEPTANCE_QUEUE": self.queue, **(env or {})}
         self._options = options
+        self._under = under
         self._process: subprocess.Popen[bytes] | None = None
         self._ready = False
 
@@ -158,6 +164,7 @@ class Worker:
         """Start it; `wait_ready` says when it takes tasks."""
         # fmt: off
         command = [
+            *self._under,
             sys.executable, "-m", "celery", "-A", "tests.acceptance.app", "worker", "-P", self.pool, "-c", "2",
             "-Q", self.queue, "-n", self.hostname, "-E", "-l", "INFO", "--without-mingle", "--without-gossip",
             *self._options,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
@@ -69,7 +71,7 @@ def run_of(result: Any) -> Run:
 
 def waiting(result: Any) -> Checkpoint:
     """The run's checkpoint, once it waits; its process is gone then or very soon."""
-    wait_until(lambda: run_of(result).status == "waiting")
+    wait_until(lambda: run_of(result).status == "waiting", within=90)
     return Checkpoint.objects.get(run__task_id=result.id)
 
 
@@ -151,6 +153,35 @@ def test_an_image_that_cannot_be_used_means_a_re_entry_and_the_attempt_says_why(
 
 
 @pytest.fixture
+def open_to_all(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Folders that every user may write to, for a worker's images."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o777)
+    yield {"TMPDIR": str(folder), "ACCEPTANCE_STORE": str(folder / "store")}
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can be somebody else")
+@pytest.mark.parametrize("user", ["0", "65534"])
+def test_two_capabilities_are_enough_for_root_and_for_any_other_user(
+    here: Start, open_to_all: dict[str, str], user: str
+):
+    """The third one only lets that user reach a Python in root's folders."""
+    granted = "-all,+checkpoint_restore,+setpcap" + ("" if user == "0" else ",+dac_read_search")
+    rights = [f"--{kind}={granted}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
+    with here(
+        under=("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *rights), **open_to_all
+    ) as mine:
+        assert "waiting runs are kept as images" in mine.text() and "unprivileged" in mine.text(), mine.text()
+        result = holds.delay(tag := fresh())
+        waiting(result)
+        go(tag)
+        assert result.get(timeout=60) == HELD, mine.text()
+        assert notes(tag) == ["entered"] and note_of(result) == ""
+        mine.stop()
+
+
+@pytest.fixture
 def tiny(tmp_path: Path) -> Iterator[Path]:
     """A disk of 8 MB."""
     disk = tmp_path / "disk"
@@ -163,7 +194,7 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
 
 def waits_without_an_image(result: Any, tag: str) -> str:
     """The run waits all the same and comes to its right end; what its attempt says."""
-    wait_until(lambda: run_of(result).status == "waiting")
+    wait_until(lambda: run_of(result).status == "waiting", within=90)
     assert not Checkpoint.objects.filter(run__task_id=result.id).exists()
     go(tag)
     assert result.get(timeout=60) == HELD
@@ -315,8 +346,9 @@ def test_a_deploy_moves_runs_in_the_middle_of_a_computation(here: Start):
         assert [run.status for run in found] == ["queued"] * 8, mine.text()
         assert [run.checkpoint.wait for run in found] == [None] * 8
         mine.restart()
-        assert [result.get(timeout=120) for result in results] == [[400, 1, 1]] * 8
+        ends = [result.get(timeout=120) for result in results]
         assert [note_of(result) for result in results] == [""] * 8
+        assert ends == [[400, 1, 1]] * 8
 
 
 def test_a_loop_goes_on_with_all_its_coroutines(here: Start):
