@@ -53,6 +53,10 @@
     tell();
   });
   document.addEventListener("click", function (event) {
+    if (event.target.closest("[data-back]") && history.length > 1) {  // where what was filled in still is
+      event.preventDefault();
+      history.back();
+    }
     var button = event.target.closest("[data-copy]");
     if (!button || !navigator.clipboard) return;
     navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent).then(function () {

@@ -257,6 +257,22 @@ def test_each_page_is_fit_for_everybody_and_asks_nobody_else(page, axe: str, sho
     assert not found
 
 
+def test_each_page_fits_a_telephone_and_its_menu_leads_to_all_others(page, shoot: Shoot):
+    page.set_viewport_size({"width": 390, "height": 844})
+    too_wide = []
+    for name, address in scenery.ordinary().addresses().items():
+        page.goto(f"/triggers/{address}")
+        if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+            too_wide.append(name)
+        if name in DARK:
+            shoot(page, f"{name}-telephone")
+    assert not too_wide
+    assert not page.get_by_role("link", name="Audit log").is_visible()
+    page.locator("label[for=menu]").click()
+    page.get_by_role("link", name="Audit log").click()
+    page.wait_for_url("**/audit/")
+
+
 def test_pages_follow_the_colours_of_the_system(page):
     page.emulate_media(color_scheme="dark")
     page.goto("/triggers/runs/")

@@ -80,7 +80,7 @@ def read_json(text: str, what: str) -> Json:
     try:
         return json.loads(tokens.value_of(text.encode()))
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{what} is not JSON that can be stored: {error}") from error
+        raise BadInput(f"{what} is not JSON that can be stored ({error}); a text stands in double quotes") from error
 
 
 @page(Level.OPERATE, methods=("POST",))

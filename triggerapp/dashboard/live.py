@@ -44,6 +44,8 @@ class Viewer(Watcher):
     """Which lines are wanted on the page of a run."""
     line: int
     """The last line that was delivered."""
+    shown: str = ""
+    """The status for which the page has its buttons: they are left alone, with what is filled in, until it changes."""
 
 
 _STATES = """
@@ -69,9 +71,11 @@ class Hub(Watch[Viewer]):
         rows: bool,
         log: LogFilter = ALL,
         line: int = 0,
+        shown: str = "",
     ) -> Iterator[None]:
         """While it lasts, `deliver` is called in the hub's thread with what changes, and first with what is."""
-        with self.watching(Viewer(runs=frozenset(runs), deliver=deliver, rows=rows, log=log, line=line)):
+        viewer = Viewer(runs=frozenset(runs), deliver=deliver, rows=rows, log=log, line=line, shown=shown)
+        with self.watching(viewer):
             yield
 
     def look(self) -> None:
@@ -109,11 +113,11 @@ class Hub(Watch[Viewer]):
             for name in ("facts", "timeline")
         ]
         for viewer in lookers:
-            before = viewer.seen.get(run)
             viewer.seen[run] = state
             for part in parts:
                 self.send(viewer, part)
-            if before is None or before[0] != status:
+            if viewer.shown != status:
+                viewer.shown = status
                 self.send(viewer, Message(event="status", data=status))
 
     def _deliver_log(self, run: UUID, wanted: LogFilter, line: int, lookers: list[Viewer], *, last: int) -> None:

@@ -39,7 +39,7 @@ def _log(request: HttpRequest, facts: Facts) -> dict[str, Json]:
         "log_filter": wanted,
         "log_levels": logs.LEVELS,
         "log_query": wanted.query(),
-        "log_live": wanted.query(line=lines.last),
+        "log_live": wanted.query(line=lines.last, status=facts.run.status),
         "log_earlier": lines.earlier and wanted.query(before=lines.earlier),
         "log_is_kept": conf.get().LOGS == "on",
         "said": sum(facts.said.values()),

@@ -39,7 +39,8 @@ _ALIVE: Final = b":\n\n"
 @page()
 def run(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
     """What changes of one run, and what it says."""
-    look = partial(hub.viewing, [run_id], rows=False, log=LogFilter.parse(request.GET), line=_last_line(request))
+    shown, wanted = request.GET.get("status", ""), LogFilter.parse(request.GET)
+    look = partial(hub.viewing, [run_id], rows=False, log=wanted, line=_last_line(request), shown=shown)
     return _stream(request, look)
 
 

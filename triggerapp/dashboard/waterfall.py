@@ -12,7 +12,7 @@ from django.urls import reverse
 from triggerapp.dashboard.detail import Facts
 from triggerapp.dashboard.logs import LogFilter
 from triggerapp.models import Attempt, Checkpoint, Restore, Step, Wait, WaitKind, WaitStatus
-from triggerapp.templatetags.triggers import duration, size
+from triggerapp.templatetags.triggers import duration, short, size
 
 WIDTH = 1000
 
@@ -150,6 +150,7 @@ def _wait(wait: Wait, facts: Facts) -> Span:
         end=end,
         status=wait.status,
         note=_by(wait),
+        link=reverse("triggers:event", args=[wait.event]) if wait.event else "",
     )
 
 
@@ -157,7 +158,7 @@ def _by(wait: Wait) -> str:
     if wait.status == WaitStatus.PENDING:
         return f"until {wait.expires_at:%Y-%m-%d %H:%M:%S} UTC" if wait.expires_at else "without a deadline"
     if wait.event:
-        return f"by event {wait.event}"
+        return f"by event {short(wait.event)}"
     if wait.kind == WaitKind.TIMER and wait.status == WaitStatus.RESOLVED:
         return "by the clock"
     return f"by {wait.resolved_by}" if wait.resolved_by else ""

@@ -12,7 +12,6 @@ from uuid import UUID
 from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.timesince import timesince, timeuntil
 
 from triggerapp import conf
 
@@ -110,13 +109,19 @@ def when(moment: datetime | None) -> SafeString:
     )
 
 
+_UNITS = (
+    (timedelta(days=1), "d"),
+    (timedelta(hours=1), "h"),
+    (timedelta(minutes=1), "min"),
+    (timedelta(seconds=1), "s"),
+)
+
+
 def _relative(moment: datetime) -> str:
     passed = datetime.now(UTC) - moment
-    if abs(passed) < timedelta(minutes=1):
-        seconds = int(abs(passed).total_seconds())
-        return f"{seconds} s ago" if passed >= timedelta() else f"in {seconds} s"
-    text = timesince(moment, depth=1) if passed > timedelta() else timeuntil(moment, depth=1)
-    return f"{text} ago" if passed > timedelta() else f"in {text}"
+    length, unit = next((each for each in _UNITS if abs(passed) >= each[0]), _UNITS[-1])
+    text = f"{abs(passed) // length} {unit}"
+    return f"{text} ago" if passed >= timedelta() else f"in {text}"
 
 
 @register.filter

@@ -50,6 +50,14 @@ def test_a_step_and_a_change_of_status_reach_the_page(hub):
         assert received(inbox, "over")
 
 
+def test_what_is_filled_in_is_left_alone_until_the_status_is_another_than_the_page_has(hub):
+    run, inbox = make_run(Status.RUNNING), queue.SimpleQueue()
+    with hub.viewing([run.id], inbox.put, rows=False, shown="running"):
+        assert received(inbox, "timeline")
+        fresh(run).move(Status.FAILED, lease=run.lease)
+        assert received(inbox, "status").data == "failed"
+
+
 def test_nothing_is_said_while_nothing_changes(hub):
     run = make_run(Status.RUNNING)
     inbox = queue.SimpleQueue()
