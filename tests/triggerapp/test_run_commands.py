@@ -63,7 +63,19 @@ def test_a_payload_becomes_the_arguments_that_the_help_says(payload, call):
     assert "anything else, a list too, is the one positional argument" in " ".join(shown.getvalue().split())
 
 
-@pytest.mark.parametrize("arguments", [("no.such",), (greet.name, "{"), (greet.name, '{"nobody": 1}')])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("no.such",),
+        (greet.name, "{"),
+        (greet.name, '{"nobody": 1}'),
+        (greet.name, '{"name": "Eve"}', "--delay", "inf"),
+        (greet.name, '{"name": "Eve"}', "--delay", "nan"),
+        (greet.name, '{"name": "Eve"}', "--delay", "-1"),
+        (greet.name, '{"name": "Eve"}', "--idempotency-key", ""),
+        (greet.name, '{"name": "Eve"}', "--tag", "x" * 200),
+    ],
+)
 def test_a_trigger_that_cannot_be_is_refused_and_there_is_no_run(arguments):
     with pytest.raises(CommandError):
         said("trigger", *arguments)
@@ -154,6 +166,30 @@ def test_runs_list_filters_as_the_dashboard_does():
     make_run()
     assert [row["id"] for row in answered("runs", "list", "--status", "failed")] == [str(failed.id)]
     assert "failed" in said("runs", "list")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--limit", "0"), "from 1 to 1,000"),
+        (("--limit", "-3"), "from 1 to 1,000"),
+        (("--environment", "nowhere"), "no environment 'nowhere'"),
+        (("--status", "over"), "invalid choice"),
+    ],
+)
+def test_a_list_that_cannot_be_is_refused(arguments, says):
+    with pytest.raises(CommandError, match=says):
+        said("runs", "list", *arguments)
+
+
+def test_a_list_without_runs_says_so_and_is_a_list_for_machines():
+    assert said("runs", "list").strip() == "No run of the last 7d matches."
+    assert answered("runs", "list") == []
+
+
+def test_a_task_that_is_nearly_named_is_named():
+    with pytest.raises(CommandError, match=f"did you mean '{greet.name}'"):
+        said("trigger", greet.name[:-1])
 
 
 class Terminal(StringIO):

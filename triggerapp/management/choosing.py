@@ -50,12 +50,12 @@ def json_of(text: str, what: str) -> Json:
         raise CommandError(f"{what} is not JSON that can be stored: {error}") from error
 
 
-def count_to(most: int) -> Callable[[str], int]:
-    """A number from 1 to so many, as the type of an argument."""
+def count_to(most: int, *, least: int = 1) -> Callable[[str], int]:
+    """A number up to so many, as the type of an argument."""
 
     def count(text: str) -> int:
-        if not text.isdecimal() or not 1 <= int(text[:10]) <= most:
-            raise ArgumentTypeError(f"{text!r} must be a whole number from 1 to {most:,}")
+        if not text.isdecimal() or not least <= int(text[:10]) <= most:
+            raise ArgumentTypeError(f"{text!r} must be a whole number from {least} to {most:,}")
         return int(text)
 
     return count

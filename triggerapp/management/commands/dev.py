@@ -22,12 +22,15 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from triggerapp import flowerconfig
+from triggerapp.management.choosing import count_to
 from triggerapp.management.commands.services import project
 from triggerapp.services import FOLDER, Services, ServicesError
 from triggerapp.services.process import leash, until
 
 GRACE: Final = 15.0
 """Seconds the processes get to finish what they do."""
+_PORTS: Final = 65_535
+_PROCESSES: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +49,12 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--app", help="the Celery app, as of `celery -A` (default: this project's own)")
-        parser.add_argument("--port", type=int, default=8000, help="the web's port (default: %(default)s)")
-        parser.add_argument("--flower-port", type=int, default=5555, help="Flower's port; 0 for none")
-        parser.add_argument("--concurrency", type=int, default=2, help="the worker's processes (default: %(default)s)")
+        parser.add_argument("--port", type=count_to(_PORTS), default=8000, help="the web's port (default: %(default)s)")
+        ports = count_to(_PORTS, least=0)
+        parser.add_argument("--flower-port", type=ports, default=5555, help="Flower's port; 0 for none")
+        parser.add_argument(
+            "--concurrency", type=count_to(_PROCESSES), default=2, help="the worker's processes (default: %(default)s)"
+        )
 
     def handle(self, *args: object, **options: Any) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends it as ctrl-C does

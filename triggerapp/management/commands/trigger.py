@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import CommandParser
 from django.db import transaction
 
-from triggerapp.engine import calls, environments
+from triggerapp.engine import calls, durations, environments
 from triggerapp.management.base import BaseCommand
 from triggerapp.management.choosing import actor, json_of
 from triggerapp.management.output import dump
@@ -37,11 +36,12 @@ class Command(BaseCommand):
         """Accept it."""
         payload = calls.MISSING if options["payload"] is None else json_of(options["payload"], "the payload")
         given = {
-            "delay": None if options["delay"] is None else timedelta(seconds=options["delay"]),
-            "tags": options["tag"],
+            "delay": None if options["delay"] is None else durations.duration("--delay", options["delay"]),
+            "tags": options["tag"] or None,
             "idempotency_key": options["idempotency_key"],
         }
-        call = calls.Call(task=options["task"], payload=payload, options={k: v for k, v in given.items() if v})
+        wanted = {name: value for name, value in given.items() if value is not None}
+        call = calls.Call(task=options["task"], payload=payload, options=wanted)
         with transaction.atomic():
             (run,) = calls.trigger([call], environment=environments.current(), actor=actor())
         text = dump({"id": str(run.run_id), "cached": run.cached}) if options["json"] else str(run.run_id)
