@@ -90,6 +90,7 @@ def main() -> None:
     from tests.faults import processes
     from tests.faults.world import World
 
+    processes.end_with_parent()
     World.warm_up()
     processes.adopt_orphans()
     answers = os.fdopen(os.dup(1), "w", buffering=1)

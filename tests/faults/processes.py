@@ -34,6 +34,11 @@ def adopt_orphans() -> None:
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
+def end_with_parent() -> None:
+    """Have the kernel end this process with the one that started it, which may be killed."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def fork(body: Callable[[], object], *, log: Path) -> int:
     """Run `body` in a forked process, which ends with it and with this one; its pid."""
     pid = os.fork()
@@ -41,7 +46,7 @@ def fork(body: Callable[[], object], *, log: Path) -> int:
         return pid
     status = 1
     try:
-        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        end_with_parent()
         os.setsid()
         _redirect(log)
         body()
