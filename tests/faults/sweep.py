@@ -12,7 +12,7 @@ from tests.faults import processes
 from tests.faults.processes import ClientDied
 from tests.faults.world import World
 
-PATIENCE = 150.0
+PATIENCE = 300.0
 """Seconds until a run counts as lost: several imports of everything, on processors shared with other lanes."""
 _LATE = 3.0
 """Seconds after the run's end in which a tick still gets to the fault's occurrence."""
@@ -22,20 +22,22 @@ def play(world: World, *, fails: bool, fault: str = "", client_fault: str = "") 
     """Run the reference run to its end over the fault; what came of it."""
     run = _trigger(world, fails, client_fault)
     plan = f"{fault};once={world.once}" if fault else f"count={world.counts}"
-    victim, others = world.worker(fail=plan), []
+    victim, other, ready = world.worker(fail=plan), False, 0.0
     emitted = False
     deadline = time.monotonic() + PATIENCE
     started = time.monotonic()
     while time.monotonic() < deadline:
         if not world.live():
             deadline = min(deadline, time.monotonic() + (0.0 if _has_fired(world, fault) else _LATE))
-        if not others and not processes.is_alive(victim):
-            others.append(world.worker())
+        if not other and not processes.is_alive(victim):
+            other = bool(world.worker(log=world.other_log))
+        if other and not ready and " ready." in world.other_log.read_text():
+            ready = time.time()
         if not emitted and _awaits_go(world, run):
             _emit(world, run, client_fault)
             emitted = True
         time.sleep(0.1)
-    return _report(world, run, fails, fault, seconds=time.monotonic() - started)
+    return _report(world, run, fails, fault, ready=ready, seconds=time.monotonic() - started)
 
 
 def _has_fired(world: World, fault: str) -> bool:
@@ -69,13 +71,13 @@ def _emit(world: World, run: str, fault: str) -> None:
             return
 
 
-def _report(world: World, run: str, fails: bool, fault: str, *, seconds: float) -> dict[str, Any]:
+def _report(world: World, run: str, fails: bool, fault: str, *, ready: float, seconds: float) -> dict[str, Any]:
     result = world.call("result", run)
     fired = world.once.exists()
     violations = world.violations(kills=int(fired))
     violations += _wrong_end(world, run, result, fails)
     violations += _left_processes()
-    moment = world.once.stat().st_mtime if fired else 0.0
+    moment = max(ready, world.once.stat().st_mtime) if fired else 0.0  # no run waits for how long a worker imports
     ran = Counter((each.run, each.key) for each in world.executions())
     return {
         "fired": fired,

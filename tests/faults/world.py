@@ -38,6 +38,9 @@ class World:
         self.number = next(_numbers)
         self.folder = folder
         self.log = folder / f"{self.number}.log"
+        self.other_log = folder / f"{self.number}.other.log"
+        for log in (self.log, self.other_log):
+            log.touch()
         self.ledger = folder / f"{self.number}.ledger"
         self.once = folder / f"{self.number}.fired"
         self.counts = folder / f"{self.number}.counts"
@@ -126,5 +129,5 @@ class World:
         return checker.longest_pause(database.notes(self.url), since=since).total_seconds()
 
     def tail(self, size: int = 6000) -> str:
-        """The end of the processes' log."""
-        return self.log.read_text(errors="replace")[-size:] if self.log.exists() else ""
+        """The ends of the processes' logs."""
+        return "\n".join(log.read_text(errors="replace")[-size:] for log in (self.log, self.other_log))

@@ -24,27 +24,27 @@ def play(world: World, *, fenced: bool) -> dict[str, Any]:
     """Stop a worker in the middle of a step; what the checker says after it came back."""
     before = (lambda: None) if fenced else take_fences_down
     run = world.call("trigger", "lingering", [])
-    zombie, other_log = world.worker(before=before), world.log.with_suffix(".other")
+    zombie = world.worker(before=before)
     assert _in_time(lambda: world.at_it() == 1), world.tail()
     held = _lease(world, run)
     processes.signal_all(zombie, signal.SIGSTOP)
-    world.worker(before=before, log=other_log)
+    world.worker(before=before, log=world.other_log)
     met = _in_time(lambda: world.at_it() == 2)
     took_over = _lease(world, run) > held
     world.let_go(1)
     processes.signal_all(zombie, signal.SIGCONT)
     has_acted = _in_time(lambda: _ends(world.log) or _has_gone_on(world, run))
-    earlier = len(_ends(other_log))
+    earlier = len(_ends(world.other_log))
     world.let_go(2)
-    ended = _in_time(lambda: _ends(world.log) and len(_ends(other_log)) > earlier and world.live() == 0)
+    ended = _in_time(lambda: _ends(world.log) and len(_ends(world.other_log)) > earlier and world.live() == 0)
     result = world.call("result", run)
     return {
         "steps": [met, took_over, has_acted, ended],
-        "ends": [*_ends(world.log)[:1], *_ends(other_log)[earlier : earlier + 1]],
+        "ends": [*_ends(world.log)[:1], *_ends(world.other_log)[earlier : earlier + 1]],
         "violations": world.violations(kills=1),
         "status": world.one("SELECT status FROM triggerapp_run WHERE id = %s", run),
         "result": result,
-        "log": world.tail() + other_log.read_text(),
+        "log": world.tail(),
     }
 
 
