@@ -23,7 +23,7 @@ from triggerapp.engine import dispatch, encoding, runs
 from triggerapp.engine.runs import Claimed, Dropped, Ended, Foreign, Unknown
 from triggerapp.errors import BadType, PayloadTooLarge, StaleRun
 from triggerapp.models import Run, Status
-from workers import codec, identity, light, logs, loops, options
+from workers import codec, identity, light, logs, loops, options, results
 from workers.attempt import Attempt, RollBackNow, enter
 from workers.board import Watch
 from workers.errors import JournalMismatch, MaxDurationExceeded, SuspensionSwallowed, WaitCanceled, WaitTimeout
@@ -59,7 +59,9 @@ def execute(task: Any, request: Any, *, args: Sequence[Any], kwargs: Mapping[str
     match _claim(task, request, mark_of(request)):
         case Claimed() as found:
             _resumed(task, request, found)
-            return _run_claimed(task, request, args=args, kwargs=kwargs, claimed=found, watch=watch)
+            value = _run_claimed(task, request, args=args, kwargs=kwargs, claimed=found, watch=watch)
+            results.will_be_first(task, request)
+            return value
         case Ended() as found:
             setattr(request, TOLD_AGAIN, True)
             return _deliver(found)
