@@ -27,7 +27,31 @@ _REPLAN = 10.0
 class Hot(str):
     """A statement that runs all the time: each connection has PostgreSQL parse and plan it once, not for each call."""
 
-    __slots__ = ()
+    __slots__ = ("_names", "_stamped")
+
+    _names: Sequence[str] | None
+    _stamped: tuple[int, bytes]
+
+    def __new__(cls, statement: str) -> Hot:
+        """One that was never run."""
+        made = super().__new__(cls, statement)
+        made._names, made._stamped = None, (-1, b"")
+        return made
+
+    def stamped(self) -> bytes:
+        """The statement, another one for PostgreSQL every `_REPLAN` seconds."""
+        age, text = self._stamped
+        now = int(time.monotonic() / _REPLAN)
+        if now != age:
+            text = f"{self} -- {now}".encode()
+            self._stamped = now, text
+        return text
+
+    def names(self, cursor: Any) -> Sequence[str]:
+        """Its columns, which are the same each time; to have them described costs more than to read the rows."""
+        if self._names is None:
+            self._names = _names(cursor)
+        return self._names
 
 
 class Lock(NamedTuple):
@@ -40,8 +64,12 @@ class Lock(NamedTuple):
 def rows(statement: str, params: Params = ()) -> list[Row]:
     """Run `statement` and return its rows by column name."""
     with _executed(statement, params) as cursor:
-        names = [column[0] for column in cursor.description or ()]
+        names = statement.names(cursor) if isinstance(statement, Hot) else _names(cursor)
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _names(cursor: Any) -> Sequence[str]:
+    return [column[0] for column in cursor.description or ()]
 
 
 def row(statement: str, params: Params = ()) -> Row | None:
@@ -65,7 +93,7 @@ def delete_some(table: str, where: str, params: Sequence[Any], *, limit: int) ->
 @contextmanager
 def _executed(statement: str, params: Params) -> Iterator[Any]:
     if isinstance(statement, Hot) and _may_prepare():
-        with _executed_prepared(statement, params) as prepared:
+        with _prepared(statement, params) as prepared:
             yield prepared
         return
     with connection.cursor() as cursor:
@@ -81,7 +109,7 @@ def _may_prepare() -> bool:
 
 
 @contextmanager
-def _executed_prepared(statement: str, params: Params) -> Iterator[psycopg.Cursor[Any]]:
+def _prepared(statement: Hot, params: Params) -> Iterator[psycopg.Cursor[Any]]:
     """Django's cursors never prepare; its connection, transaction and errors stay in use."""
     wrapper = connections[DEFAULT_DB_ALIAS]
     wrapper.ensure_connection()
@@ -90,7 +118,7 @@ def _executed_prepared(statement: str, params: Params) -> Iterator[psycopg.Curso
     with wrapper.wrap_database_errors, psycopg.Cursor(raw) as cursor:
         before, raw.prepare_threshold = raw.prepare_threshold, 0  # None, Django's choice, forbids it to all
         try:
-            cursor.execute(f"{statement} -- {int(time.monotonic() / _REPLAN)}".encode(), params)
+            cursor.execute(statement.stamped(), params)
         finally:
             raw.prepare_threshold = before
         yield cursor
