@@ -51,6 +51,12 @@ NOTE_END = f"""
 Not of our own runs: a destination that is down would hear of that for ever.
 """
 
+ALONE = """parent_wait IS NULL
+  AND NOT EXISTS (SELECT 1 FROM triggerapp_wait w WHERE w.run_id = triggerapp_run.id AND w.status = 'pending')
+  AND NOT EXISTS (SELECT 1 FROM triggerapp_destination d WHERE d.disabled_at IS NULL)
+"""
+"""SQL condition: there is nothing to do of the above three when this run ends."""
+
 
 _EXPIRE_DUE = sql.Hot(
     "UPDATE triggerapp_wait SET status = CASE WHEN kind = 'timer' THEN 'resolved' ELSE 'timed_out' END, "
