@@ -70,7 +70,7 @@ def test(request: HttpRequest, name: str) -> HttpResponseBase:
         return _trigger(request, name)
     signature = _signature(name)
     last = queries.runs(RunFilter(task=name, environment=_here(), period="all"), limit=_LAST).rows
-    given = _given(request.GET.get("from"), signature)
+    given = dict(values.redacted(_given(request.GET.get("from"), signature)))
     context = {"title": f"Test {name}", "name": name, "last": last, "active": "tasks"}
     fields = fields_of(signature, given) if is_simple(signature) else None
     raw = values.pretty({"args": [], "kwargs": given})
@@ -115,14 +115,14 @@ def _hint(parameter: inspect.Parameter) -> str:
 
 
 def _given(run: str | None, signature: inspect.Signature) -> dict[str, Json]:
-    """The arguments of an earlier run, by their names."""
+    """The arguments of an earlier run, by their names, with its secrets."""
     run_id = uuid_or_none(run)
     found = None if run_id is None else Run.objects.filter(pk=run_id).only("message").first()
     if found is None:
         return {}
     call = pages.arguments(detail.large(found.pk).payload, json.loads(found.message).get("content_type", ""))
     args, kwargs = call or ([], {})
-    return dict(values.redacted({**dict(zip(signature.parameters, args, strict=False)), **kwargs}))
+    return {**dict(zip(signature.parameters, args, strict=False)), **kwargs}
 
 
 def _trigger(request: HttpRequest, name: str) -> HttpResponseBase:
@@ -130,7 +130,10 @@ def _trigger(request: HttpRequest, name: str) -> HttpResponseBase:
     if "raw" in request.POST:
         payload = read_json(request.POST["raw"], "the payload")
     else:
-        payload = {"args": [], "kwargs": dict(_arguments(request, field) for field in _filled(request, signature))}
+        typed = dict(_arguments(request, field) for field in _filled(request, signature))
+        # What was hidden from the form stays as the earlier run was given it.
+        kwargs = values.restored(typed, _given(request.GET.get("from"), signature))
+        payload = {"args": [], "kwargs": kwargs}
     call = calls.Call(task=name, payload=payload, options=_options(request))
     with transaction.atomic():
         (triggered,) = calls.trigger([call], environment=environments.current(), actor=actor(request))

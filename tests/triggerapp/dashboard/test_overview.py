@@ -49,6 +49,11 @@ def greet(name: str, times: int = 1) -> str:
 
 
 @durable
+def log_in(user: str, password: str) -> None:
+    """Says nothing."""
+
+
+@durable
 def anything(*args, **kwargs):
     return args, kwargs
 
@@ -239,6 +244,17 @@ def test_a_task_is_tried_with_a_form_made_from_its_signature(operator, worker):
     assert AuditEntry.objects.get(action="task.trigger").actor == "user operator"
     again = operator.get(f"{url}?from={run.id}")
     assert [field.value for field in again.context["fields"]] == ["Eve", "2"]
+
+
+def test_a_secret_of_an_earlier_run_is_neither_shown_nor_lost(operator):
+    url = f"/triggers/tasks/{log_in.name}/test"
+    operator.post(url, {"arg-user": "Eve", "arg-password": "hunter2"})
+    again = f"{url}?from={Run.objects.get().id}"
+    assert "hunter2" not in operator.get(again).content.decode()
+    filled = {f"arg-{field.name}": field.value for field in operator.get(again).context["fields"]}
+    operator.post(again, {**filled, "arg-user": "Bob"})
+    newest = Run.objects.order_by("-created_at").first()
+    assert json.loads(bytes(newest.payload))[1] == {"user": "Bob", "password": "hunter2"}
 
 
 def test_a_task_that_takes_anything_takes_json(operator):
