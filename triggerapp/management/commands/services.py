@@ -35,7 +35,12 @@ class Command(BaseCommand):
             urls = services.start() if verb == "start" else services.urls()
         except ServicesError as cause:
             raise CommandError(str(cause)) from cause
-        self.stdout.write(_as_json(urls) if options["json"] else _as_text(urls))
+        if options["json"]:
+            self.stdout.write(_as_json(urls))
+        elif urls is None:  # not where `export $(...)` reads
+            self.stderr.write("not running; `manage.py services start` starts them")
+        else:
+            self.stdout.write(_as_text(urls))
         if urls is None:
             raise SystemExit(NOT_RUNNING)
 
@@ -52,10 +57,8 @@ def project() -> Path:
     return Path(getattr(settings, "BASE_DIR", None) or Path.cwd())
 
 
-def _as_text(urls: ServiceUrls | None) -> str:
+def _as_text(urls: ServiceUrls) -> str:
     """Lines a shell can read with `export $(...)` and a person too."""
-    if urls is None:
-        return "not running; `manage.py services start` starts them"
     return f"DATABASE_URL={urls.database_url}\nCELERY_BROKER_URL={urls.broker_url}"
 
 
