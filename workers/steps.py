@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, overload
 
+from triggerapp.errors import BadType
 from workers import context
 from workers.retry import RetryPolicy
 
@@ -44,9 +45,16 @@ def step(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     within a run, if `fn` needs no arguments, and a decoration elsewhere; type checkers see a decoration,
     so give a call without arguments its `key`.
     """
+    _check_callable("step", fn)
     if not args and not kwargs and not (context.inside() and _needs_nothing(fn)):
         return decorate(fn)
     return call(fn, *args, **kwargs)
+
+
+def _check_callable(what: str, fn: object) -> None:
+    """`step(charge(order))` has made the call already: its value is no step."""
+    if not callable(fn):
+        raise BadType(f"{what} takes a function and its arguments, as in {what}(fn, order): {fn!r:.80} is no function")
 
 
 def _needs_nothing(fn: Callable[..., Any]) -> bool:
@@ -69,6 +77,8 @@ def call(
     **kwargs: Any,
 ) -> R:
     """`step`, never as a decorator."""
+    if rollback is not None:
+        _check_callable("rollback", rollback)
     attempt = context.current_or_none(f"step {getattr(fn, '__name__', fn)}")
     if attempt is None:
         return fn(*args, **kwargs)
@@ -95,4 +105,5 @@ def rollback(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
 
     Raises `NotInRun` outside of runs.
     """
+    _check_callable("rollback", fn)
     context.current("rollback").rollback(fn, args, kwargs)

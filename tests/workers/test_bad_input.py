@@ -14,7 +14,7 @@ from tests.inprocess import durable, messages
 from triggerapp.engine.verbs import cancel_stamped
 from triggerapp.errors import BadInput, Unserializable
 from triggerapp.models import Event, Run, Status
-from workers import RetryPolicy, events, step, wait
+from workers import RetryPolicy, events, rollback, step, wait
 from workers.errors import ValueTooLarge
 
 ONCE = RetryPolicy(max_attempts=1)
@@ -220,10 +220,14 @@ def test_every_refusal_within_a_run_is_a_bad_input_too(started):
             lambda: wait.for_token("rubbish"),
             lambda: step(object, key="value"),
             lambda: step(lambda: 1, key=""),
+            lambda: step({"the value": "of a call made already"}),
+            lambda: step(5, 1),
+            lambda: step(abs, -1, rollback=5),
+            lambda: rollback(None),
         ]
         return [_kind_of_refusal(call) for call in calls]
 
-    assert started.until(sells.trigger()) == [True] * 10
+    assert started.until(sells.trigger()) == [True] * 14
 
 
 def _kind_of_refusal(call):
