@@ -120,6 +120,17 @@ def test_the_lease_is_the_one_that_is_set(settings: Settings) -> None:
 
 
 @pytest.mark.usefixtures("database")
+@pytest.mark.parametrize(
+    "wrong", [{"LEESE": 3}, {"LEASE": 3}, {"ENVIRONMENT": "my prod"}, {"DASHBOARD_ACCESS": "no.such"}, []]
+)
+def test_settings_that_are_not_understood_are_one_error_and_no_traceback(settings: Settings, wrong: object) -> None:
+    settings.TRIGGERAPP = wrong
+    (error,) = [*checks.check_settings(), *checks.check_celery(None)]
+    assert error.id == "triggerapp.E004"
+    settings.TRIGGERAPP = {}
+    assert checks.check_settings() == []
+
+
 def test_the_migrations_make_what_the_models_say():
     call_command("makemigrations", "triggerapp", check=True, dry_run=True, verbosity=0)
 

@@ -16,7 +16,9 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections
+from django.utils.module_loading import import_string
 
 from triggerapp import conf
 
@@ -43,8 +45,17 @@ DEFAULT_VISIBILITY: Final = 3600
 
 def register() -> None:
     """Hand the checks to Django."""
-    for check in (check_database, check_connections, check_packages, check_celery):
+    for check in (check_settings, check_database, check_connections, check_packages, check_celery):
         checks.register(check, "triggerapp")
+
+
+def check_settings(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:
+    """What `TRIGGERAPP` says must be understood: else nothing of ours runs."""
+    try:
+        import_string(conf.get().DASHBOARD_ACCESS)
+    except (ImproperlyConfigured, ImportError) as error:
+        return [checks.Error(str(error), hint="Set it right: docs/settings.md has all of them.", id="triggerapp.E004")]
+    return []
 
 
 def check_database(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
@@ -118,6 +129,8 @@ def _shadowed(name: str, found: Path | None) -> CheckMessage:
 
 def check_celery(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
     """Settings of the current Celery app that lose tasks."""
+    if check_settings():
+        return []
     return list(celery_warnings(current_app.conf))
 
 

@@ -136,6 +136,7 @@ class Conf:
         for each in fields(self):
             if getattr(self, each.name) != each.default:
                 _check_value(each.name, getattr(self, each.name), kind=type(each.default))
+        _check_environment(self.ENVIRONMENT)
         _check_durations(self)
         _check_checkpoints(self)
         if self.LOGS not in ("on", "off"):
@@ -191,6 +192,11 @@ _POSITIVE = (
     "LEASE HEARTBEAT TICK RESEND_AFTER EVENT_RETENTION RUN_RETENTION IDEMPOTENCY_TTL CHECKPOINT_RETENTION "
     "LOG_RETENTION".split()
 )
+
+
+def _check_environment(slug: str) -> None:
+    if not re.fullmatch(r"[\w-]{1,32}", slug, re.ASCII):
+        raise _wrong("ENVIRONMENT", slug, want="1 to 32 letters, digits, hyphens or underscores")
 
 
 def _check_durations(conf: Conf) -> None:

@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 from triggerapp import clock, conf
 from triggerapp.api.ingress import receive
 from triggerapp.api.tokens import callback
-from triggerapp.checks import database_remedy
+from triggerapp.checks import check_settings, database_remedy
 from triggerapp.engine import environments, secrets, sql, tokens, webhooks
 from triggerapp.models import ApiKey, Destination, Endpoint, EndpointSecret, EnvVar, Wait, WaitKind, Worker
 
@@ -52,13 +52,18 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything; a server that is down is a finding, not an exception."""
+    if check_settings():
+        return list(_settings())
     database = list(_database())
     if database[0].level == "error":
         return [*database, *_broker(), *_settings()]
+    migrations = list(_migrations())
+    if migrations[0].level == "error":
+        return [*database, *_disk(), *migrations, *_broker(), *_settings()]
     return [
         *database,
         *_disk(),
-        *_migrations(),
+        *migrations,
         *_clock(),
         *_broker(),
         *_workers(),
@@ -81,11 +86,13 @@ def _database() -> Iterator[Finding]:
             remedy=database_remedy(),
         )
         return
-    version = getattr(connection, "pg_version", 0)
-    if version < 140000:
+    if connection.vendor != "postgresql":
         yield Finding(
-            level="error", about="database", says=f"is version {version}", remedy="use PostgreSQL 14 or newer"
+            level="error", about="database", says=f"is {connection.vendor}", remedy="use PostgreSQL 14 or newer"
         )
+    elif (version := getattr(connection, "pg_version", 0)) < 140000:
+        says = f"is PostgreSQL {version // 10000}"
+        yield Finding(level="error", about="database", says=says, remedy="use PostgreSQL 14 or newer")
     else:
         yield Finding(level="ok", about="database", says="answers")
 

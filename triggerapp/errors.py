@@ -103,6 +103,12 @@ class WorkerLost(TriggerError):
     code = "worker_lost"
 
 
+class DatabaseNotReady(TriggerError):
+    """The default database answers, but is no PostgreSQL or has no tables of ours."""
+
+    code = "database_not_ready"
+
+
 class DatabaseUnavailable(TriggerError):
     """PostgreSQL did not answer; nothing was accepted and nothing was sent."""
 

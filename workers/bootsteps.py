@@ -18,6 +18,7 @@ from typing import Any
 
 from celery import Celery, _state, bootsteps, signals
 from celery.worker import state
+from django.core.exceptions import ImproperlyConfigured
 
 from workers import identity, link
 
@@ -60,6 +61,7 @@ class Ticker(bootsteps.StartStopStep):
         """Become a worker of the database's, with a heartbeat."""
         from workers import connections, control, hearing  # noqa: PLC0415  (they need Django; all only in workers)
 
+        _check_settings()
         control.register()
         connections.without_pool()
         connections.keep(worker)
@@ -131,6 +133,17 @@ class Zygote(bootsteps.StartStopStep):
     def terminate(self, worker: Any) -> None:
         """The same in a cold shutdown."""
         self.stop(worker)
+
+
+def _check_settings() -> None:
+    """A worker that cannot read its settings says so and ends: nothing of ours would run in it."""
+    from triggerapp import conf  # noqa: PLC0415  (needs Django)
+
+    try:
+        conf.get()
+    except ImproperlyConfigured as error:
+        log.critical("the worker does not start: %s", error)
+        raise SystemExit(1) from error
 
 
 def _objection(worker: Any) -> str:

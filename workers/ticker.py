@@ -24,6 +24,7 @@ from uuid import UUID
 import django
 from django.db import connection
 
+from triggerapp.engine import sql
 from workers import identity
 from workers.patience import UNANSWERED
 
@@ -35,6 +36,7 @@ _PRUNED = 1000
 _RARELY = 60.0
 _OFTEN = 1.0
 _GATHER = 0.2
+_AGAIN = 30.0
 
 
 class Ticker:
@@ -56,6 +58,7 @@ class Ticker:
         self._lenient_until = 0.0
         self._unfinished: set[str] = set()
         self._told: set[UUID] = set()
+        self._complained: dict[str, float] = {}
         self._began = time.monotonic()
 
     def run(self) -> None:
@@ -76,13 +79,22 @@ class Ticker:
         try:
             return action()
         except UNANSWERED as error:
-            log.warning("the database did not answer: %s", error)
+            self._complain("the database did not answer: " + str(error).partition("\n")[0])
             connection.close()
-            time.sleep(0.5)
-        except Exception:
-            log.exception("a tick failed")
-            time.sleep(0.5)
+        except Exception as error:
+            if sql.lacks_tables(error):
+                self._complain(sql.NO_TABLES)
+            else:
+                log.exception("a tick failed")
+        time.sleep(0.5)
         return False
+
+    def _complain(self, trouble: str) -> None:
+        """Say it, and again now and then: it is tried twice a second."""
+        now = time.monotonic()
+        if now >= self._complained.get(trouble, -_AGAIN) + _AGAIN:
+            log.warning("%s", trouble)
+            self._complained[trouble] = now
 
     def tick(self) -> bool:
         """Do what is due; whether there may be more of it."""

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
+import signal
 
+import pytest
+from django.core.management import CommandError, call_command
+
+from triggerapp.management.commands import dev
 from triggerapp.management.commands.dev import celery_app
+
+
+@pytest.fixture(autouse=True)
+def _same_signals():
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +38,15 @@ def test_the_app_is_found_where_celerys_users_keep_it(tmp_path, monkeypatch, fil
             (tmp_path / package / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     assert celery_app(settings) == found
+
+
+def test_a_ctrl_c_before_everything_has_started_is_answered_in_a_sentence(monkeypatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dev.Command, "_play", interrupt)
+    with pytest.raises(CommandError, match="before everything had started"):
+        call_command("dev")
 
 
 def test_a_celery_app_beside_flat_settings_is_found_too(tmp_path, monkeypatch):

@@ -60,6 +60,21 @@ def test_a_broker_that_is_down_is_an_error_with_a_remedy_and_an_exit_status(monk
         call_command("doctor", stdout=StringIO())
 
 
+def test_a_database_without_our_tables_is_an_error_with_a_remedy():
+    sql.run("DELETE FROM django_migrations WHERE app = 'triggerapp'")
+    sql.run("ALTER TABLE triggerapp_worker RENAME TO elsewhere")
+    finding = found("migrations")
+    assert (finding.level, finding.remedy) == ("error", "run `manage.py migrate`")
+    assert [finding for finding in doctor.examine() if finding.about == "workers"] == []
+
+
+def test_settings_that_are_not_understood_are_the_one_finding(settings):
+    settings.TRIGGERAPP = {"LEESE": 3}
+    (finding,) = doctor.examine()
+    assert (finding.level, finding.about) == ("error", "triggerapp.E004")
+    assert "did you mean 'LEASE'?" in finding.says
+
+
 def test_an_evicting_redis_is_an_error(monkeypatch):
     monkeypatch.setattr(doctor, "_eviction", lambda url: "allkeys-lru")
     assert found("redis").level == "error"

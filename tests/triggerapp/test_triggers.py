@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import OperationalError, transaction
+from django.db import OperationalError, connection, transaction
 
 from tests.factories import everything, fresh, make_message, make_run, make_trigger, make_worker
 from tests.inprocess import at_once, broker_down, forward, messages
 from triggerapp.clock import now
 from triggerapp.engine import environments, queues, rescue, runs, sql, triggers, verbs
 from triggerapp.engine.runs import Claimed, Dropped
-from triggerapp.errors import BadInput, DatabaseUnavailable, PayloadTooLarge
+from triggerapp.errors import BadInput, DatabaseNotReady, DatabaseUnavailable, PayloadTooLarge
 from triggerapp.models import FINAL, Run, Status
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -63,6 +63,21 @@ def test_with_the_database_down_nothing_is_accepted_and_nothing_sent(monkeypatch
         triggers.trigger(make_trigger())
     monkeypatch.undo()
     assert (Run.objects.count(), messages()) == (0, [])
+
+
+def test_without_our_tables_nothing_is_accepted_and_the_command_that_makes_them_is_named():
+    with transaction.atomic():
+        sql.run("ALTER TABLE triggerapp_environment RENAME TO elsewhere")
+        with pytest.raises(DatabaseNotReady, match=r"no tables of triggerapp yet: run `manage\.py migrate`"):
+            triggers.trigger(make_trigger())
+        transaction.set_rollback(True)
+
+
+def test_without_postgresql_nothing_is_accepted(monkeypatch):
+    monkeypatch.setattr(connection, "vendor", "sqlite")
+    environments.by_slug.forget()
+    with pytest.raises(DatabaseNotReady, match="must be PostgreSQL, not sqlite"):
+        triggers.trigger(make_trigger())
 
 
 def test_many_are_accepted_in_order_all_or_none():

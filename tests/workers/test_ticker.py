@@ -27,6 +27,7 @@ from triggerapp.engine import (
     packets,
     rescue,
     schedules,
+    sql,
     subscriptions,
     wakes,
     workers,
@@ -198,6 +199,14 @@ def test_a_database_that_goes_away_in_the_middle_of_a_tick_ends_it(worker, monke
     with pytest.raises(OperationalError):
         worker.ticker._catch_up()
     assert fresh(others).status == Status.RUNNING
+
+
+def test_tables_that_are_missing_are_said_once_in_a_while_and_in_a_sentence(worker, monkeypatch, caplog):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    for _ in range(3):
+        worker.ticker._safely(lambda: sql.run("SELECT 1 FROM nowhere"))
+    assert caplog.messages == ["the database has no tables of triggerapp yet: run `manage.py migrate`"]
+    assert caplog.records[0].exc_info is None
 
 
 def test_a_bug_in_one_part_of_a_tick_ends_no_other(worker, monkeypatch):

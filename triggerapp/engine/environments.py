@@ -5,18 +5,29 @@ Rows are made by a migration or on first use, and their ids are kept for the lif
 
 from __future__ import annotations
 
+from django.db import ProgrammingError, connection
+
 from triggerapp import conf
+from triggerapp.engine import sql
 from triggerapp.engine.idcache import IdCache
+from triggerapp.errors import DatabaseNotReady
 from triggerapp.models import Environment
 
 
 def current() -> int:
-    """The id of the environment named by the settings."""
+    """The id of the environment named by the settings. All that writes asks this first: raises `DatabaseNotReady`."""
     return by_slug(conf.get().ENVIRONMENT)
 
 
 def _make(slug: str) -> int:
-    environment, _ = Environment.objects.get_or_create(slug=slug)
+    if connection.vendor != "postgresql":
+        raise DatabaseNotReady(f"the default database must be PostgreSQL, not {connection.vendor}: see `manage.py check`")
+    try:
+        environment, _ = Environment.objects.get_or_create(slug=slug)
+    except ProgrammingError as error:
+        if not sql.lacks_tables(error):
+            raise
+        raise DatabaseNotReady(sql.NO_TABLES) from error
     return int(environment.pk)
 
 

@@ -11,7 +11,16 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import psycopg
-from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connection, connections, transaction
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    connection,
+    connections,
+    transaction,
+)
+from psycopg.errors import UndefinedTable
 
 from triggerapp.errors import DatabaseUnavailable
 
@@ -20,6 +29,7 @@ Params = Sequence[Any] | Mapping[str, Any]
 
 UNANSWERED = (OperationalError, InterfaceError, DatabaseUnavailable)
 """What a database that does not answer raises."""
+NO_TABLES = "the database has no tables of triggerapp yet: run `manage.py migrate`"
 _REPLAN = 10.0
 """Seconds after which a prepared statement is planned anew: a plan made for a small table reads all of a large one."""
 
@@ -140,6 +150,11 @@ def reason(error: BaseException) -> str:
     first = str(error).strip().partition("\n")[0]
     _, found, said = first.rpartition("failed: ")
     return (said.strip() if found else "") or type(error).__name__
+
+
+def lacks_tables(error: BaseException) -> bool:
+    """Whether it was raised because a table is not there."""
+    return isinstance(error, ProgrammingError) and isinstance(error.__cause__, UndefinedTable)
 
 
 def after_commit(action: Callable[[], object]) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 from django.core.management import base
 from django.core.management.base import CommandError
 from django.db import InterfaceError, OperationalError, ProgrammingError, connection
-from psycopg.errors import UndefinedTable
 
 from triggerapp.checks import database_remedy
 from triggerapp.engine import sql
@@ -26,9 +25,9 @@ class BaseCommand(base.BaseCommand):
         except TriggerError as error:
             raise CommandError(str(error)) from error
         except ProgrammingError as error:
-            if not isinstance(error.__cause__, UndefinedTable):
+            if not sql.lacks_tables(error):
                 raise
-            raise CommandError("the database has no tables of triggerapp yet: run `manage.py migrate`") from error
+            raise CommandError(sql.NO_TABLES) from error
 
 
 def _unanswered(error: Exception) -> str:

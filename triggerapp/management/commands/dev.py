@@ -58,6 +58,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: object, **options: Any) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends it as ctrl-C does
+        try:
+            self._play(options)
+        except KeyboardInterrupt:
+            raise CommandError("ended before everything had started", returncode=130) from None
+
+    def _play(self, options: dict[str, Any]) -> None:
         with _servers() as environment:
             if options["flower_port"]:
                 environment.setdefault("TRIGGERAPP_FLOWER_URL", f"http://127.0.0.1:{options['flower_port']}")
@@ -112,7 +118,11 @@ def _servers() -> Iterator[dict[str, str]]:
 
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> None:
-    if subprocess.run([*_manage(), *command], env=environment, check=False).returncode:
+    # In a session of its own: a ctrl-C that comes meanwhile is ours to answer.
+    done = subprocess.run(
+        [*_manage(), *command], env=environment, check=False, stdin=subprocess.DEVNULL, start_new_session=True
+    )
+    if done.returncode:
         raise CommandError(f"`manage.py {command[0]}` failed: see what it said above, and `manage.py doctor`")
 
 
