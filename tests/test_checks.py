@@ -131,6 +131,7 @@ def test_settings_that_are_not_understood_are_one_error_and_no_traceback(setting
     assert checks.check_settings() == []
 
 
+@pytest.mark.usefixtures("database")  # it asks which migrations are applied
 def test_the_migrations_make_what_the_models_say():
     call_command("makemigrations", "triggerapp", check=True, dry_run=True, verbosity=0)
 
