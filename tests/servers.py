@@ -7,6 +7,7 @@ Temporary files count in gigabytes, for images of processes are among them: thos
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -47,6 +48,7 @@ def provide() -> None:
 
 def remove() -> None:
     """Stop what this process started, and remove its data."""
+    gc.collect()  # results that are garbage unsubscribe, for which their server has to be there
     while _own:
         services = _own.pop()
         services.stop()

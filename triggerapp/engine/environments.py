@@ -21,7 +21,9 @@ def current() -> int:
 
 def _make(slug: str) -> int:
     if connection.vendor != "postgresql":
-        raise DatabaseNotReady(f"the default database must be PostgreSQL, not {connection.vendor}: see `manage.py check`")
+        raise DatabaseNotReady(
+            f"the default database must be PostgreSQL, not {connection.vendor}: see `manage.py check`"
+        )
     try:
         environment, _ = Environment.objects.get_or_create(slug=slug)
     except ProgrammingError as error:
