@@ -166,8 +166,8 @@ def open_to_all(tmp_path: Path) -> Iterator[dict[str, str]]:
 def test_two_capabilities_are_enough_for_root_and_for_any_other_user(
     here: Start, open_to_all: dict[str, str], user: str
 ):
-    """The third one only lets that user reach a Python in root's folders."""
-    granted = "-all,+checkpoint_restore,+setpcap" + ("" if user == "0" else ",+dac_read_search")
+    """The third one only lets it reach the tests' database, and a Python, in other users' folders."""
+    granted = "-all,+checkpoint_restore,+setpcap,+dac_read_search"
     rights = [f"--{kind}={granted}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
     with here(
         under=("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *rights), **open_to_all
