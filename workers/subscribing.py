@@ -25,9 +25,9 @@ class On:
 
 def webhook(endpoint: str, type: str = "*", *, filter: Mapping[str, Any] | None = None) -> On:
     """Deliveries to an endpoint of this installation, of one type or of all. Raises `BadInput`."""
-    from triggerapp.engine import webhooks  # noqa: PLC0415  (needs Django, which importing us must not)
+    from triggerapp.engine import named  # noqa: PLC0415  (needs Django, which importing us must not)
 
-    webhooks.check_name(endpoint)
+    named.check_name(endpoint)
     return On(name=f"webhook/{endpoint}/{type}", filter=filter)
 
 

@@ -20,6 +20,7 @@ from triggerapp.clock import now
 from triggerapp.engine import (
     bulk,
     deployments,
+    destinations,
     environments,
     envvars,
     events,
@@ -28,19 +29,25 @@ from triggerapp.engine import (
     publictokens,
     queues,
     tokens,
+    webhooks,
 )
 from triggerapp.models import (
     ApiKey,
     Batch,
     BulkAction,
     BulkVerb,
+    Delivery,
     Deployment,
+    Destination,
+    Endpoint,
     EnvVar,
     Event,
+    Notice,
     Queue,
     Run,
     Schedule,
     Status,
+    Verdict,
     Wait,
 )
 
@@ -138,6 +145,35 @@ ROWS = {
         Row("PUT", "v1/projects/p/envvars/prod/{variable}", "write", {"value": "a"}, one=True),
         Row("DELETE", "v1/projects/p/envvars/prod/{variable}", "write", one=True),
     ],
+    "endpoint-list": [
+        Row("GET", "v1/webhooks/endpoints", "read"),
+        Row("POST", "v1/webhooks/endpoints", "write", {"name": "own"}),
+    ],
+    "endpoint": [
+        Row("GET", "v1/webhooks/endpoints/{endpoint}", "read", one=True),
+        Row("PUT", "v1/webhooks/endpoints/{endpoint}", "write", {"tolerance": 60}, one=True),
+        Row("DELETE", "v1/webhooks/endpoints/{endpoint}", "write", one=True),
+    ],
+    "endpoint-enable": [Row("POST", "v1/webhooks/endpoints/{endpoint}/enable", "write", one=True)],
+    "endpoint-disable": [Row("POST", "v1/webhooks/endpoints/{endpoint}/disable", "write", one=True)],
+    "endpoint-rotate": [Row("POST", "v1/webhooks/endpoints/{endpoint}/rotate-secret", "write", one=True)],
+    "delivery-list": [Row("GET", "v1/webhooks/deliveries", "read")],
+    "delivery": [Row("GET", "v1/webhooks/deliveries/{delivery}", "read", one=True)],
+    "delivery-replay": [Row("POST", "v1/webhooks/deliveries/{delivery}/replay", "write", one=True)],
+    "destination-list": [
+        Row("GET", "v1/webhooks/destinations", "read"),
+        Row("POST", "v1/webhooks/destinations", "write", {"name": "own", "url": "https://example.com/"}),
+    ],
+    "destination": [
+        Row("GET", "v1/webhooks/destinations/{destination}", "read", one=True),
+        Row("PUT", "v1/webhooks/destinations/{destination}", "write", {"wants": ["run.failed"]}, one=True),
+        Row("DELETE", "v1/webhooks/destinations/{destination}", "write", one=True),
+    ],
+    "destination-enable": [Row("POST", "v1/webhooks/destinations/{destination}/enable", "write", one=True)],
+    "destination-disable": [Row("POST", "v1/webhooks/destinations/{destination}/disable", "write", one=True)],
+    "destination-rotate": [Row("POST", "v1/webhooks/destinations/{destination}/rotate-secret", "write", one=True)],
+    "notice-list": [Row("GET", "v1/webhooks/notices", "read")],
+    "notice-retry": [Row("POST", "v1/webhooks/notices/{notice}/retry", "write", one=True)],
     "project-runs": [Row("GET", "v1/projects/p/runs", "read")],
     "event-list": [Row("POST", "v1/events", "write", {"name": "a"})],
     "event": [Row("GET", "v1/events/{event}", "read", one=True)],
@@ -163,8 +199,9 @@ REACH_NOTHING = ("v3/batches", "v2/packets/a/b.json")
 ALL = [row for rows in ROWS.values() for row in rows]
 CANARY_NAME = "CANARY_9B1D"
 VERSION = "prod-only.1"
-"""A refusal names the version that was asked for."""
-KINDS = "runs tasks tags batch waitpoints queues events schedules deployments envvars".split()
+NAME = "prod-only"
+"""A refusal names what was asked for by name."""
+KINDS = "runs tasks tags batch waitpoints queues events schedules deployments envvars webhooks".split()
 
 
 def routes() -> Iterator[URLPattern]:
@@ -226,8 +263,18 @@ def place() -> Place:
     action = bulk.start(BulkVerb.CANCEL, environment=prod, actor=CANARY, name=CANARY, selected=[run.id])
     packet = packets.reserve(prod, actor="")
     packets.store(packet, prod, content_type="application/json", body=CANARY.encode())
+    endpoint = webhooks.create("prod", NAME, preset="github").endpoint
+    delivery = Delivery.objects.create(
+        environment_id=prod, endpoint=endpoint, verdict=Verdict.ACCEPTED, type=CANARY, body=b"{}", size=2
+    )
+    destination = destinations.create("prod", NAME, "https://example.com/").destination
+    notice = Notice.objects.create(environment_id=prod, destination=destination, kind="test", about=run.id)
     return Place(
         {
+            "endpoint": NAME,
+            "destination": NAME,
+            "delivery": f"delivery_{delivery.pk}",
+            "notice": f"notice_{notice.pk}",
             "packet": f"packet_{packet}",
             "run": f"run_{run.id}",
             "batch": f"batch_{batch.id}",
@@ -246,7 +293,21 @@ def place() -> Place:
 def snapshot() -> list[object]:
     """All of production, to see that nothing was written."""
     prod = environments.by_slug("prod")
-    tables = (Run, Batch, Wait, Event, Queue, Schedule, Deployment, EnvVar, BulkAction)
+    tables = (
+        Run,
+        Batch,
+        Wait,
+        Event,
+        Queue,
+        Schedule,
+        Deployment,
+        EnvVar,
+        BulkAction,
+        Endpoint,
+        Destination,
+        Delivery,
+        Notice,
+    )
     return [list(table._default_manager.filter(environment_id=prod).order_by("pk").values()) for table in tables]
 
 

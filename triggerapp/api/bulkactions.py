@@ -64,8 +64,7 @@ class BulkList(View):
     def get(self, request: Request) -> Response:
         """A page of them, newest first."""
         found = queries.page(_actions(self.principal.environment), request.query_params, time="created_at")
-        pagination = without_none({"next": found.next, "previous": found.previous})
-        return Response({"data": [rendered(row) for row in found.rows], "pagination": pagination})
+        return Response(found.shown(rendered))
 
     def post(self, request: Request) -> Response:
         """Begin one; the answer does not wait for its end."""

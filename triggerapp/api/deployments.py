@@ -49,9 +49,7 @@ class DeploymentList(View):
         for name, text in request.query_params.dict().items():
             if name in _FILTERS and text:
                 found = found.filter(_FILTERS[name](text))
-        page = queries.page(found, request.query_params, time="created_at")
-        pagination = without_none({"next": page.next, "previous": page.previous})
-        return Response({"data": [rendered(row) for row in page.rows], "pagination": pagination})
+        return Response(queries.page(found, request.query_params, time="created_at").shown(rendered))
 
     def post(self, request: Request) -> Response:
         """Register a version; the same version again is the same deployment."""

@@ -151,6 +151,22 @@ def yes_or_no(body: dict[str, Json], name: str, *, default: bool = False) -> boo
     return value
 
 
+def text(body: dict[str, Json], name: str) -> str | None:
+    """A field that is a text, if it is there."""
+    value = body.get(name)
+    if value is not None and not isinstance(value, str):
+        raise BadInput(f"{name}={value!r:.40} must be a text")
+    return value
+
+
+def texts(body: dict[str, Json], name: str) -> list[str]:
+    """A field that is a list of texts; empty if it is not there."""
+    value = body.get(name) or []
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise BadInput(f"{name}={value!r:.40} must be a list of texts")
+    return value
+
+
 def whole_number(request: Request, name: str, default: int) -> int:
     """A number above 0 in the query."""
     text = request.query_params.get(name, str(default))

@@ -39,6 +39,22 @@ class Page(Generic[M]):
     next: str | None
     previous: str | None
 
+    def shown(self, render: Callable[[M], dict[str, Any]]) -> dict[str, Any]:
+        """The answer: the rows, and the cursors that there are."""
+        cursors = {"next": self.next, "previous": self.previous}
+        pagination = {name: cursor for name, cursor in cursors.items() if cursor is not None}
+        return {"data": [render(row) for row in self.rows], "pagination": pagination}
+
+
+def filtered(rows: QuerySet[M], params: Params, known: Mapping[str, Callable[[str], Q]]) -> QuerySet[M]:
+    """The rows that pass all filters of the query; one that is not known is refused."""
+    for name, text in params.items():
+        if name.startswith("filter[") and text:
+            if name not in known:
+                raise BadInput(f"there is no {name[:60]!r}; there are {', '.join(known)}")
+            rows = rows.filter(known[name](text))
+    return rows
+
 
 class _Row(Func):
     """Time and id as PostgreSQL compares them: by an index over both."""
@@ -121,14 +137,7 @@ def depth(run: Run) -> int:
 
 def runs(environment: int, params: Params) -> QuerySet[Run]:
     """Runs of the environment that pass every filter of the request."""
-    found = Run.objects.filter(environment_id=environment).defer(*_HEAVY)
-    for name, text in params.items():
-        if name.startswith("filter[") and text:
-            filtered = _FILTERS.get(name)
-            if filtered is None:
-                raise BadInput(f"there is no {name[:60]!r}; there are {', '.join(_FILTERS)}")
-            found = found.filter(filtered(text))
-    return found
+    return filtered(Run.objects.filter(environment_id=environment).defer(*_HEAVY), params, _FILTERS)
 
 
 def _status(text: str) -> Q:

@@ -51,8 +51,7 @@ class RunList(View):
         """The page that these parameters ask for."""
         found = queries.page(queries.runs(self.principal.environment, params), params, time="created_at")
         env = {"id": self.principal.slug, "name": self.principal.slug}
-        rows = [{**rendering.common(run), "env": env} for run in found.rows]
-        return Response({"data": rows, "pagination": without_none({"next": found.next, "previous": found.previous})})
+        return Response(found.shown(lambda run: {**rendering.common(run), "env": env}))
 
 
 class ProjectRuns(RunList):

@@ -9,45 +9,37 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter
 
+from triggerapp.api import webhookschemas
+from triggerapp.api.schemabasics import (
+    ANY,
+    DURATION,
+    NUMBER,
+    OBJECT,
+    PAGE,
+    TEXT,
+    TIME,
+    TTL,
+    YES,
+    Schema,
+    numbered,
+    one_of,
+    paged,
+    record,
+    several,
+)
 from triggerapp.models import DeploymentStatus
 from triggerapp.models.moves import Status, public_name
 
-Schema = dict[str, Any]
-
-TEXT: Schema = {"type": "string"}
-NUMBER: Schema = {"type": "integer"}
-YES: Schema = {"type": "boolean"}
-TIME: Schema = {"type": "string", "format": "date-time"}
-ANY: Schema = {}
-OBJECT: Schema = {"type": "object", "additionalProperties": True}
 STATUSES = sorted({*map(public_name, Status), "PENDING_VERSION", "DEQUEUED", "SYSTEM_FAILURE"})
 
 
-def record(*required: str, **properties: Schema) -> Schema:
-    """An object with these properties."""
-    found = {"type": "object", "properties": properties}
-    return {**found, "required": list(required)} if required else found
-
-
-def one_of(*words: str) -> Schema:
-    """One of these words."""
-    return {"type": "string", "enum": list(words)}
-
-
-def several(items: Schema) -> Schema:
-    """A list."""
-    return {"type": "array", "items": items}
-
-
-_DURATION: Schema = {"type": "string", "description": "such as 30s, 1h30m or 2w; or a moment in ISO 8601"}
 _TAGS: Schema = {"oneOf": [TEXT, several(TEXT)]}
 _ID = record("id", id=TEXT)
-_TTL: Schema = {"oneOf": [TEXT, {"type": "number", "description": "seconds"}]}
 _OPTIONS = {
-    "delay": _DURATION,
-    "ttl": _TTL,
+    "delay": DURATION,
+    "ttl": TTL,
     "idempotencyKey": {"type": "string", "maxLength": 2048},
-    "idempotencyKeyTTL": _DURATION,
+    "idempotencyKeyTTL": DURATION,
     "concurrencyKey": _TAGS["oneOf"][0],
     "maxAttempts": NUMBER,
     "maxDuration": {"type": "number", "description": "seconds"},
@@ -209,7 +201,7 @@ _EVENT_SENT = record(
     payload=ANY,
     id={"type": "string", "description": "the sender's own id"},
     deliverAt=TIME,
-    deliverAfter=_TTL,
+    deliverAfter=TTL,
 )
 _EVENT_ACCEPTED = record("id", "isCached", id=TEXT, isCached=YES)
 _EVENT = record(
@@ -241,21 +233,12 @@ _FILLED = record(
 REFUSAL = record("error", "code", error=TEXT, code=TEXT, param=TEXT)
 
 
-def _page(items: Schema) -> Schema:
-    return record("data", "pagination", data=several(items), pagination=record(next=TEXT, previous=TEXT))
-
-
-def _numbered(items: Schema) -> Schema:
-    pagination = record(currentPage=NUMBER, totalPages=NUMBER, count=NUMBER)
-    return record("data", "pagination", data=several(items), pagination=pagination)
-
-
 _BATCH_MADE = record("id", id=TEXT, runCount=NUMBER, isCached=YES, idempotencyKey=TEXT, runs=several(OBJECT))
 
 METHODS: Mapping[str, tuple[Schema | None, Schema]] = {
     "WhoAmI.get": (None, record(environment=TEXT, actor=TEXT, scopes=several(TEXT), isPublicToken=YES)),
     "PublicTokens.post": (
-        record("scopes", scopes=several(TEXT), expirationTime=_TTL, oneTimeUse=YES, realtime=ANY),
+        record("scopes", scopes=several(TEXT), expirationTime=TTL, oneTimeUse=YES, realtime=ANY),
         record("token", token=TEXT),
     ),
     "Claims.post": (None, record("sub", "pub", sub=TEXT, pub=YES, key=NUMBER)),
@@ -269,14 +252,14 @@ METHODS: Mapping[str, tuple[Schema | None, Schema]] = {
     "BatchDetail.get": (None, BATCH),
     "BatchResults.get": (None, record("id", "items", id=TEXT, items=several(RESULT))),
     "KeyReset.post": (record("taskIdentifier", taskIdentifier=TEXT), _ID),
-    "TokenList.get": (None, _page(TOKEN)),
+    "TokenList.get": (None, paged(TOKEN)),
     "TokenList.post": (
-        record(timeout=_DURATION, tags=_TAGS, idempotencyKey=TEXT, idempotencyKeyTTL=_DURATION),
+        record(timeout=DURATION, tags=_TAGS, idempotencyKey=TEXT, idempotencyKeyTTL=DURATION),
         record("id", "isCached", "url", id=TEXT, isCached=YES, url=TEXT),
     ),
     "TokenDetail.get": (None, TOKEN),
     "TokenComplete.post": (record(data=ANY), record("success", success=YES)),
-    "QueueList.get": (None, _numbered(QUEUE)),
+    "QueueList.get": (None, numbered(QUEUE)),
     "QueueDetail.get": (None, QUEUE),
     "QueuePause.post": (
         record("action", type=TEXT, action=one_of("pause", "resume")),
@@ -284,7 +267,7 @@ METHODS: Mapping[str, tuple[Schema | None, Schema]] = {
     ),
     "QueueOverride.post": (record("concurrencyLimit", type=TEXT, concurrencyLimit=NUMBER), QUEUE),
     "QueueReset.post": (record(type=TEXT), QUEUE),
-    "ScheduleList.get": (None, _numbered(SCHEDULE)),
+    "ScheduleList.get": (None, numbered(SCHEDULE)),
     "ScheduleList.post": (
         record("task", "cron", "deduplicationKey", **_PLAN, deduplicationKey=TEXT),
         SCHEDULE,
@@ -294,7 +277,7 @@ METHODS: Mapping[str, tuple[Schema | None, Schema]] = {
     "ScheduleDetail.delete": (None, _ID),
     "ScheduleActivate.post": (None, SCHEDULE),
     "ScheduleDeactivate.post": (None, SCHEDULE),
-    "DeploymentList.get": (None, _page(DEPLOYMENT)),
+    "DeploymentList.get": (None, paged(DEPLOYMENT)),
     "DeploymentList.post": (_BUILD, DEPLOYMENT),
     "DeploymentCurrent.get": (None, DEPLOYMENT),
     "DeploymentLatest.get": (None, DEPLOYMENT),
@@ -306,41 +289,42 @@ METHODS: Mapping[str, tuple[Schema | None, Schema]] = {
     "VariableDetail.get": (None, VARIABLE),
     "VariableDetail.put": (record("value", value=TEXT), _SUCCESS),
     "VariableDetail.delete": (None, _SUCCESS),
-    "BulkList.get": (None, _page(BULK)),
+    "BulkList.get": (None, paged(BULK)),
     "BulkList.post": (_BULK_BEGUN, _ID),
     "BulkDetail.get": (None, BULK),
     "BulkAbort.post": (None, _ID),
-    "ProjectRuns.get": (None, _page(RUN_ITEM)),
+    **webhookschemas.METHODS,
+    "ProjectRuns.get": (None, paged(RUN_ITEM)),
     "EventList.post": ({"oneOf": [_EVENT_SENT, several(_EVENT_SENT)]}, {"oneOf": [_EVENT_ACCEPTED, OBJECT]}),
     "EventDetail.get": (None, _EVENT),
     "EventCancel.post": (None, _EVENT),
-    "RunList.get": (None, _page(RUN_ITEM)),
+    "RunList.get": (None, paged(RUN_ITEM)),
     "RunDetail.get": (None, RUN),
     "RunResult.get": (None, RESULT),
     "RunEvents.get": (None, record("events", events=several(OBJECT))),
-    "RunTrace.get": (None, {"oneOf": [record("trace", trace=OBJECT), _page(OBJECT)]}),
+    "RunTrace.get": (None, {"oneOf": [record("trace", trace=OBJECT), paged(OBJECT)]}),
     "RunSpan.get": (None, OBJECT),
     "RunCancel.post": (None, _ID),
     "RunRetry.post": (None, _ID),
     "RunReplay.post": (record(payload=ANY, payloadType=_PAYLOAD_TYPE, queue=TEXT, **_OPTIONS), _ID),
-    "RunReschedule.post": (record("delay", delay=_DURATION), RUN),
+    "RunReschedule.post": (record("delay", delay=DURATION), RUN),
     "RunTags.post": (record("tags", tags=_TAGS), record("message", message=TEXT)),
     "RunMetadata.get": (None, _METADATA),
     "RunMetadata.put": (_METADATA_CHANGE, _METADATA),
 }
 
 _CREATED = ("filter[createdAt][from]", "filter[createdAt][to]", "filter[createdAt][period]")
-_PAGE = ("page[size]", "page[after]", "page[before]")
 _RUN_FILTERS = "status taskIdentifier tag queue batch isTest version schedule machine region bulkAction error".split()
-_RUNS = (*_PAGE, *(f"filter[{name}]" for name in _RUN_FILTERS), *_CREATED)
+_RUNS = (*PAGE, *(f"filter[{name}]" for name in _RUN_FILTERS), *_CREATED)
 QUERIES: Mapping[str, tuple[str, ...]] = {
     "RunList": _RUNS,
     "ProjectRuns": ("filter[env]", *_RUNS),
     "RunTrace": ("page[size]", "page[after]"),
+    **webhookschemas.QUERIES,
     "ScheduleList": ("page", "perPage"),
-    "DeploymentList": (*_PAGE, "status", "period", "from", "to"),
-    "BulkList": _PAGE,
-    "TokenList": (*_PAGE, "filter[status]", "filter[idempotencyKey]", "filter[tags]", *_CREATED),
+    "DeploymentList": (*PAGE, "status", "period", "from", "to"),
+    "BulkList": PAGE,
+    "TokenList": (*PAGE, "filter[status]", "filter[idempotencyKey]", "filter[tags]", *_CREATED),
     "QueueList": ("page", "perPage"),
     "QueueDetail": ("type",),
 }

@@ -8,6 +8,7 @@ from triggerapp.api import (
     batches,
     bulkactions,
     deployments,
+    destinations,
     envvars,
     errors,
     events,
@@ -22,10 +23,13 @@ from triggerapp.api import (
     tasks,
     tokens,
     waitpoints,
+    webhooks,
     whoami,
 )
 
 _VARIABLES = "v1/projects/<str:project>/envvars/<str:environment>"
+_ENDPOINTS = "v1/webhooks/endpoints"
+_DESTINATIONS = "v1/webhooks/destinations"
 
 urlpatterns: list[URLPattern] = [
     path("v1/health", health.health, name="health"),
@@ -74,6 +78,23 @@ urlpatterns: list[URLPattern] = [
     path(_VARIABLES, envvars.VariableList.as_view(), name="env-var-list"),
     path(f"{_VARIABLES}/import", envvars.VariableImport.as_view(), name="env-var-import"),
     path(f"{_VARIABLES}/<str:name>", envvars.VariableDetail.as_view(), name="env-var"),
+    path(_ENDPOINTS, webhooks.EndpointList.as_view(), name="endpoint-list"),
+    path(f"{_ENDPOINTS}/<str:name>", webhooks.EndpointDetail.as_view(), name="endpoint"),
+    path(f"{_ENDPOINTS}/<str:name>/enable", webhooks.EndpointEnable.as_view(), name="endpoint-enable"),
+    path(f"{_ENDPOINTS}/<str:name>/disable", webhooks.EndpointDisable.as_view(), name="endpoint-disable"),
+    path(f"{_ENDPOINTS}/<str:name>/rotate-secret", webhooks.EndpointRotate.as_view(), name="endpoint-rotate"),
+    path("v1/webhooks/deliveries", webhooks.DeliveryList.as_view(), name="delivery-list"),
+    path("v1/webhooks/deliveries/<str:delivery>", webhooks.DeliveryDetail.as_view(), name="delivery"),
+    path("v1/webhooks/deliveries/<str:delivery>/replay", webhooks.DeliveryReplay.as_view(), name="delivery-replay"),
+    path(_DESTINATIONS, destinations.DestinationList.as_view(), name="destination-list"),
+    path(f"{_DESTINATIONS}/<str:name>", destinations.DestinationDetail.as_view(), name="destination"),
+    path(f"{_DESTINATIONS}/<str:name>/enable", destinations.DestinationEnable.as_view(), name="destination-enable"),
+    path(f"{_DESTINATIONS}/<str:name>/disable", destinations.DestinationDisable.as_view(), name="destination-disable"),
+    path(
+        f"{_DESTINATIONS}/<str:name>/rotate-secret", destinations.DestinationRotate.as_view(), name="destination-rotate"
+    ),
+    path("v1/webhooks/notices", destinations.NoticeList.as_view(), name="notice-list"),
+    path("v1/webhooks/notices/<str:notice>/retry", destinations.NoticeRetry.as_view(), name="notice-retry"),
     path("v1/projects/<str:project>/runs", runs.ProjectRuns.as_view(), name="project-runs"),
     path("v1/runs", runs.RunList.as_view(), name="run-list"),
     path("v3/runs/<str:run>", runs.RunDetail.as_view(), name="run"),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar
 
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -61,11 +61,10 @@ class TokenList(View):
 
     def get(self, request: Request) -> Response:
         """A page of the tokens that pass all filters, newest first."""
-        found = queries.page(
-            _tokens(self.principal.environment, request.query_params), request.query_params, time="opened_at"
-        )
-        pagination = without_none({"next": found.next, "previous": found.previous})
-        return Response({"data": [rendered(wait) for wait in found.rows], "pagination": pagination})
+        params = request.query_params
+        tokens_here = Wait.objects.filter(environment_id=self.principal.environment, kind=WaitKind.TOKEN)
+        rows = queries.filtered(tokens_here, params, _FILTERS)
+        return Response(queries.page(rows, params, time="opened_at").shown(rendered))
 
     def post(self, request: Request) -> Response:
         """A new token, or the one that the idempotency key had."""
@@ -82,16 +81,6 @@ class TokenList(View):
         token = ids.show("waitpoint", issued.id)
         answer = Response({"id": token, "isCached": issued.cached, "url": tokens.url(issued.id)})
         return with_token(answer, caller, f"write:waitpoints:{token}", ttl=_TOKEN_TTL)
-
-
-def _tokens(environment: int, params: Mapping[str, str]) -> QuerySet[Wait]:
-    found = Wait.objects.filter(environment_id=environment, kind=WaitKind.TOKEN)
-    for name, text in params.items():
-        if name.startswith("filter[") and text:
-            if name not in _FILTERS:
-                raise BadInput(f"there is no {name[:60]!r}; there are {', '.join(_FILTERS)}")
-            found = found.filter(_FILTERS[name](text))
-    return found
 
 
 def _status(text: str) -> Q:

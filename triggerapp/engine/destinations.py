@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from django.db import transaction
 
-from triggerapp.clock import now
-from triggerapp.engine import audit, limits, posting, secrets, webhooks
-from triggerapp.errors import BadInput, NotFound
+from triggerapp.engine import audit, limits, posting, secrets
+from triggerapp.engine.named import Named, check_name
+from triggerapp.errors import BadInput
 from triggerapp.models import FINAL, Destination, Environment
 
 KINDS = tuple(f"run.{status.value}" for status in FINAL)
@@ -39,7 +39,7 @@ def create(
     actor: str = "",
 ) -> Issued:
     """A new destination; notices to it are signed with a new secret."""
-    webhooks.check_name(name)
+    check_name(name)
     posting.check_url(url)
     _check(wants, tasks)
     owner, _ = Environment.objects.get_or_create(slug=environment)
@@ -128,18 +128,6 @@ def rotate(environment: str, name: str, *, actor: str = "") -> Issued:
     return Issued(destination=destination, secret=text)
 
 
-def set_disabled(environment: str, name: str, *, disabled: bool, actor: str = "") -> Destination:
-    """Tell it nothing from now on, or again."""
-    with transaction.atomic():
-        destination = find(environment, name, lock=True)
-        if bool(destination.disabled_at) != disabled:
-            destination.disabled_at = now() if disabled else None
-            destination.save(update_fields=["disabled_at"])
-            verb = "destination.disable" if disabled else "destination.enable"
-            audit.record(destination.environment_id, actor, verb, name)
-    return destination
-
-
 def remove(environment: str, name: str, *, actor: str = "") -> None:
     """Forget it, with what it was told and what it was to be told."""
     with transaction.atomic():
@@ -148,13 +136,9 @@ def remove(environment: str, name: str, *, actor: str = "") -> None:
         destination.delete()
 
 
-def find(environment: str, name: str, *, lock: bool = False) -> Destination:
-    """The destination of this name. Raises `NotFound`."""
-    rows = Destination.objects.select_for_update(of=("self",)) if lock else Destination.objects
-    found = rows.select_related("environment").filter(environment__slug=environment, name=name).first()
-    if found is None:
-        raise NotFound(f"there is no destination {name[:70]!r} in {environment[:40]}")
-    return found
+_NAMED = Named(Destination, "destination", "destination")
+find = _NAMED.find
+set_disabled = _NAMED.set_disabled
 
 
 def all_of(environment: str | None = None) -> Sequence[Destination]:

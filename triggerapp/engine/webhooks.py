@@ -7,7 +7,6 @@ the provider can be given a new one before the old one goes.
 from __future__ import annotations
 
 import base64
-import re
 import secrets as random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,16 +19,16 @@ from django.db.models.functions import Now
 
 from triggerapp import conf
 from triggerapp.clock import now
-from triggerapp.engine import audit, limits, readings, secrets, signatures
+from triggerapp.engine import audit, limits, named, readings, secrets, signatures
+from triggerapp.engine.named import Named
 from triggerapp.engine.signatures import Scheme
-from triggerapp.errors import BadInput, NotFound
+from triggerapp.errors import BadInput
 from triggerapp.models import Endpoint, EndpointSecret, Environment, Preset
 
 Json = Any
 
 THEIRS = (Preset.STRIPE, Preset.SLACK)
 """Providers that make the secret themselves."""
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _MOST_SECRETS = 5
 _LONGEST_TOLERANCE = timedelta(hours=1)
 _BYTES = 32
@@ -54,7 +53,7 @@ def create(
     actor: str = "",
 ) -> Issued:
     """A new endpoint; without a `secret` of the provider's, one is made."""
-    check_name(name)
+    named.check_name(name)
     _check(preset, options or {}, tolerance)
     owner, _ = Environment.objects.get_or_create(slug=environment)
     with transaction.atomic():
@@ -73,12 +72,6 @@ def create(
         text = _add_secret(endpoint, secret, actor=actor)
         audit.record(owner.pk, actor, "webhook.create", name, after={"preset": preset, "secret": f"…{text[-4:]}"})
     return Issued(endpoint=endpoint, secret=text)
-
-
-def check_name(name: str) -> None:
-    """A name that can stand in a URL and in the names of events."""
-    if not _NAME.fullmatch(name):
-        raise BadInput(f"the name {name[:70]!r} must have 1 to 64 small letters, digits, - and _")
 
 
 def _check(preset: str, options: Mapping[str, Json], tolerance: timedelta) -> None:
@@ -149,27 +142,41 @@ def rotate(
     return Issued(endpoint=endpoint, secret=text)
 
 
-def set_disabled(environment: str, name: str, *, disabled: bool, actor: str = "") -> Endpoint:
-    """Refuse all deliveries from now on, or take them again."""
+def update(
+    environment: str,
+    name: str,
+    *,
+    options: Mapping[str, Json] | None = None,
+    tolerance: timedelta = timedelta(minutes=5),
+    actor: str = "",
+) -> Endpoint:
+    """Check its deliveries in another way. Preset and secrets stay."""
     with transaction.atomic():
         endpoint = find(environment, name, lock=True)
-        if bool(endpoint.disabled_at) != disabled:
-            endpoint.disabled_at = now() if disabled else None
-            endpoint.save(update_fields=["disabled_at"])
-            verb = "webhook.disable" if disabled else "webhook.enable"
-            audit.record(endpoint.environment_id, actor, verb, name)
+        _check(endpoint.preset, options or {}, tolerance)
+        before = _told(endpoint)
+        endpoint.options, endpoint.tolerance = dict(options or {}), tolerance
+        endpoint.save(update_fields=["options", "tolerance"])
+        audit.record(endpoint.environment_id, actor, "webhook.update", name, before=before, after=_told(endpoint))
     return endpoint
 
 
-def find(environment: str, name: str, *, lock: bool = False) -> Endpoint:
-    """The endpoint of this name. Raises `NotFound`."""
-    if not _NAME.fullmatch(name) or "\0" in environment:
-        raise NotFound(f"there is no endpoint {name[:70]!r}")
-    rows = Endpoint.objects.select_for_update(of=("self",)) if lock else Endpoint.objects
-    found = rows.select_related("environment").filter(environment__slug=environment, name=name).first()
-    if found is None:
-        raise NotFound(f"there is no endpoint {name[:70]!r} in {environment[:40]}")
-    return found
+def _told(endpoint: Endpoint) -> dict[str, Json]:
+    """What the audit log says of it."""
+    return {"options": endpoint.options, "tolerance": str(endpoint.tolerance)}
+
+
+def remove(environment: str, name: str, *, actor: str = "") -> None:
+    """Forget it, with what was delivered to it; the events that came of that stay."""
+    with transaction.atomic():
+        endpoint = find(environment, name, lock=True)
+        audit.record(endpoint.environment_id, actor, "webhook.remove", name, before={"preset": endpoint.preset})
+        endpoint.delete()
+
+
+_NAMED = Named(Endpoint, "endpoint", "webhook")
+find = _NAMED.find
+set_disabled = _NAMED.set_disabled
 
 
 def url(endpoint: Endpoint) -> str:
