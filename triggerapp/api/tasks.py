@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import ClassVar
 
-from django.db import transaction
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -33,7 +32,6 @@ class TaskTrigger(View):
         """Accept one run; it is a committed row when the answer leaves."""
         self.require([("tasks", task)], f"durable task {task[:200]!r}")
         call = options.call_of(task, body_of(request), self.principal.environment)
-        with transaction.atomic():
-            (triggered,) = calls.trigger([call], environment=self.principal.environment, actor=self.principal.actor)
+        (triggered,) = calls.trigger([call], environment=self.principal.environment, actor=self.principal.actor)
         run = ids.show("run", triggered.run_id)
         return with_token(Response({"id": run, "isCached": triggered.cached}), self.principal, f"read:runs:{run}")

@@ -20,4 +20,9 @@ def record(
 ) -> None:
     """Note one deed; without an actor it was the project's own code."""
     values = [None if value is None else json.dumps(value, default=str) for value in (before, after)]
-    sql.run(_RECORD, [environment, (actor or "code")[:_ACTOR_CHARACTERS], action, str(target), *values])
+    sql.run(_RECORD, [environment, named(actor), action, str(target), *values])
+
+
+def named(actor: str) -> str:
+    """What is written for who did it."""
+    return (actor or "code")[:_ACTOR_CHARACTERS]

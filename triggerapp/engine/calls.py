@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from triggerapp.engine import audit, catalog, limits, triggers
+from triggerapp.engine import catalog, limits, triggers
 from triggerapp.engine.triggers import Trigger, Triggered
 from triggerapp.errors import BadArgument, BadInput
 
@@ -36,12 +36,8 @@ class Call:
 
 
 def trigger(calls: Sequence[Call], *, environment: int, actor: str) -> list[Triggered]:
-    """Accept a run for each, all or none; inside `atomic()`. Raises `NotFound`, `BadArgument`, `BadInput`."""
-    accepted = triggers.trigger_many([request_of(call) for call in calls], environment=environment)
-    for call, triggered in zip(calls, accepted, strict=True):
-        if not triggered.cached:
-            audit.record(environment, actor, "task.trigger", call.task, after={"run": str(triggered.run_id)})
-    return accepted
+    """Accept a run for each, all or none. Raises `NotFound`, `BadArgument`, `BadInput`."""
+    return triggers.trigger_many([request_of(call) for call in calls], environment=environment, actor=actor)
 
 
 def request_of(call: Call) -> Trigger:

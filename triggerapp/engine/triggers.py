@@ -75,10 +75,13 @@ def trigger(request: Trigger, *, environment: int | None = None) -> Triggered:
     return triggered
 
 
-def trigger_many(requests: Sequence[Trigger], *, environment: int | None = None) -> list[Triggered]:
-    """Accept runs, in order; inside `atomic()` they are accepted with its commit, all or none.
+def trigger_many(
+    requests: Sequence[Trigger], *, environment: int | None = None, actor: str | None = None
+) -> list[Triggered]:
+    """Accept runs, in order, all or none; inside `atomic()` they are accepted with its commit.
 
-    Runs of another `environment` than this process's are sent by a ticker over there: its broker is not ours.
+    With an `actor` the audit log has an entry for each that is new. Runs of another `environment` than this process's
+    are sent by a ticker over there: its broker is not ours.
     """
     for request in requests:
         _check(request)
@@ -88,7 +91,7 @@ def trigger_many(requests: Sequence[Trigger], *, environment: int | None = None)
         if environment != here:
             requests = [replace(request, elsewhere=True) for request in requests]
         with transaction.atomic() if len(requests) > _INLINE_CHUNK else nullcontext():
-            inserted = _insert(environment, requests)
+            inserted = _insert(environment, requests, actor)
     except DataError as error:
         raise BadInput(f"the run was not accepted: PostgreSQL cannot store one of its options ({error})") from error
     except OperationalError as error:
@@ -134,14 +137,24 @@ _ROW = (
 def _insert_sql(count: int) -> str:
     return (
         f"INSERT INTO triggerapp_run ({', '.join(_COLUMNS)}) VALUES {', '.join([_ROW] * count)} "
-        "ON CONFLICT DO NOTHING RETURNING id, task_id, status"
+        "ON CONFLICT DO NOTHING RETURNING id, task_id, status, task, environment_id"
+    )
+
+
+def _noted_sql(count: int) -> str:
+    """The same with its entries in the audit log: one statement, so that one trigger needs no transaction around it."""
+    return (
+        f"WITH accepted AS ({_insert_sql(count)}), noted AS (INSERT INTO triggerapp_auditentry "
+        "(environment_id, actor, action, target, after) SELECT environment_id, %s::varchar, 'task.trigger', task, "
+        "jsonb_build_object('run', id) FROM accepted) SELECT id, task_id, status FROM accepted"
     )
 
 
 _INSERT_ONE = sql.Hot(_insert_sql(1))
+_NOTED_ONE = sql.Hot(_noted_sql(1))
 
 
-def _insert(environment: int, requests: Sequence[Trigger]) -> dict[UUID, sql.Row]:
+def _insert(environment: int, requests: Sequence[Trigger], actor: str | None) -> dict[UUID, sql.Row]:
     found: dict[UUID, sql.Row] = {}
     for start in range(0, len(requests), _INLINE_CHUNK):
         chunk = requests[start : start + _INLINE_CHUNK]
@@ -149,7 +162,11 @@ def _insert(environment: int, requests: Sequence[Trigger]) -> dict[UUID, sql.Row
             _forget_spent_key(environment, request)
         params = [value for request in chunk for value in _values(environment, request)]
         point("trigger.before_commit")
-        statement = _INSERT_ONE if len(chunk) == 1 else _insert_sql(len(chunk))
+        if actor is None:
+            statement = _INSERT_ONE if len(chunk) == 1 else _insert_sql(len(chunk))
+        else:
+            statement = _NOTED_ONE if len(chunk) == 1 else _noted_sql(len(chunk))
+            params.append(audit.named(actor))
         found |= {row["id"]: row for row in sql.rows(statement, params)}
         point("trigger.after_commit")
     return found
