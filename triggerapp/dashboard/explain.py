@@ -27,7 +27,7 @@ MEANS: Mapping[Status, str] = MappingProxyType(
 )
 
 
-def next_of(run: RunRow, *, paused: bool = False) -> str:
+def next_of(run: RunRow, *, paused: bool = False, rolled_back: bool = False) -> str:
     """What happens next, and when."""
     match run.status:
         case Status.PENDING:
@@ -40,6 +40,8 @@ def next_of(run: RunRow, *, paused: bool = False) -> str:
             return f"If its worker is silent for {lease:g} s, another takes the run over at its last recorded step."
         case Status.WAITING:
             return "It goes on as soon as its wait is over." if run.wait is None else waits_for(run.wait)
+        case Status.FAILED | Status.CRASHED | Status.TIMED_OUT if rolled_back:
+            return "What it had done is rolled back, so there is no step to go on from: replay it from the beginning."
         case Status.FAILED | Status.CRASHED | Status.TIMED_OUT:
             return "Nothing happens by itself: retry it from the step that failed, or replay it from the beginning."
         case _:

@@ -60,7 +60,7 @@ def of(facts: Facts) -> dict[str, Json]:
         "facts": facts,
         "run": run,
         "means": explain.MEANS[Status(run.status)],
-        "next": explain.next_of(run, paused=facts.paused),
+        "next": explain.next_of(run, paused=facts.paused, rolled_back=carrying.is_rolled_back(facts.steps)),
         "spans": waterfall.spans(facts),
         "ticks": waterfall.ticks(facts),
         "most": detail.MOST,
@@ -79,7 +79,7 @@ def _outcome(facts: Facts) -> dict[str, Json]:
         "python": call and snippets.python(facts.run.task, *call),
         "curl": call and snippets.curl(facts.run.task, *call),
         "beginnings": carrying.beginnings(facts.steps),
-        "may_retry": facts.run.status in _RETRIABLE,
+        "may_retry": facts.run.status in _RETRIABLE and not carrying.is_rolled_back(facts.steps),
         "may_cancel": facts.run.status in LIVE,
     }
 

@@ -46,10 +46,15 @@ def was_rolled_back(run: Run) -> bool:
     return run.steps.filter(Q(undone=True) | Q(key__startswith="rollback:")).exists()
 
 
+def is_rolled_back(steps: Iterable[Step]) -> bool:
+    """The same, of steps that were read already."""
+    return any(step.undone or step.key.startswith("rollback:") for step in steps)
+
+
 def beginnings(steps: Iterable[Step]) -> list[str]:
     """The steps among those of a run that a replay may begin with."""
     found = list(steps)
-    if any(step.undone or step.key.startswith("rollback:") for step in found):
+    if is_rolled_back(found):
         return []
     return [step.key for step in found if step.digest and not step.superseded]
 

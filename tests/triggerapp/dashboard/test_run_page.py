@@ -221,10 +221,14 @@ def test_replay_begins_with_the_step_that_was_chosen(operator):
     assert "carried over from the run that this one replays" in html(operator, new)
 
 
-def test_one_that_was_rolled_back_offers_no_step_to_begin_with(operator):
+def test_one_that_was_rolled_back_offers_no_step_to_begin_with_and_no_retry(operator):
     run = with_payload(Status.FAILED, 1)
+    assert url(run, "retry") in html(operator, run)
     make_step(run, "reserve#1", undone=True)
-    assert "from_step" not in html(operator, run)
+    text = html(operator, run)
+    assert "from_step" not in text
+    assert url(run, "retry") not in text
+    assert "rolled back, so there is no step to go on from" in text
     response = operator.post(url(run, "replay"), {"from_step": "reserve#1"})
     assert response.status_code == 400
     assert "was rolled back" in response.content.decode()
