@@ -25,6 +25,7 @@ import django
 from django.db import connection
 
 from triggerapp.engine import sql
+from triggerapp.errors import DatabaseNotReady
 from workers import identity
 from workers.patience import UNANSWERED
 
@@ -81,6 +82,8 @@ class Ticker:
         except UNANSWERED as error:
             self._complain("the database did not answer: " + str(error).partition("\n")[0])
             connection.close()
+        except DatabaseNotReady as error:
+            self._complain(str(error))
         except Exception as error:
             if sql.lacks_tables(error):
                 self._complain(sql.NO_TABLES)

@@ -16,6 +16,7 @@ import threading
 from pathlib import Path
 
 from checkpoint import tracing, zygote
+from triggerapp.errors import TriggerError
 
 log = logging.getLogger("triggerapp.zygote")
 
@@ -73,6 +74,8 @@ def _fork_base_maker(home: Path) -> None:
 
         base.make(home, zygote_pid)
         status = 0
+    except TriggerError as error:  # such as a database without our tables
+        log.warning("images are stored whole: %s", error)
     except Exception:
         log.exception("images are stored whole")
     finally:

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 from celery import Celery
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 
 from tests.factories import fresh, make_run, make_worker
 from tests.faults.database import named
@@ -203,6 +203,11 @@ def test_a_database_that_goes_away_in_the_middle_of_a_tick_ends_it(worker, monke
 
 def test_tables_that_are_missing_are_said_once_in_a_while_and_in_a_sentence(worker, monkeypatch, caplog):
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with transaction.atomic():
+        sql.run("ALTER TABLE triggerapp_environment RENAME TO elsewhere")
+        environments.by_slug.forget()
+        worker.ticker._safely(environments.current)
+        transaction.set_rollback(True)
     for _ in range(3):
         worker.ticker._safely(lambda: sql.run("SELECT 1 FROM nowhere"))
     assert caplog.messages == ["the database has no tables of triggerapp yet: run `manage.py migrate`"]
