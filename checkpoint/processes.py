@@ -21,6 +21,7 @@ _PR_SET_PDEATHSIG: Final = 1
 _prctl: Final = ctypes.CDLL(None).prctl
 _PAUSE: Final = 0.001
 _REAPER: Final = 1.0
+_let_go: Final = set[int]()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,16 @@ def kill(find: Callable[[], list[Task]], *, patience: timedelta = timedelta(seco
         if time.monotonic() > deadline:
             return alive
         time.sleep(_PAUSE)
+
+
+def let_go(pid: int) -> None:
+    """Have a process that ends by itself waited for, if it is our child: when the next one is let go, if not now."""
+    _let_go.add(pid)
+    for each in tuple(_let_go):
+        with suppress(ChildProcessError):
+            if os.waitpid(each, os.WNOHANG) == (0, 0):
+                continue
+        _let_go.discard(each)
 
 
 def die_with(parent: int) -> None:

@@ -96,6 +96,7 @@ class Sandbox:
             with suppress(OSError):
                 self.leash.send(FORGET)
         self._close()
+        processes.let_go(self.pid)
 
     def _close(self) -> None:
         self.line.close()

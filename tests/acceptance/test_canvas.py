@@ -136,4 +136,4 @@ def test_a_chain_ends_where_a_link_of_it_fails():
 def test_many_at_once():
     """Forty chords of five with waits of a millisecond: nothing is lost between suspending and waking."""
     chords = [chord([echo.s(n, pause=0.001) for n in range(5)], plain_total.s()).delay() for _ in range(10)]
-    assert [result.get(timeout=60) for result in chords] == [10] * 10
+    assert [result.get(timeout=300) for result in chords] == [10] * 10

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -192,3 +193,17 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 @pytest.mark.parametrize("choosing", ["allowed", "refused"])
 def test_a_fork_works_whether_or_not_pids_may_be_chosen(choosing: str) -> None:
     assert alone(FORKS, choosing) == 3
+
+
+def test_of_processes_that_were_let_go_none_stays_a_zombie_for_long(tmp_path: Path) -> None:
+    """Each would keep its pid for as long as its supervisor lives."""
+    for _ in range(3):
+        process = sandbox.start(lambda line: line.receive() and None, output=tmp_path / "output")
+        task = processes.look(process.pid)
+        assert task is not None
+        process.release()
+        deadline = time.monotonic() + 60
+        while task.alive() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        processes.let_go(process.pid)
+        assert not task.exists()
