@@ -185,7 +185,7 @@ def _write(file: IO[bytes], pages: Path, found: Pagemap) -> None:
 def _open(path: Path, digest: str, device: int, inode: int, size: int) -> Base:
     with path.open("rb") as file:
         use.hold(file)
-        if _digest_of(file) != digest:
+        if not _size_of(file) or _digest_of(file) != digest:  # nothing cannot be mapped
             raise Damaged(f"the base in {path} is not the one of that name")
         # A mapping has a copy of the descriptor, and with it the lock, until it is gone.
         raw = memoryview(mmap.mmap(file.fileno(), _size_of(file), prot=mmap.PROT_READ))
