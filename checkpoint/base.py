@@ -20,6 +20,7 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -92,6 +93,10 @@ class Base:
         """In bytes, without the hole."""
         return len(self.pages)
 
+    def has_hole(self) -> bool:
+        """Whether processes may have it mapped."""
+        return self.path.stat().st_size > self.size
+
     def page(self, address: int) -> memoryview | None:
         """The page at this address, if the base has one."""
         place = self.places.get(address)
@@ -153,9 +158,10 @@ def place_of(digest: str, folder: Path) -> Path:
 
 
 def add_hole(file: IO[bytes]) -> None:
-    """Make a base that was written whole one that can be mapped."""
+    """Make a base that was written whole one that can be mapped, unless its folder takes no such file."""
     file.flush()
-    os.truncate(file.fileno(), os.fstat(file.fileno()).st_size + _HOLE)
+    with suppress(OSError):
+        os.truncate(file.fileno(), os.fstat(file.fileno()).st_size + _HOLE)
 
 
 def _size_of(file: IO[bytes]) -> int:

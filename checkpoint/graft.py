@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from checkpoint.base import Base
+from checkpoint.errors import Unsupported
 from checkpoint.pagemap import PAGE
 from checkpoint.tracing import Call, Traced, traced
 
@@ -38,20 +39,18 @@ class Piece(NamedTuple):
 def graft(pid: int, base: Base) -> int:
     """Map the base into a process, which stands still meanwhile; how many bytes of it.
 
-    Raises what `traced` does.
+    Raises what `traced` does, and Unsupported if the base has no hole.
     """
+    if not base.has_hole():
+        raise Unsupported(f"{base.path.parent} takes no file as large as a base to be mapped")
     with traced(pid) as process:
         pieces = list(_pieces(pid, base))
         with process.opened(base.path) as file:
             process.call(Call.FLOCK, file, fcntl.LOCK_SH)  # held for as long as it is mapped: see `checkpoint.use`
+            process.is_changed = True
             for piece in pieces:
                 _map(process, file, piece, base)
         return sum(piece.size for piece in pieces)
-
-
-def is_on(pid: int, base: Base) -> bool:
-    """Whether a process has the base mapped."""
-    return str(base.path.resolve()) in Path(f"/proc/{pid}/maps").read_text(errors="surrogateescape")
 
 
 def _pieces(pid: int, base: Base) -> Iterator[Piece]:

@@ -9,7 +9,7 @@ import platform
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
@@ -20,9 +20,10 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _LIBC.ptrace.restype = ctypes.c_long
 _LIBC.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 
-_SINGLE_STEP, _GET_REGISTERS, _SET_REGISTERS, _ATTACH, _DETACH, _SET_OPTIONS = 9, 12, 13, 16, 17, 0x4200
+_SINGLE_STEP, _GET_REGISTERS, _SET_REGISTERS, _DETACH = 9, 12, 13, 17
+_SEIZE, _INTERRUPT = 0x4206, 0x4207
 _EXIT_KILL: Final = 1 << 20
-"""Half way through, the process is of no use to anybody: it ends with whoever traces it."""
+"""A process in the middle of a call that was not its own ends with whoever traces it."""
 _WALL: Final = 0x40000000
 _PR_SET_PTRACER: Final = 0x59616D61
 _SYSCALL: Final = b"\x0f\x05"
@@ -59,6 +60,8 @@ class Traced:
     def __init__(self, pid: int, memory: int) -> None:
         self._pid = pid
         self._memory = memory
+        self.is_changed = False
+        """Whether it may go on only if the block comes to its end."""
         self._before = _Registers()
         _ptrace(_GET_REGISTERS, pid, ctypes.addressof(self._before))
         self._instruction = self._find_instruction()
@@ -100,17 +103,19 @@ class Traced:
         yield descriptor
         self.call(Call.CLOSE, descriptor)
 
-    def go_on(self) -> None:
-        """Where it stood, as if nothing had been."""
+    def rewind(self) -> None:
+        """Have it stand where it stood, as if nothing had been."""
         _ptrace(_SET_REGISTERS, self._pid, ctypes.addressof(self._before))
-        _ptrace(_DETACH, self._pid)
 
     def _find_instruction(self) -> int:
         found = _VDSO.search(Path(f"/proc/{self._pid}/maps").read_text())
         if found is None:
             raise Unsupported(f"process {self._pid} has no vdso to call the kernel from")
         start, end = (int(number, 16) for number in found.groups())
-        return start + self.read(start, end - start).index(_SYSCALL)
+        place = self.read(start, end - start).find(_SYSCALL)
+        if place < 0:
+            raise Unsupported(f"the vdso of process {self._pid} calls no kernel")
+        return start + place
 
 
 def allow(pid: int) -> None:
@@ -120,23 +125,43 @@ def allow(pid: int) -> None:
 
 @contextmanager
 def traced(pid: int) -> Iterator[Traced]:
-    """Stop a process; it goes on after the block, and is killed if that fails half way.
+    """Stop a process; it goes on after the block, unless that fails when the process is changed: then it is killed.
 
     Unsupported on other machines than x86-64, PermissionError where this process may not trace it.
     """
     if platform.machine() != "x86_64":
         raise Unsupported(f"processes are not traced on {platform.machine()}")
-    _ptrace(_ATTACH, pid)
-    _await_stop(pid, signal.SIGSTOP)
-    _ptrace(_SET_OPTIONS, pid, data=_EXIT_KILL)
+    _ptrace(_SEIZE, pid, _EXIT_KILL)  # unlike PTRACE_ATTACH it leaves no signal behind that stops the process later
+    try:
+        _ptrace(_INTERRUPT, pid)
+        _await_stop(pid, signal.SIGTRAP)
+        with _memory_of(pid) as memory:
+            process = Traced(pid, memory)
+            with _ended_well(process, pid):
+                yield process
+    finally:
+        with suppress(ProcessLookupError):
+            _ptrace(_DETACH, pid)
+
+
+@contextmanager
+def _ended_well(process: Traced, pid: int) -> Iterator[None]:
+    try:
+        yield
+        process.rewind()
+    except BaseException:
+        if process.is_changed:
+            os.kill(pid, signal.SIGKILL)
+        else:
+            process.rewind()
+        raise
+
+
+@contextmanager
+def _memory_of(pid: int) -> Iterator[int]:
     memory = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
     try:
-        process = Traced(pid, memory)
-        yield process
-        process.go_on()
-    except BaseException:
-        os.kill(pid, signal.SIGKILL)
-        raise
+        yield memory
     finally:
         os.close(memory)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 
 from checkpoint import graft, sandbox
 from checkpoint.base import Base
-from checkpoint.errors import Mismatch
+from checkpoint.errors import Mismatch, RestoreFailed, Unsupported
 from checkpoint.line import Line
 from checkpoint.sandbox import Sandbox
 from tests.checkpoint.freezing import SOON, Freezer
@@ -45,9 +46,14 @@ def grafted(run: Run, freezer: Freezer) -> tuple[Sandbox, Base]:
     process.await_park(timeout=SOON)
     size = graft.graft(process.pid, base)
     assert size > len(GROWING)
-    assert graft.is_on(process.pid, base)
+    assert is_on(process, base)
     process.wake(restored=False)
     return process, base
+
+
+def is_on(process: Sandbox, base: Base) -> bool:
+    """Whether it has the base mapped."""
+    return str(base.path.resolve()) in Path(f"/proc/{process.pid}/maps").read_text()
 
 
 def private(process: Sandbox) -> int:
@@ -75,7 +81,7 @@ def test_its_image_holds_what_it_changed_and_comes_back(run: Run, freezer: Freez
     assert freezer.archive.manifest(label).grafted == str(base.path.resolve())
     for rounds in range(2, 6):
         again = freezer.thaw(label, str(rounds).encode())
-        assert graft.is_on(again.pid, base)
+        assert is_on(again, base)
         assert again.await_park(timeout=SOON) == expected(rounds, str(rounds))
         label, stored = freezer.freeze(again, base=base)
         assert stored.size * 20 < base.size
@@ -92,6 +98,36 @@ def test_where_its_base_lies_elsewhere_it_is_not_restored(run: Run, freezer: Fre
     elsewhere = replace(freezer, archive=replace(freezer.archive, scratch=tmp_path / "elsewhere"))
     with pytest.raises(Mismatch, match="TMPDIR"):
         elsewhere.thaw(label)
+
+
+def test_what_is_refused_before_anything_was_changed_leaves_the_process_as_it_was(run: Run, freezer: Freezer) -> None:
+    base = freezer.make_base(run(stand))
+    process = run(mother)
+    process.await_park(timeout=SOON)
+    moved = base.path.rename(base.path.with_suffix(".moved"))
+    with pytest.raises(FileNotFoundError):
+        graft.graft(process.pid, base)
+    os.truncate(moved, base.size)
+    moved.rename(base.path)
+    with pytest.raises(Unsupported, match="large"):
+        graft.graft(process.pid, base)
+    process.wake(restored=False)
+    assert process.await_park(timeout=SOON) == expected(1)
+
+
+def test_a_process_that_is_half_changed_is_killed(run: Run, freezer: Freezer, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = freezer.make_base(run(stand))
+    process = run(mother)
+    process.await_park(timeout=SOON)
+
+    def fail(*_: object) -> None:
+        raise OSError("no more")
+
+    monkeypatch.setattr(graft, "_map", fail)
+    with pytest.raises(OSError, match="no more"):
+        graft.graft(process.pid, base)
+    with pytest.raises(RestoreFailed):
+        process.wake(restored=False)
 
 
 def test_a_process_that_is_no_more_is_not_grafted(run: Run, freezer: Freezer) -> None:
