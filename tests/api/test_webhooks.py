@@ -141,7 +141,8 @@ def test_a_destination_is_made_changed_disabled_rotated_and_deleted(api: Api):
     assert made["secret"].startswith("whsec_")
     assert made["wants"] == list(destinations.FAILURES)
     changed = api.put(f"{HOOKS}/destinations/ops", {"wants": ["run.completed"], "tasks": ["shop.pay"]}).body
-    assert (changed["url"], changed["wants"], changed["tasks"]) == (made["url"], ["run.completed"], ["shop.pay"])
+    assert (changed["wants"], changed["tasks"]) == (["run.completed"], ["shop.pay"])
+    assert Destination.objects.get().url == "https://ops.example/hook"
     assert "secret" not in changed
     assert api.post(f"{HOOKS}/destinations/ops/disable").body["enabled"] is False
     assert api.post(f"{HOOKS}/destinations/ops/enable").body["enabled"] is True
@@ -151,6 +152,16 @@ def test_a_destination_is_made_changed_disabled_rotated_and_deleted(api: Api):
     assert api.delete(f"{HOOKS}/destinations/ops").body == {"name": "ops"}
     assert api.get(f"{HOOKS}/destinations/ops").status == 404
     assert deeds() == [f"destination.{deed}" for deed in "create update disable enable rotate remove".split()]
+
+
+def test_no_answer_tells_the_address_of_a_destination_which_is_often_a_secret(api: Api):
+    place = f"{HOOKS}/destinations"
+    made = api.post(place, {"name": "ops", "url": "https://ops.example/services/canary?key=canary"}).body
+    changed = api.put(f"{place}/ops", {"url": "https://ops.example/canary"}).body
+    answers = [made, changed, api.get(f"{place}/ops").body, *api.get(place).body["data"]]
+    answers += [api.post(f"{place}/ops/{verb}").body for verb in ("disable", "enable", "rotate-secret")]
+    assert {each["origin"] for each in answers} == {"https://ops.example"}
+    assert "canary" not in str(answers)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from triggerapp.api import ids, queries, rendering
 from triggerapp.api.http import Access, View, body_of, only, text, texts
 from triggerapp.api.webhooks import CHANGE, READ, WRITE
-from triggerapp.engine import destinations, notices
+from triggerapp.engine import destinations, notices, posting
 from triggerapp.errors import NotFound
 from triggerapp.models import Destination, Notice
 
@@ -20,10 +20,10 @@ Json = Any
 
 
 def rendered(destination: Destination) -> dict[str, Json]:
-    """A destination, with the last characters of its secret."""
+    """A destination, with the last characters of its secret; of its URL the origin, for the rest often is one too."""
     return {
         "name": destination.name,
-        "url": destination.url,
+        "origin": posting.origin(destination.url),
         "wants": destination.wants,
         "tasks": destination.tasks,
         "enabled": destination.disabled_at is None,

@@ -24,7 +24,8 @@ _NAME = record("name", name=TEXT)
 _SECRET = record(secret={"type": "string", "description": "told in this answer only"})
 _RULES = {"options": OBJECT, "tolerance": TTL}
 _PRESETS = one_of(*Preset.values)
-_HEARS = {"url": TEXT, "wants": several(one_of(*(f"run.{status.value}" for status in FINAL))), "tasks": several(TEXT)}
+_WANTS = {"wants": several(one_of(*(f"run.{status.value}" for status in FINAL))), "tasks": several(TEXT)}
+_HEARS = {"url": TEXT, **_WANTS}
 ENDPOINT = record(
     "name",
     "url",
@@ -52,7 +53,9 @@ DELIVERY = record(
     remote=TEXT,
     receivedAt=TIME,
 )
-DESTINATION = record("name", "url", "wants", name=TEXT, enabled=YES, hint=TEXT, createdAt=TIME, **_HEARS)
+DESTINATION = record(
+    "name", "origin", "wants", name=TEXT, origin=TEXT, enabled=YES, hint=TEXT, createdAt=TIME, **_WANTS
+)
 NOTICE = record(
     "id",
     "destination",
