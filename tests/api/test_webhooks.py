@@ -133,6 +133,13 @@ def test_a_delivery_that_was_rejected_is_not_made_an_event(api: Api):
     assert not Event.objects.exists()
 
 
+def test_a_secret_cannot_be_kept_for_ages(api: Api):
+    api.post(f"{HOOKS}/endpoints", {"name": "hub", "secret": STANDARD})
+    answer = api.post(f"{HOOKS}/endpoints/hub/rotate-secret", {"keep": "99999999d"})
+    assert answer.status == 400
+    assert "30 days" in answer.body["error"]
+
+
 # --- destinations and notices ---------------------------------------------------------------------
 
 

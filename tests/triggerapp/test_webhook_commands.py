@@ -41,6 +41,12 @@ def test_a_secret_is_rotated(capsys):
     assert len(webhooks.standing_secrets(Endpoint.objects.get())) == 1
 
 
+def test_an_old_secret_cannot_be_kept_for_ages():
+    call_command("webhooks", "create", "clerk")
+    with pytest.raises(CommandError, match="30 days"):
+        call_command("webhooks", "rotate", "clerk", "--keep-hours", "1e10")
+
+
 def test_an_endpoint_is_disabled_and_enabled_and_every_deed_is_noted():
     call_command("webhooks", "create", "clerk")
     call_command("webhooks", "disable", "clerk")

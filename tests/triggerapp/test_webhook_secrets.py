@@ -41,6 +41,14 @@ def test_a_secret_that_leaked_can_go_at_once():
     refused(signing.standard({}), "wrong_signature")
 
 
+@pytest.mark.parametrize("keep", [timedelta(seconds=-1), timedelta(days=30, seconds=1), timedelta.max])
+def test_an_old_secret_is_not_kept_for_longer_than_a_month(keep):
+    endpoint()
+    with pytest.raises(BadInput, match="30 days"):
+        webhooks.rotate("dev", "hook", keep=keep)
+    assert EndpointSecret.objects.get().expires_at is None
+
+
 @pytest.mark.parametrize(
     ("preset", "fields", "says"),
     [

@@ -31,6 +31,8 @@ THEIRS = (Preset.STRIPE, Preset.SLACK)
 """Providers that make the secret themselves."""
 _MOST_SECRETS = 5
 _LONGEST_TOLERANCE = timedelta(hours=1)
+_LONGEST_KEEP = timedelta(days=30)
+"""A secret that leaked is not to stand for years by a slip of the keyboard."""
 _BYTES = 32
 
 
@@ -129,8 +131,10 @@ def rotate(
     actor: str = "",
 ) -> Issued:
     """A new secret; those before it stand for `keep` longer."""
-    if keep < timedelta(0):
-        raise BadInput(f"the old secrets cannot be kept for {keep}")
+    if not timedelta(0) <= keep <= _LONGEST_KEEP:
+        raise BadInput(
+            f"the old secrets cannot be kept for {keep}: nothing is the least, {_LONGEST_KEEP.days} days the most"
+        )
     with transaction.atomic():
         endpoint = find(environment, name, lock=True)
         EndpointSecret.objects.filter(endpoint=endpoint, expires_at__lte=Now()).delete()
