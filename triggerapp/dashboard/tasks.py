@@ -70,10 +70,10 @@ def test(request: HttpRequest, name: str) -> HttpResponseBase:
         return _trigger(request, name)
     signature = _signature(name)
     last = queries.runs(RunFilter(task=name, environment=_here(), period="all"), limit=_LAST).rows
-    given = dict(values.redacted(_given(request.GET.get("from"), signature)))
+    given = _given(request, name)
     context = {"title": f"Test {name}", "name": name, "last": last, "active": "tasks"}
-    fields = fields_of(signature, given) if is_simple(signature) else None
-    raw = values.pretty({"args": [], "kwargs": given})
+    fields = fields_of(signature, values.redacted(_by_name(signature, given))) if is_simple(signature) else None
+    raw = values.pretty(given)
     return render(request, "test.html", {**context, "fields": fields, "raw": raw, "signature": str(signature)})
 
 
@@ -114,26 +114,34 @@ def _hint(parameter: inspect.Parameter) -> str:
     return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
-def _given(run: str | None, signature: inspect.Signature) -> dict[str, Json]:
-    """The arguments of an earlier run, by their names, with its secrets."""
-    run_id = uuid_or_none(run)
-    found = None if run_id is None else Run.objects.filter(pk=run_id).only("message").first()
-    if found is None:
-        return {}
-    call = pages.arguments(detail.large(found.pk).payload, json.loads(found.message).get("content_type", ""))
+def _given(request: HttpRequest, name: str) -> dict[str, Json]:
+    """What the earlier run that the URL names was given, with its secrets: those of another task, or of another
+    environment, are none of this one's."""
+    run_id, call = uuid_or_none(request.GET.get("from")), None
+    runs = Run.objects.filter(task=name, environment_id=environments.current())
+    found = None if run_id is None else runs.filter(pk=run_id).only("message").first()
+    if found is not None:
+        call = pages.arguments(detail.large(found.pk).payload, json.loads(found.message).get("content_type", ""))
     args, kwargs = call or ([], {})
-    return {**dict(zip(signature.parameters, args, strict=False)), **kwargs}
+    return {"args": args, "kwargs": kwargs}
+
+
+def _by_name(signature: inspect.Signature, given: dict[str, Json]) -> dict[str, Json]:
+    """Each argument under the name of its parameter; none if the function takes others by now."""
+    try:
+        return dict(signature.bind_partial(*given["args"], **given["kwargs"]).arguments)
+    except TypeError:
+        return {}
 
 
 def _trigger(request: HttpRequest, name: str) -> HttpResponseBase:
-    signature = _signature(name)
+    signature, given = _signature(name), _given(request, name)
+    # What was hidden from the form stays as the earlier run was given it.
     if "raw" in request.POST:
-        payload = read_json(request.POST["raw"], "the payload")
+        payload = values.restored(read_json(request.POST["raw"], "the payload"), given)
     else:
         typed = dict(_arguments(request, field) for field in _filled(request, signature))
-        # What was hidden from the form stays as the earlier run was given it.
-        kwargs = values.restored(typed, _given(request.GET.get("from"), signature))
-        payload = {"args": [], "kwargs": kwargs}
+        payload = {"args": [], "kwargs": values.restored(typed, _by_name(signature, given))}
     call = calls.Call(task=name, payload=payload, options=_options(request))
     with transaction.atomic():
         (triggered,) = calls.trigger([call], environment=environments.current(), actor=actor(request))

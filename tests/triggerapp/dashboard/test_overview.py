@@ -15,7 +15,7 @@ from triggerapp.engine import audit, deployments, destinations, environments, en
 from triggerapp.engine import workers as engine_workers
 from triggerapp.engine.deployments import Build
 from triggerapp.engine.schedules import Plan
-from triggerapp.models import AuditEntry, Event, Queue, Run, Start, Status, WaitKind
+from triggerapp.models import AuditEntry, Environment, Event, Queue, Run, Start, Status, WaitKind
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 PAGES = (
@@ -262,6 +262,32 @@ def test_a_task_that_takes_anything_takes_json(operator):
     assert operator.get(url).context["fields"] is None
     operator.post(url, {"raw": '{"args": [1], "kwargs": {"b": 2}}'})
     assert json.loads(bytes(Run.objects.get().payload))[:2] == [[1], {"b": 2}]
+
+
+def test_a_secret_in_the_payload_of_an_earlier_run_is_neither_shown_nor_lost(operator):
+    url = f"/triggers/tasks/{anything.name}/test"
+    payload = {"args": [1, {"password": "hunter2"}], "kwargs": {"password": "hunter3", "b": 2}}
+    operator.post(url, {"raw": json.dumps(payload)})
+    again = f"{url}?from={Run.objects.get().id}"
+    raw = operator.get(again).context["raw"]
+    assert "hunter" not in raw
+    operator.post(again, {"raw": raw.replace("2", "3")})
+    newest = Run.objects.order_by("-created_at").first()
+    assert json.loads(bytes(newest.payload))[:2] == [[1, {"password": "hunter2"}], {"password": "hunter3", "b": 3}]
+
+
+def test_a_form_takes_nothing_of_a_run_of_another_task_or_environment(operator):
+    url = f"/triggers/tasks/{log_in.name}/test"
+    form = {"arg-user": "Eve", "arg-password": "hunter2"}
+    operator.post(url, form)
+    run = Run.objects.get()
+    other = f"/triggers/tasks/{anything.name}/test?from={run.id}"
+    assert json.loads(operator.get(other).context["raw"]) == {"args": [], "kwargs": {}}
+    operator.post(other, {"raw": '{"args": [], "kwargs": {"password": "(hidden)"}}'})
+    assert "hunter2" not in bytes(Run.objects.order_by("-created_at").first().payload).decode()
+    elsewhere = Environment.objects.create(slug="elsewhere")
+    Run.objects.filter(pk=run.pk).update(environment=elsewhere)
+    assert [field.value for field in operator.get(f"{url}?from={run.id}").context["fields"]] == ["", ""]
 
 
 @pytest.mark.parametrize("form", [{"arg-name": "x", "arg-times": "{"}, {"arg-name": "x", "delay": "soon"}])
