@@ -225,17 +225,18 @@ _NOTICES = """
 SELECT n.id, n.kind, n.about, n.run, n.status, n.error, n.tries, n.created_at, n.delivered_at, r.due_at,
   CASE WHEN n.delivered_at IS NOT NULL THEN 'delivered' WHEN n.run IS NULL OR r.finished_at IS NULL AND r.id IS NOT NULL
        THEN 'pending' ELSE 'failed' END AS state
-FROM (SELECT * FROM triggerapp_notice WHERE destination_id = %s AND created_at < COALESCE(%s::timestamptz, 'infinity')
-      ORDER BY created_at DESC LIMIT %s) n
-LEFT JOIN triggerapp_run r ON r.id = n.run ORDER BY n.created_at DESC
+FROM (SELECT * FROM triggerapp_notice
+      WHERE destination_id = %s AND (created_at, id) < (COALESCE(%s::timestamptz, 'infinity'), %s)
+      ORDER BY created_at DESC, id DESC LIMIT %s) n
+LEFT JOIN triggerapp_run r ON r.id = n.run ORDER BY n.created_at DESC, n.id DESC
 """
 
 
 def notices(destination: int, *, older: str | None = None) -> Page:
     """What a destination was told and is to be told, the newest first."""
-    last = Notice.objects.filter(pk=uuid_or_none(older) or _LAST)
-    before = last.values_list("created_at", flat=True).first()
-    rows = sql.rows(_NOTICES, [destination, before, PAGE + 1])
+    last = uuid_or_none(older) or _LAST
+    before = Notice.objects.filter(pk=last).values_list("created_at", flat=True).first()
+    rows = sql.rows(_NOTICES, [destination, before, last, PAGE + 1])
     return Page(rows=rows[:PAGE], older=str(rows[PAGE - 1]["id"]) if len(rows) > PAGE else "")
 
 

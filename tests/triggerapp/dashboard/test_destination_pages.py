@@ -7,6 +7,7 @@ import pytest
 from tests.factories import fresh, make_run
 from tests.inprocess import Worker, durable
 from tests.triggerapp.test_posting import Receiver, private_allowed, receiver
+from triggerapp.clock import now
 from triggerapp.dashboard import overviews
 from triggerapp.engine import destinations, environments, notices, runs
 from triggerapp.models import AuditEntry, Destination, Notice, Run, Status
@@ -165,3 +166,15 @@ def test_notices_are_paged_newest_first(viewer, monkeypatch):
     second = viewer.get(f"{URL}{made.pk}/?{first['older']}").context
     found = [row["id"] for row in [*first["found"].rows, *second["found"].rows]]
     assert found == list(Notice.objects.order_by("-created_at").values_list("pk", flat=True))
+
+
+def test_no_page_leaves_out_a_notice_that_is_of_the_same_time_as_the_last_one_before_it(viewer, monkeypatch):
+    monkeypatch.setattr(overviews, "PAGE", 2)
+    made = make()
+    for _ in range(3):
+        runs.fail(make_run(Status.RUNNING).id, lease=1, error={})
+    Notice.objects.update(created_at=now())
+    first = overviews.notices(made.pk)
+    second = overviews.notices(made.pk, older=first.older)
+    found = [row["id"] for row in [*first.rows, *second.rows]]
+    assert found == list(Notice.objects.order_by("-id").values_list("pk", flat=True))
