@@ -12,6 +12,7 @@ from uuid import UUID
 from triggerapp import conf
 from triggerapp.dashboard import queries
 from triggerapp.dashboard.queries import RunRow
+from triggerapp.engine import notices as engine_notices
 from triggerapp.engine import queues as engine_queues
 from triggerapp.engine import sql
 from triggerapp.errors import NotFound
@@ -221,10 +222,11 @@ def deliveries(endpoint: int, *, verdict: str = "", older: str | None = None) ->
     return Page(rows=rows[:PAGE], older=str(rows[PAGE - 1]["id"]) if len(rows) > PAGE else "")
 
 
-_NOTICES = """
+_NOTICES = f"""
 SELECT n.id, n.kind, n.about, n.run, n.status, n.error, n.tries, n.created_at, n.delivered_at, r.due_at,
-  CASE WHEN n.delivered_at IS NOT NULL THEN 'delivered' WHEN n.run IS NULL OR r.finished_at IS NULL AND r.id IS NOT NULL
-       THEN 'pending' ELSE 'failed' END AS state
+  CASE WHEN n.delivered_at IS NOT NULL THEN 'delivered'
+       WHEN n.run IS NULL AND n.tries < {engine_notices.STARTS} THEN 'pending'
+       WHEN r.id IS NOT NULL AND r.finished_at IS NULL THEN 'pending' ELSE 'failed' END AS state
 FROM (SELECT * FROM triggerapp_notice
       WHERE destination_id = %s AND (created_at, id) < (COALESCE(%s::timestamptz, 'infinity'), %s)
       ORDER BY created_at DESC, id DESC LIMIT %s) n

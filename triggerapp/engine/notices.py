@@ -49,10 +49,10 @@ class NotTaken(TriggerError):
     code = "not_taken"
 
 
-_STARTS = 100
+STARTS = 100
 """So often it is tried to start the run that delivers a notice, once a minute."""
 _IS_DUE = (
-    f"environment_id = %s AND run IS NULL AND tries < {_STARTS} AND created_at <= now() - tries * interval '1 minute'"
+    f"environment_id = %s AND run IS NULL AND tries < {STARTS} AND created_at <= now() - tries * interval '1 minute'"
 )
 _ANY_DUE = sql.Hot(f"SELECT 1 FROM triggerapp_notice WHERE {_IS_DUE} LIMIT 1")
 _DUE = f"SELECT id FROM triggerapp_notice WHERE {_IS_DUE} LIMIT %s FOR UPDATE SKIP LOCKED"

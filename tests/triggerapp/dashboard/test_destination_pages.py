@@ -157,6 +157,26 @@ def test_what_is_disabled_hears_neither_tests_nor_retries(operator):
     assert operator.post(f"/triggers/notices/{made.pk:032x}/retry").status_code == 404
 
 
+def test_a_notice_that_came_while_all_was_off_failed_and_can_be_sent_again(operator, worker: Worker):
+    made = make()
+    runs.fail(make_run(Status.RUNNING).id, lease=1, error={})
+    destinations.set_disabled("dev", "ops", disabled=True)
+    worker.tick()
+    destinations.set_disabled("dev", "ops", disabled=False)
+    notice = Notice.objects.get()
+    assert (notice.tries, notice.delivered_at) == (0, None)
+    assert [row["state"] for row in overviews.notices(made.pk).rows] == ["failed"]
+    assert f"/triggers/notices/{notice.pk}/retry" in text_of(operator.get(f"{URL}{made.pk}/"))
+
+
+def test_a_notice_whose_run_could_never_be_started_failed(viewer):
+    made = make()
+    runs.fail(make_run(Status.RUNNING).id, lease=1, error={})
+    for tries, state in ((notices.STARTS - 1, "pending"), (notices.STARTS, "failed")):
+        Notice.objects.update(tries=tries)
+        assert [row["state"] for row in overviews.notices(made.pk).rows] == [state]
+
+
 def test_notices_are_paged_newest_first(viewer, monkeypatch):
     monkeypatch.setattr(overviews, "PAGE", 2)
     made = make()
