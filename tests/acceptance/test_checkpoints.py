@@ -206,7 +206,8 @@ def test_a_disk_that_is_full_in_the_middle_of_a_dump_costs_no_run(here: Start, t
     with here(TMPDIR=str(tiny)) as mine:
         result = holds.delay(tag := fresh())
         note = waits_without_an_image(result, tag)
-        assert note.startswith("not dumped at ") and "No space left" in note, mine.text()
+        assert note.startswith("not dumped at ")
+        assert "No space left" in mine.text()  # CRIU's log, which the note ends with, may have been cut by it too
         assert not list(tiny.rglob("pages-*.img"))
 
 
