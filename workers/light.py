@@ -9,16 +9,18 @@ light no more. So that this is rare, a task in whose code a wait can be seen is 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
 from triggerapp import conf
 from triggerapp.engine.runs import Claimed
 from workers.tracer import Suspended
+
+log = logging.getLogger(__name__)
 
 SHORT: Final = 1.0
 """Seconds. For a longer run a process of its own is next to nothing, and a worker that shuts down has it move out."""
@@ -31,6 +33,8 @@ _NEVER: Final = -1
 
 _short: dict[str, int] = {}
 """By task: its short runs since the last long one, or that it waits."""
+_seen_to_wait: dict[str, bool] = {}
+"""By task, because not every callable can be the key of a cache."""
 
 
 @contextmanager
@@ -52,7 +56,7 @@ def _stays(task: Any, claimed: Claimed) -> bool:
         return not wanted
     if claimed.again or conf.get().CHECKPOINT == "on":
         return False
-    return _short.get(task.name, 0) >= IN_A_ROW and not is_seen_to_wait(task.run)
+    return _short.get(task.name, 0) >= IN_A_ROW and not _is_seen_to_wait(task)
 
 
 def _learn(name: str, *, is_short: bool, waits: bool) -> None:
@@ -66,7 +70,17 @@ def _learn(name: str, *, is_short: bool, waits: bool) -> None:
 # -- what can be seen in its code ------------------------------------------------------------------
 
 
-@cache
+def _is_seen_to_wait(task: Any) -> bool:
+    """Looked at once. The run is claimed by now, so code that cannot be looked at must not end it: it may wait."""
+    if task.name not in _seen_to_wait:
+        try:
+            _seen_to_wait[task.name] = is_seen_to_wait(task.run)
+        except Exception as problem:  # noqa: BLE001  (whatever code it is, and whoever wrote it)
+            log.warning("the runs of %s have processes of their own: its code cannot be read (%r)", task.name, problem)
+            _seen_to_wait[task.name] = True
+    return _seen_to_wait[task.name]
+
+
 def is_seen_to_wait(function: Any) -> bool:
     """Whether the function, or one of the same package that it reaches by names, names a wait."""
     return any(map(_names_a_wait, _reached(function)))

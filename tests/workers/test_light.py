@@ -137,10 +137,15 @@ def test_no_wait_is_seen_where_there_is_none(function: Callable[..., object]) ->
 
 @pytest.fixture(autouse=True)
 def _nothing_known() -> Iterator[None]:
-    light._short.clear()
+    _forget()
     with override_settings(TRIGGERAPP={"CHECKPOINT": "auto"}):
         yield
+    _forget()
+
+
+def _forget() -> None:
     light._short.clear()
+    light._seen_to_wait.clear()
 
 
 def task(run: Callable[..., object] = adds, *, checkpoint: bool | None = None) -> Any:
@@ -206,6 +211,27 @@ def test_a_run_that_was_here_before_may_have_an_image_and_gets_a_process() -> No
 
 def test_a_task_that_is_seen_to_wait_is_never_light() -> None:
     assert not any(goes(task(sleeps)) for _ in range(3 * light.IN_A_ROW))
+
+
+class Unhashable:
+    """A callable that no cache takes, as is every one that says what is equal to it."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __call__(self) -> int:
+        return 1
+
+
+def test_a_task_whose_callable_has_no_hash_may_be_light() -> None:
+    make_light(task(Unhashable()))
+
+
+def test_a_task_whose_code_cannot_be_read_runs_all_the_same_and_is_never_light() -> None:
+    def broken() -> None:
+        """Says nonsense of where it is from."""
+
+    broken.__module__ = 5  # type: ignore[assignment]
+    assert not any(goes(task(broken)) for _ in range(3 * light.IN_A_ROW))
 
 
 def test_what_the_task_itself_says_counts() -> None:
