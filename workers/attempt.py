@@ -151,7 +151,7 @@ class Attempt:
 
         Each attempt has all tries of the policy, and so has each try of an enclosing step.
         """
-        pauses = f"{key}:retry#{journal.tries(self.number)}."
+        pauses = f"{key}{journal.PAUSE}{journal.tries(self.number)}."
         for number in count(1 + sum(waited.startswith(pauses) for waited in self.journal.waits)):
             self._before_new(key)
             started = time.monotonic()

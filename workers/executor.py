@@ -161,7 +161,7 @@ def _attempt(attempt: Attempt, body: Callable[[], object], *, failing: bool) -> 
     try:
         value = enter(attempt, body)
     except SuspendNow as left:
-        return Left(signal=Suspended(left.description))
+        return Left(signal=Suspended(left.description, at=attempt.left_at))
     except ReleaseNow:
         return Left(signal=Suspended("released: its worker is shutting down"), release=True)
     except StopNow as stale:

@@ -23,6 +23,8 @@ from workers import codec
 from workers.errors import JournalMismatch
 
 Row = Mapping[str, Any]
+PAUSE = ":retry#"
+"""In the key of a wait between two tries of a step: its step before it, which tries behind it."""
 _MOST = 255
 _NAME = 120
 _BLAMED = "triggerapp_steps"
@@ -148,6 +150,11 @@ def tries(attempt: int) -> str:
 def local(key: str) -> str:
     """A whole key as it is called where the code stands, within the step in progress."""
     return key.removeprefix(_path.get())
+
+
+def is_pause(key: str) -> bool:
+    """Whether this wait is the pause between two tries of a step, and none of the function's own."""
+    return PAUSE in key.rpartition("/")[2]
 
 
 def in_step() -> bool:

@@ -4,7 +4,8 @@ A process of its own costs a run some milliseconds of processor: much for one th
 computes or waits. Which of both a task is shows when it runs, so every task begins with processes of its own.
 
 A run that waits although its task was light is entered again after that wait, as without checkpoints, and its task is
-light no more. So that this is rare, a task in whose code a wait can be seen is never light.
+light no more. So that this is rare, a task in whose code a wait can be seen is never light. A step that is tried again
+and a worker that shuts down say nothing of a task: they come and go with the weather.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, Final
 
 from triggerapp import conf
 from triggerapp.engine.runs import Claimed
+from workers import journal
 from workers.tracer import Suspended
 
 log = logging.getLogger(__name__)
@@ -40,14 +42,18 @@ _seen_to_wait: dict[str, bool] = {}
 @contextmanager
 def judged(task: Any, claimed: Claimed) -> Iterator[bool]:
     """Whether this run stays in the pool process; how it goes tells of those after it."""
-    started, waits = time.monotonic(), bool(claimed.waits)
+    started, waits = time.monotonic(), any(_is_its_own(wait["key"]) for wait in claimed.waits)
     try:
         yield _stays(task, claimed)
-    except Suspended:
-        waits = True
+    except Suspended as left:
+        waits = waits or _is_its_own(left.at)
         raise
     finally:
         _learn(task.name, is_short=time.monotonic() - started < SHORT, waits=waits)
+
+
+def _is_its_own(wait: str | None) -> bool:
+    return wait is not None and not journal.is_pause(wait)
 
 
 def _stays(task: Any, claimed: Claimed) -> bool:

@@ -19,9 +19,11 @@ Tracer = Callable[..., Any]
 class Suspended(Ignore):
     """The run has left this worker; for Celery, the task is neither done nor failed."""
 
-    def __init__(self, description: str = "") -> None:
+    def __init__(self, description: str = "", *, at: str | None = None) -> None:
         super().__init__(description)
         self.description = description
+        self.at = at
+        """The key of the wait; None if it left because its worker is shutting down."""
 
 
 def lightened(tracer: Tracer) -> Tracer:

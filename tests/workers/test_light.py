@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import pickle
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +15,8 @@ import pytest
 from django.test import override_settings
 
 import workers
-from workers import light, step, wait
+from tests.inprocess import Worker, durable
+from workers import RetryPolicy, identity, light, step, wait
 from workers import wait as pause
 from workers.options import TaskOptions
 from workers.tracer import Suspended
@@ -153,7 +157,7 @@ def task(run: Callable[..., object] = adds, *, checkpoint: bool | None = None) -
 
 
 def claimed(*, again: bool = False, waits: tuple[str, ...] = ()) -> Any:
-    return SimpleNamespace(again=again, waits=list(waits))
+    return SimpleNamespace(again=again, waits=[{"key": key} for key in waits])
 
 
 def goes(of: Any, run: Any = None, *, error: BaseException | None = None) -> bool:
@@ -193,7 +197,7 @@ def test_a_long_run_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_that_waits_ends_it_for_ever() -> None:
     make_light(task())
     with pytest.raises(Suspended):
-        goes(task(), error=Suspended("a wait"))
+        goes(task(), error=Suspended("a wait", at="sleep#1"))
     assert not any(goes(task()) for _ in range(3 * light.IN_A_ROW))
 
 
@@ -201,6 +205,45 @@ def test_so_does_one_that_has_waited_elsewhere() -> None:
     make_light(task())
     assert not goes(task(), claimed(again=True, waits=("a wait",)))
     assert not any(goes(task()) for _ in range(3 * light.IN_A_ROW))
+
+
+PAUSES = ("charge#1:retry#1.1", "ship#1/label#1:retry#1.2.1")
+
+
+@pytest.mark.parametrize("at", [*PAUSES, None])
+def test_a_step_that_is_tried_again_and_a_worker_that_shuts_down_do_not(at: str | None) -> None:
+    make_light(task())
+    with pytest.raises(Suspended):
+        goes(task(), error=pickle.loads(pickle.dumps(Suspended("gone", at=at))))  # as from a run process
+    assert not goes(task(), claimed(again=True, waits=PAUSES))
+    assert goes(task())
+
+
+def fails() -> None:
+    raise ConnectionError("not now")
+
+
+def tries_again() -> None:
+    step(fails, retry=RetryPolicy(min_delay=timedelta(minutes=5), max_delay=timedelta(hours=1)))
+
+
+@pytest.mark.parametrize(("body", "is_light"), [(tries_again, True), (sleeps, False)])
+def test_a_run_says_what_it_left_at(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, body: Callable[[], None], is_light: bool
+) -> None:
+    monkeypatch.setattr(identity, "home", lambda: Path("nowhere"))
+    work = durable(body)
+    light._short[work.name], light._seen_to_wait[work.name] = light.IN_A_ROW, False
+    run = work.trigger()
+    worker.work()
+    assert run.status == "WAITING"
+    assert (light._short[work.name] > light.IN_A_ROW) is is_light
+
+
+def test_a_wait_within_a_step_that_is_tried_again_does() -> None:
+    make_light(task())
+    assert not goes(task(), claimed(again=True, waits=(*PAUSES, "odd#1:retry#1/sleep#1")))
+    assert not goes(task())
 
 
 def test_a_run_that_was_here_before_may_have_an_image_and_gets_a_process() -> None:

@@ -51,7 +51,7 @@ def _kill(life: Life, parked: Parked, *, replaced: UUID | None) -> None:
     life.end()
     point("kill.after")
     imagestore.delete([replaced])
-    raise Suspended(parked.description)
+    raise Suspended(parked.description, at=None if parked.opening is None else parked.opening.key)
 
 
 def _dump(case: Case, born: Born, life: Life) -> Made:
