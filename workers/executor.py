@@ -80,7 +80,8 @@ def _claim(task: Any, request: Any, mark: Mapping[str, Any] | None) -> Claimed |
     A claim that went through although its answer did not is dropped here; the worker's roll call gives the run back.
     """
     try:
-        known = mark and partial(runs.claim, UUID(mark["run"]), mark["lease"], identity.worker())
+        # A message of an earlier version does not say when it was sent.
+        known = mark and partial(runs.claim, UUID(mark["run"]), mark["lease"], identity.worker(), sent=mark.get("sent"))
         found = patiently(known) if known else Unknown()
         if isinstance(found, Unknown):
             found = patiently(lambda: runs.claim(adopted(task, request), 0, identity.worker()))

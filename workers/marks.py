@@ -4,7 +4,7 @@ Here so that a producer, which needs neither Django nor a worker, can import the
 """
 
 HEADER = "triggerapp"
-"""`{"run": id, "lease": number, "eta": …, "expires": …}`: what the message says to look at."""
+"""`{"run": id, "lease": number, "sent": when, "eta": …, "expires": …}`: what the message says to look at."""
 
 CONTENT = "triggerapp_content"
 """The body's content type and encoding, from the main process to the pool process."""

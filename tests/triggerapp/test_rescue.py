@@ -9,9 +9,11 @@ import pytest
 from kombu import Queue
 
 from tests.factories import QUEUE, fresh, make_event, make_run, make_step, make_wait, make_waiting, make_worker
-from tests.inprocess import app, forward, messages
+from tests.inprocess import Worker as InProcess
+from tests.inprocess import app, durable, forward, messages
 from triggerapp.clock import now
-from triggerapp.engine import events, rescue, runs, wakes, workers
+from triggerapp.engine import dispatch, events, rescue, runs, sql, wakes, workers
+from triggerapp.engine.runs import Claimed
 from triggerapp.errors import StaleRun
 from triggerapp.models import Attempt, Event, Run, Status, Step, Wait, Worker
 from workers import identity
@@ -181,6 +183,34 @@ def test_of_a_loss_that_plain_messages_hide_one_is_sent_as_a_probe_and_the_rest_
     assert {fresh(run).sends for run in rest} == {2}
 
 
+def test_a_run_that_was_sent_twice_and_came_by_its_first_message_has_overtaken_nobody():
+    backlog = [make_run(Status.QUEUED) for _ in range(20)]
+    forward(seconds=6)
+    dispatch.publish(sql.rows(f"SELECT {dispatch.COLUMNS} FROM triggerapp_run ORDER BY sent_at"))
+    fetched, *rest = messages()
+    lay_in_queue(len(rest))
+    assert rescue.resend() == 1  # a worker has the message already: the queue lacks it
+    mark = fetched.headers["triggerapp"]
+    assert isinstance(runs.claim(backlog[0].id, 0, make_worker(), sent=mark["sent"]), Claimed)
+    assert rescue.resend() == 0
+    assert {fresh(run).sends for run in backlog[1:]} == {1}
+
+
+@durable
+def noop() -> None:
+    """A task."""
+
+
+def test_a_run_that_was_sent_twice_knows_which_message_it_came_by(worker: InProcess):
+    run = noop.trigger()
+    first = Run.objects.get().sent_at
+    forward(minutes=2)
+    assert rescue.resend() == 1
+    assert Run.objects.get().sent_at > first
+    worker.work()
+    assert (run.refresh().status, Run.objects.get().sent_at) == (Status.COMPLETED, first)
+
+
 def test_a_run_that_was_taken_is_not_sent_again():
     make_run(Status.RUNNING)
     make_run(Status.PENDING)
@@ -197,7 +227,8 @@ def test_an_end_that_was_not_told_is_sent_out_once_more():
     forward(seconds=31)
     assert (rescue.redeliver(), rescue.redeliver()) == (1, 0)
     (message,) = messages()
-    assert message.headers["triggerapp"] == {"run": str(run.id), "lease": 1, "eta": None, "expires": None}
+    sent = fresh(run).sent_at.isoformat()
+    assert message.headers["triggerapp"] == {"run": str(run.id), "lease": 1, "sent": sent, "eta": None, "expires": None}
 
 
 def test_an_end_that_was_told_is_not_told_again():

@@ -34,9 +34,9 @@ from triggerapp.failpoints import point
 log = logging.getLogger(__name__)
 
 HEADER = "triggerapp"
-"""Our header: `{"run": id, "lease": number, "eta": …, "expires": …}`."""
+"""Our header: `{"run": id, "lease": number, "sent": when, "eta": …, "expires": …}`."""
 
-COLUMNS = "id, task_id, lease, message, payload, started_at, computed, max_duration"
+COLUMNS = "id, task_id, lease, message, payload, sent_at, started_at, computed, max_duration"
 """What `publish` needs of a run; whoever has the `Message` itself gives that as `message`."""
 
 Headers = dict[str, Any]
@@ -281,7 +281,13 @@ def _headers(headers: Headers, row: Mapping[str, Any]) -> Headers:
     A first sending keeps `expires`, so that a worker discards it as Celery does.
     """
     first = row["started_at"] is None
-    mark = {"run": str(row["id"]), "lease": row["lease"], "eta": headers.get("eta"), "expires": headers.get("expires")}
+    mark = {
+        "run": str(row["id"]),
+        "lease": row["lease"],
+        "sent": row["sent_at"].isoformat(),
+        "eta": headers.get("eta"),
+        "expires": headers.get("expires"),
+    }
     sent = {**headers, HEADER: mark, "eta": None, "expires": headers.get("expires") if first else None}
     if row["max_duration"] is not None:
         sent["timelimit"] = _time_limit(headers, row)

@@ -96,7 +96,7 @@ WITH claimed AS ({
     move_sql(
         Status.RUNNING,
         f"lease = {_NEXT_LEASE}, worker = %s, claimed_at = now(), started_at = COALESCE(started_at, now()), "
-        "waiting_on = NULL, moving = false",
+        "sent_at = LEAST(sent_at, %s::timestamptz), waiting_on = NULL, moving = false",
         "id = %s AND lease = %s AND status = 'queued' AND environment_id = %s AND "
         "(started_at IS NOT NULL OR expires_at IS NULL OR expires_at > now())",
         returning="*",
@@ -113,14 +113,17 @@ _CLAIM_FIRST = sql.Hot(_CLAIM.format(journal=""))
 _CLAIM_AGAIN = sql.Hot(_CLAIM.format(journal=_JOURNAL))
 
 
-def claim(run_id: UUID, lease: int, worker: UUID) -> Claimed | Ended | Dropped | Foreign | Unknown:
-    """Take the run that a message says to look at; `lease` is the number in that message.
+def claim(
+    run_id: UUID, lease: int, worker: UUID, *, sent: str | None = None
+) -> Claimed | Ended | Dropped | Foreign | Unknown:
+    """Take the run that a message says to look at; `lease` is the number in that message, `sent` when it was sent.
 
+    A run that was sent again may come by its first message: which one it was tells `rescue` how far the queue got.
     The disk is not waited for (docs/decisions/0005): a claim that is forgotten leaves the run to be claimed again.
     """
     point("claim.before_commit")
     environment = environments.current()
-    row = sql.row(_CLAIM_AGAIN if lease else _CLAIM_FIRST, [worker, run_id, lease, environment])
+    row = sql.row(_CLAIM_AGAIN if lease else _CLAIM_FIRST, [worker, sent, run_id, lease, environment])
     if row is None:
         return _refused(run_id, lease, environment)
     point("claim.after_commit")

@@ -137,7 +137,7 @@ _ROW = (
 def _insert_sql(count: int) -> str:
     return (
         f"INSERT INTO triggerapp_run ({', '.join(_COLUMNS)}) VALUES {', '.join([_ROW] * count)} "
-        "ON CONFLICT DO NOTHING RETURNING id, task_id, status, task, environment_id"
+        "ON CONFLICT DO NOTHING RETURNING id, task_id, status, sent_at, task, environment_id"
     )
 
 
@@ -146,7 +146,7 @@ def _noted_sql(count: int) -> str:
     return (
         f"WITH accepted AS ({_insert_sql(count)}), noted AS (INSERT INTO triggerapp_auditentry "
         "(environment_id, actor, action, target, after) SELECT environment_id, %s::varchar, 'task.trigger', task, "
-        "jsonb_build_object('run', id) FROM accepted) SELECT id, task_id, status FROM accepted"
+        "jsonb_build_object('run', id) FROM accepted) SELECT id, task_id, status, sent_at FROM accepted"
     )
 
 

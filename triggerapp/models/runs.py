@@ -68,6 +68,7 @@ class Run(models.Model):
     due_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(null=True)
     sent_at = models.DateTimeField(null=True)
+    """When its last message was sent; once it was claimed: the message that it came by."""
     sends = models.PositiveIntegerField(default=0, db_default=0)
     max_duration = models.DurationField(null=True)
     max_attempts = models.PositiveSmallIntegerField(null=True)
