@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -41,6 +42,8 @@ COLUMNS = "id, task_id, lease, message, payload, sent_at, started_at, computed, 
 
 Headers = dict[str, Any]
 T = TypeVar("T")
+
+_is_capturing: ContextVar[bool] = ContextVar("triggerapp_capturing", default=False)
 
 UNREACHABLE: tuple[type[Exception], ...] = (OSError, OperationalError, RedisError)
 """What a broker or result backend raises when it does not answer."""
@@ -193,20 +196,26 @@ def capture(app: Celery, send: Callable[..., T]) -> tuple[Message, T]:
 @contextmanager
 def _unsubscribed(app: Celery) -> Iterator[None]:
     """Do not subscribe to the result in Redis: `get` does that too, and where Redis is down it takes 20 s to fail."""
-    backend = app.backend
-    if not isinstance(backend, RedisBackend):
-        yield
-        return
-    backend.__dict__["on_task_call"] = _nothing
+    if isinstance(app.backend, RedisBackend):
+        _have_ask(app.backend)
+    before = _is_capturing.set(True)
     try:
         yield
     finally:
-        # Where threads share the backend, another may have been faster.
-        backend.__dict__.pop("on_task_call", None)
+        _is_capturing.reset(before)
 
 
-def _nothing(producer: object, task_id: str) -> None:
-    """In the place of `on_task_call`."""
+def _have_ask(backend: RedisBackend) -> None:
+    """For good: threads may share the backend, and one that took this back would do so under the others' hands."""
+    if "on_task_call" not in vars(backend):
+        # Another thread may be faster: the first one stays.
+        vars(backend).setdefault("on_task_call", partial(_subscribe, backend.on_task_call))
+
+
+def _subscribe(on_task_call: Callable[[object, str], None], producer: object, task_id: str) -> None:
+    """In the place of `on_task_call`: calls that are not captured subscribe as ever."""
+    if not _is_capturing.get():
+        on_task_call(producer, task_id)
 
 
 def after_commit(found: Iterable[Mapping[str, Any]]) -> None:
