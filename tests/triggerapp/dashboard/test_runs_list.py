@@ -9,11 +9,14 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from tests.factories import make_event_wait, make_run
+from tests.inprocess import durable
 from triggerapp.clock import now
 from triggerapp.dashboard import queries
 from triggerapp.dashboard.filters import RunFilter
+from triggerapp.engine import environments, schedules
+from triggerapp.engine.schedules import Plan
 from triggerapp.engine.selection import Cursor
-from triggerapp.models import Environment, Status
+from triggerapp.models import Batch, BatchItem, Environment, Firing, Status
 
 URL = "/triggers/runs/"
 
@@ -103,6 +106,25 @@ def test_a_search_that_no_index_answers_ends_somewhere_and_can_be_continued(data
     second = queries.runs(rare, older_than=first.older)
     assert [row.id for row in second.rows] == [wanted.id]
     assert second.older is None
+
+
+@durable
+def daily() -> None:
+    """Does nothing."""
+
+
+def test_the_runs_of_an_old_batch_or_schedule_are_found_however_many_came_since(database, monkeypatch):
+    monkeypatch.setattr(queries, "SEARCHED", 1)
+    old, here = make_run(created_at=now() - timedelta(days=90)), environments.current()
+    batch = Batch.objects.create(environment_id=here, run_count=1)
+    BatchItem.objects.create(batch=batch, index=0, run=old.id)
+    schedule = schedules.create(here, Plan(task=daily.name, cron="0 9 * * *"), deduplication_key="daily")
+    for run, hours in ((old.id, 1), (None, 2)):
+        Firing.objects.create(schedule_id=schedule.pk, due_at=now() - timedelta(hours=hours), run=run)
+    make_run()
+    for chosen in ({"batch": str(batch.pk)}, {"schedule": str(schedule.pk)}):
+        found = queries.runs(RunFilter(period="all", environment="dev", **chosen))
+        assert ([row.id for row in found.rows], found.searched_up_to) == ([old.id], None)
 
 
 def test_without_runs_the_page_says_so_and_what_to_do(viewer):
