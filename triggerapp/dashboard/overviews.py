@@ -27,6 +27,8 @@ class Page:
 
     rows: Sequence[Any]
     older: str = ""
+    searched_up_to: datetime | None = None
+    """Set if older rows were not looked at."""
 
 
 def uuid_or_none(text: str | None) -> UUID | None:
@@ -60,31 +62,40 @@ def waits(environment: str, *, kind: str = "", name: str = "", older: str | None
 
 SEARCHED = 5000
 """So many events are looked at for those that reached nobody."""
+_WINDOW = """
+SELECT * FROM triggerapp_event
+WHERE environment_id = (SELECT id FROM triggerapp_environment WHERE slug = %s) AND {newest} LIMIT %s
+"""
 _EVENTS = """
 SELECT *, octet_length(payload::text) AS size FROM (
   SELECT e.id, name, e.created_at, source_run, external_id, payload, status, deliver_at,
     (SELECT count(*) FROM (SELECT 1 FROM triggerapp_wait WHERE event = e.id LIMIT 100) w) AS waits,
     (SELECT count(*) FROM triggerapp_start WHERE event_id = e.id) AS starts
-  FROM (SELECT * FROM triggerapp_event
-        WHERE environment_id = (SELECT id FROM triggerapp_environment WHERE slug = %s) AND {newest} LIMIT %s) e
-) f WHERE NOT %s OR waits + starts = 0 ORDER BY id DESC LIMIT %s
+  FROM ({window}) e
+) f WHERE NOT %s OR (waits + starts = 0 AND status = 'delivered') ORDER BY {order} LIMIT %s
 """
-_BY_ID = "id < %s ORDER BY id DESC"
-_BY_NAME = "name = %s AND created_at < COALESCE(%s::timestamptz, 'infinity') ORDER BY created_at DESC"
+_END_OF_WINDOW = "SELECT id, created_at FROM ({window}) e ORDER BY {order} OFFSET %s LIMIT 1"
+_BY_ID = ("id < %s", "id DESC")
+_BY_NAME = ("name = %s AND (created_at, id) < (COALESCE(%s::timestamptz, 'infinity'), %s)", "created_at DESC, id DESC")
 
 
 def events(environment: str, *, name: str = "", unmatched: bool = False, older: str | None = None) -> Page:
     """Events, the newest first; by their ids, which are times, or by the index of their name."""
     before = uuid_or_none(older) or _LAST
-    newest = _BY_ID
-    values: list[Any] = [before]
+    values: list[Any] = [environment, before]
+    those, order = _BY_ID
     if name:
-        before_row = Event.objects.filter(pk=before).values_list("created_at", flat=True).first()
-        newest, values = _BY_NAME, [name, before_row]
-    window = SEARCHED if unmatched else PAGE + 1
-    rows = sql.rows(_EVENTS.format(newest=newest), [environment, *values, window, unmatched, PAGE + 1])
-    more = len(rows) > PAGE
-    return Page(rows=rows[:PAGE], older=str(rows[PAGE - 1]["id"]) if more else "")
+        at = Event.objects.filter(pk=before).values_list("created_at", flat=True).first()
+        (those, order), values = _BY_NAME, [environment, name, at, before]
+    window = _WINDOW.format(newest=f"{those} ORDER BY {order}")
+    values.append(SEARCHED if unmatched else PAGE + 1)
+    rows = sql.rows(_EVENTS.format(window=window, order=order), [*values, unmatched, PAGE + 1])
+    if len(rows) > PAGE:
+        return Page(rows=rows[:PAGE], older=str(rows[PAGE - 1]["id"]))
+    end = sql.row(_END_OF_WINDOW.format(window=window, order=order), [*values, SEARCHED - 1]) if unmatched else None
+    if end is None:
+        return Page(rows=rows)
+    return Page(rows=rows, older=str(end["id"]), searched_up_to=end["created_at"])
 
 
 def event(event_id: UUID) -> tuple[Event, list[tuple[Wait, RunRow | None]], list[tuple[Start, RunRow | None]]]:

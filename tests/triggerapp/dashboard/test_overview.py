@@ -129,6 +129,19 @@ def test_events_are_paged_newest_first(viewer, monkeypatch, name):
     assert [str(row["id"]) for row in [*first["found"].rows, *second["found"].rows]] == made[::-1]
 
 
+@pytest.mark.parametrize("name", ["", "paid"])
+def test_a_search_for_what_reached_nobody_goes_on_where_it_ended(viewer, monkeypatch, name):
+    monkeypatch.setattr(overviews, "SEARCHED", 2)
+    lost = make_event("paid")
+    make_event("paid", status="scheduled")
+    for _ in range(2):
+        make_wait(make_run(Status.COMPLETED), WaitKind.EVENT, event=make_event("paid").id)
+    first = viewer.get(f"/triggers/events/?name={name}&unmatched=1")
+    assert "Looked at events back to" in first.content.decode()
+    second = viewer.get(f"/triggers/events/?{first.context['older']}").context["found"]
+    assert ([], [lost.id]) == ([*first.context["found"].rows], [row["id"] for row in second.rows])
+
+
 def test_an_event_shows_the_waits_that_it_reached(viewer):
     wait = make_event_wait(make_run(Status.WAITING), "paid", {"order": ["o1"]})
     emitted = events.emit("paid", '{"order": "o1", "secret": "x1y2z3"}')
