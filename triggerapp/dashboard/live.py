@@ -31,8 +31,8 @@ class Message:
 
     event: str
     data: str
-    id: int = 0
-    """The last line of a log that it brings: a browser that comes again goes on from there."""
+    id: str = ""
+    """What the page has with it (see `Viewer.place`): a browser that comes again goes on from there."""
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -46,6 +46,11 @@ class Viewer(Watcher):
     """The last line that was delivered."""
     shown: str = ""
     """The status for which the page has its buttons: they are left alone, with what is filled in, until it changes."""
+
+    @property
+    def place(self) -> str:
+        """The last line and the status that the page has."""
+        return f"{self.line} {self.shown}"
 
 
 _STATES = """
@@ -118,7 +123,7 @@ class Hub(Watch[Viewer]):
                 self.send(viewer, part)
             if viewer.shown != status:
                 viewer.shown = status
-                self.send(viewer, Message(event="status", data=status))
+                self.send(viewer, Message(event="status", data=status, id=viewer.place))
 
     def _deliver_log(self, run: UUID, wanted: LogFilter, line: int, lookers: list[Viewer], *, last: int) -> None:
         """What was said since, once for all who want the same; who is far behind gets the rest at the next look."""
@@ -128,7 +133,7 @@ class Hub(Watch[Viewer]):
         for viewer in lookers:
             viewer.line = shown if len(rows) >= log_lines.SHOWN - 1 else max(last, shown)
             if html:
-                self.send(viewer, Message(event="log", data=html, id=viewer.line))
+                self.send(viewer, Message(event="log", data=html, id=viewer.place))
 
 
 def _states(runs: Iterable[UUID]) -> tuple[dict[UUID, State], dict[UUID, int]]:

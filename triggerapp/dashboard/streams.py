@@ -23,6 +23,7 @@ from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 from triggerapp.dashboard.live import Message, hub
 from triggerapp.dashboard.logs import LogFilter
 from triggerapp.dashboard.pages import page
+from triggerapp.models import Status
 
 Look = Callable[[Callable[[Message], object]], AbstractContextManager[None]]
 """Looks at something for as long as it is entered; what is seen is delivered."""
@@ -39,15 +40,16 @@ _ALIVE: Final = b":\n\n"
 @page()
 def run(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
     """What changes of one run, and what it says."""
-    shown, wanted = request.GET.get("status", ""), LogFilter.parse(request.GET)
-    look = partial(hub.viewing, [run_id], rows=False, log=wanted, line=_last_line(request), shown=shown)
+    line, shown = _place(request)
+    look = partial(hub.viewing, [run_id], rows=False, log=LogFilter.parse(request.GET), line=line, shown=shown)
     return _stream(request, look)
 
 
-def _last_line(request: HttpRequest) -> int:
-    """The last one on the page; a browser that comes again says itself what it has."""
-    text = request.headers.get("Last-Event-ID") or request.GET.get("line", "")
-    return int(text[:18]) if text.isdecimal() else 0
+def _place(request: HttpRequest) -> tuple[int, str]:
+    """The last line and the status on the page; a browser that comes again says itself what it has."""
+    loaded = f"{request.GET.get('line', '')} {request.GET.get('status', '')}"
+    line, _, status = (request.headers.get("Last-Event-ID") or loaded).partition(" ")
+    return int(line[:18]) if line.isdecimal() else 0, status if status in Status.values else ""
 
 
 @transaction.non_atomic_requests

@@ -124,6 +124,21 @@ def test_a_browser_gets_the_state_first_and_the_end_of_a_run_ends_its_stream(vie
     assert text.rstrip().endswith("event: over\ndata: completed")
 
 
+def test_a_browser_that_comes_again_is_not_told_of_the_status_that_its_page_has(viewer):
+    run = make_run(Status.COMPLETED)
+    url = f"/triggers/runs/{run.id}/live?line=0&status=running"
+    first = b"".join(viewer.get(url).streaming_content).decode()
+    assert "event: status\nid: 0 completed\n" in first
+    again = b"".join(viewer.get(url, headers={"last-event-id": "0 completed"}).streaming_content).decode()
+    assert "event: status" not in again
+
+
+def test_no_status_of_an_address_can_forge_an_event(viewer):
+    run = make_run(Status.COMPLETED)
+    response = viewer.get(f"/triggers/runs/{run.id}/live?status=x%0Aevent: forged")
+    assert b"forged" not in b"".join(response.streaming_content)
+
+
 def test_a_made_up_address_of_rows_is_a_stream_of_nothing(viewer):
     response = viewer.get("/triggers/runs/live?run=rubbish")
     assert response.status_code == 200

@@ -190,8 +190,8 @@ def test_the_stream_ends_after_the_last_line(viewer):
     assert text.count('class="said"') == 2 * logs.SHOWN + 10
     assert text.rstrip().endswith("event: over\ndata: completed")
     last = LogLine.objects.order_by("-id").first().id
-    assert f"\nid: {last}\n" in text
-    again = viewer.get(f"/triggers/runs/{run.id}/live", headers={"Last-Event-ID": str(last)})
+    assert f"\nid: {last} completed\n" in text
+    again = viewer.get(f"/triggers/runs/{run.id}/live", headers={"Last-Event-ID": f"{last} completed"})
     assert 'class="said"' not in b"".join(again.streaming_content).decode()
 
 
