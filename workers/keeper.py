@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from socket import socket
@@ -120,9 +120,12 @@ class Keeper:
         digest = None if self._base else base.of(self._home, self._process.pid)
         if digest is None:
             return
-        with suppress(FileNotFoundError):
-            self._base = place_of(digest, _bases(self._home)).open("rb")
-            use.hold(self._base)
+        # Just deleted: it is looked for again with the next look.
+        with suppress(FileNotFoundError), ExitStack() as undo:
+            file = undo.enter_context(place_of(digest, _bases(self._home)).open("rb"))
+            use.hold(file)
+            undo.pop_all()
+            self._base = file
 
     def _let_go_of_base(self) -> None:
         if self._base is not None:
