@@ -42,7 +42,11 @@ class Keeper:
         self._short_lives = 0
         self._listener: socket | None = checkpoint.listen(home / "zygote")
         self._base: IO[bytes] | None = None
-        self._start()
+        try:
+            self._start()
+        except BaseException:
+            self._give_up()
+            raise
 
     @classmethod
     def make(cls, app: str) -> Self | None:
@@ -52,8 +56,12 @@ class Keeper:
         if not verdict.ok:
             return None
         try:
-            home, lock = _settle()
-            keeper = cls(app, home, lock)
+            with ExitStack() as undo:
+                home, lock = _settle()
+                undo.callback(lock.close)
+                undo.callback(_remove, home)
+                keeper = cls(app, home, lock)
+                undo.pop_all()
         except OSError as problem:  # a full disk, or one that may not be written to
             _report_reentry(f"no zygote could be started: {problem}")
             return None

@@ -1,17 +1,23 @@
-"""The keeper of a zygote: it holds the zygote's base."""
+"""The keeper of a zygote: it holds the zygote's base, and leaves nothing of a zygote that could not be started."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from socket import socket
 from types import SimpleNamespace
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
-from checkpoint import use
+import checkpoint
+from checkpoint import Verdict, use
 from checkpoint.base import place_of
+from workers import keeper, link
 from workers.keeper import Keeper
 
 DIGEST = "ab" * 32
@@ -61,3 +67,28 @@ def test_a_base_that_was_deleted_while_it_was_opened_is_held_when_it_is_there_ag
     assert use.is_held(place)
     use.discard(place)
     assert place.exists()
+
+
+def test_a_zygote_that_cannot_be_started_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch):
+    listeners: list[socket] = []
+    listen = checkpoint.listen
+
+    def heard(address: Path) -> socket:
+        listeners.append(listen(address))
+        return listeners[-1]
+
+    def fill(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    lock = (home / "lock").open("wb")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    monkeypatch.setattr(checkpoint, "check", lambda: Verdict(ok=True))
+    monkeypatch.setattr(checkpoint, "listen", heard)
+    monkeypatch.setattr(keeper, "_settle", lambda: (home, lock))
+    monkeypatch.setattr(link, "tell", lambda what, *, how: None)
+    monkeypatch.setattr(subprocess, "Popen", fill)
+    with closing(lock):
+        assert Keeper.make("an.app:app") is None
+        assert not home.exists()
+        assert lock.closed
+        assert [listener.fileno() for listener in listeners] == [-1]
