@@ -58,13 +58,19 @@
       history.back();
     }
     var button = event.target.closest("[data-copy]");
-    if (!button || !navigator.clipboard) return;
-    navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent).then(function () {
-      var word = button.innerHTML;
-      button.textContent = "Copied";
-      setTimeout(function () { button.innerHTML = word; }, 1500);
-    });
+    if (button) copy(button, document.getElementById(button.dataset.copy));
   });
+  function copy(button, shown) {
+    function select() { window.getSelection().selectAllChildren(shown); }  // the clipboard is there over TLS only
+    if (!navigator.clipboard) select();
+    else navigator.clipboard.writeText(shown.textContent).then(function () { praise(button); }, select);
+  }
+  function praise(button) {
+    if (button.dataset.said) return;  // clicked twice: its own word is kept by the first
+    var word = button.innerHTML;
+    button.dataset.said = button.textContent = "Copied";
+    setTimeout(function () { button.innerHTML = word; delete button.dataset.said; }, 1500);
+  }
   // Whether what is shown is what is.
   function live(word, state) {
     var said = document.querySelector("[data-live]");
