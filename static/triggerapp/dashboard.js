@@ -104,8 +104,17 @@
     });
   });
   document.addEventListener("htmx:afterSettle", paint);
-  // A tab that nobody looks at asks for nothing.
+  // A tab that nobody looks at asks for nothing; what an event asked for meanwhile is asked when somebody looks again.
+  var missed = new Map();
   document.addEventListener("htmx:beforeRequest", function (event) {
-    if (document.hidden) event.preventDefault();
+    if (!document.hidden) return;
+    event.preventDefault();
+    var cause = event.detail.requestConfig.triggeringEvent;
+    if (cause) missed.set(event.detail.elt, cause.type);  // the others ask again by themselves, every few seconds
+  });
+  document.addEventListener("visibilitychange", function () {
+    if (document.hidden) return;
+    missed.forEach(function (name, element) { if (element.isConnected) htmx.trigger(element, name); });
+    missed.clear();
   });
 })();

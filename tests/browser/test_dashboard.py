@@ -211,6 +211,22 @@ def test_a_row_that_changes_while_it_is_selected_stays_selected(page):
     assert page.locator(f"#run-{run.id} input").is_checked()
 
 
+def test_a_run_that_ends_while_its_tab_is_hidden_shows_so_to_who_comes_back(page):
+    run = make_run(Status.WAITING)
+    make_wait(run)
+    page.goto(f"/triggers/runs/{run.id}/")
+    page.locator("[data-live]", has_text=re.compile("^live$")).wait_for()
+    look = "away => { Object.defineProperty(document, 'hidden', {value: away, configurable: true});"
+    look += " document.dispatchEvent(new Event('visibilitychange')); }"
+    page.evaluate(look, True)
+    Run.objects.get(pk=run.pk).move(Status.CANCELED)
+    status(page, "canceled")
+    cancel = page.get_by_role("button", name="Cancel")
+    assert cancel.is_visible()
+    page.evaluate(look, False)
+    cancel.wait_for(state="hidden")
+
+
 def test_runs_that_come_meanwhile_are_announced_and_no_row_moves(page, shoot: Shoot):
     word = f"pill{new_id().hex[-6:]}"
     old = make_run(Status.COMPLETED, task=word)
