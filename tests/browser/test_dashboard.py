@@ -227,6 +227,22 @@ def test_a_run_that_ends_while_its_tab_is_hidden_shows_so_to_who_comes_back(page
     cancel.wait_for(state="hidden")
 
 
+def test_a_copy_without_a_clipboard_selects_what_there_is_to_copy_and_twice_is_no_harm(page):
+    def clipboard(value: str) -> None:
+        page.evaluate(f"Object.defineProperty(navigator, 'clipboard', {{value: {value}, configurable: true}}) && null")
+
+    run = make_run(Status.COMPLETED)
+    page.goto(f"/triggers/runs/{run.id}/")
+    button = page.locator("[data-copy=run-id]")
+    clipboard("null")
+    button.click()
+    assert page.evaluate("String(getSelection())") == str(run.id)
+    clipboard("{writeText: async () => {}}")
+    button.dblclick()
+    button.filter(has_text="Copied").wait_for()
+    button.filter(has_text="Copy the id").wait_for()
+
+
 def test_runs_that_come_meanwhile_are_announced_and_no_row_moves(page, shoot: Shoot):
     word = f"pill{new_id().hex[-6:]}"
     old = make_run(Status.COMPLETED, task=word)
