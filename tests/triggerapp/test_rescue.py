@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 from kombu import Queue
 
-from tests.factories import QUEUE, fresh, make_event, make_run, make_step, make_wait, make_waiting, make_worker
+from tests.factories import (
+    QUEUE,
+    fresh,
+    make_event,
+    make_message,
+    make_run,
+    make_step,
+    make_wait,
+    make_waiting,
+    make_worker,
+)
 from tests.inprocess import Worker as InProcess
 from tests.inprocess import app, durable, forward, messages
 from triggerapp.clock import now
@@ -16,6 +27,7 @@ from triggerapp.engine import dispatch, events, rescue, runs, sql, wakes, worker
 from triggerapp.engine.runs import Claimed
 from triggerapp.errors import StaleRun
 from triggerapp.models import Attempt, Event, Run, Status, Step, Wait, Worker
+from triggerapp.models.runs import new_id
 from workers import identity
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -146,6 +158,11 @@ def test_of_a_backlog_only_as_many_are_sent_again_as_the_queue_lacks_the_oldest_
     assert [fresh(run).sends for run in backlog] == [2, 1, 1]
 
 
+def another_queues_message() -> str:
+    """The message of a run in the queue `another`."""
+    return replace(make_message(new_id()), routing_key="another").envelope()
+
+
 def lay_in_queue(count: int) -> None:
     """Messages of plain tasks, which share the queue."""
     with app.producer_or_acquire() as producer:
@@ -170,6 +187,17 @@ def test_a_backlog_in_order_has_overtaken_nobody():
     forward(seconds=6)
     lay_in_queue(10)
     assert rescue.resend() == 0
+
+
+def test_a_backlog_in_one_queue_keeps_no_run_of_another_from_being_sent_again():
+    for _ in range(6):
+        make_run(Status.QUEUED)
+    lay_in_queue(6)
+    forward(seconds=1)
+    lost = make_run(Status.QUEUED, queue="another", message=another_queues_message())
+    forward(seconds=6)
+    assert rescue.resend(limit=5) == 1
+    assert fresh(lost).sends == 2
 
 
 def test_of_a_loss_that_plain_messages_hide_one_is_sent_as_a_probe_and_the_rest_when_it_comes_through():

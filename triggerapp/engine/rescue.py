@@ -126,14 +126,26 @@ def time_out(run_id: UUID, worker: UUID, *, seconds: float) -> None:
             return
 
 
+_TWICE_AS_LONG = "power(2, LEAST(sends, 7) - 1)"
+"""SQL: how many times the first pause the one after the last sending is; 64 at most."""
+_WAITING = f"""
+SELECT id, message, sends, sent_at, now() - sent_at AS waited FROM triggerapp_run JOIN (
+  SELECT id, place FROM (
+    SELECT id, sent_at, row_number() OVER (PARTITION BY queue_id ORDER BY sent_at) AS place FROM triggerapp_run
+    WHERE environment_id = %s AND status = 'queued' AND sent_at < now() - %s * {_TWICE_AS_LONG}
+  ) overdue WHERE place <= %s ORDER BY place, sent_at LIMIT %s
+) first USING (id) ORDER BY place, sent_at
+"""
+"""The oldest of each queue in turn: a long backlog, of which nothing is missing, must not hide a loss elsewhere.
+
+The messages are read last, and only of these: they are long.
+"""
+
+
 def resend(limit: int = 500) -> int:
     """Send the messages of runs that nobody claimed: each time after twice as long; how many."""
     after = conf.get().RESEND_AFTER
-    waiting = sql.rows(
-        "SELECT id, message, sends, sent_at, now() - sent_at AS waited FROM triggerapp_run WHERE environment_id = %s "
-        "AND status = 'queued' AND sent_at < now() - %s * power(2, LEAST(sends, 7) - 1) ORDER BY sent_at LIMIT %s",
-        [environments.current(), after, limit],
-    )
+    waiting = sql.rows(_WAITING, [environments.current(), after, limit, limit])
     if not waiting:
         return 0
     missing = _missing(waiting)
