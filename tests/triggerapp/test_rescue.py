@@ -189,6 +189,15 @@ def test_a_backlog_in_order_has_overtaken_nobody():
     assert rescue.resend() == 0
 
 
+def test_runs_that_were_sent_at_about_the_same_time_have_not_overtaken_each_other():
+    make_run(Status.QUEUED)
+    forward(seconds=2)  # whoever woke the first one was still sending when the second one was sent
+    make_run(Status.RUNNING)
+    forward(seconds=6)
+    lay_in_queue(10)
+    assert rescue.resend() == 0
+
+
 def test_a_backlog_in_one_queue_keeps_no_run_of_another_from_being_sent_again():
     for _ in range(6):
         make_run(Status.QUEUED)

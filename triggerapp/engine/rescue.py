@@ -166,7 +166,7 @@ SELECT q.name, count(*) AS n, bool_or(r.sends > 1) AS probed FROM triggerapp_run
 JOIN triggerapp_queue q ON q.id = r.queue_id WHERE r.environment_id = %s AND r.status = 'queued' GROUP BY q.name
 """
 _TAKEN = """
-SELECT q.name, r.message::jsonb #>> '{properties,priority}' AS priority, max(r.sent_at) AS sent_at
+SELECT q.name, r.message::jsonb #>> '{properties,priority}' AS priority, max(r.sent_at) - %s AS sent_at
 FROM triggerapp_run r JOIN triggerapp_queue q ON q.id = r.queue_id
 WHERE r.environment_id = %s AND r.status = 'running' AND r.sends > 0 GROUP BY 1, 2
 """
@@ -178,16 +178,17 @@ def _missing(waiting: list[sql.Row]) -> list[UUID]:
     A broker queue says how many messages lie in it, but not whose, and plain tasks may share it. So a run is missing
 
     * if the queue is too short to hold all its runs: as many as it lacks, the oldest first;
-    * if a run that was sent later is at work: queues keep their order, among messages of one priority.
+    * if a run that was sent clearly later is at work: queues keep their order, among messages of one priority, but a
+      run is stamped before it is sent, and many that wake at once go out one by one.
 
     Plain messages can hide a loss from the first rule, and from the second where nothing is sent any more. Then the
     oldest run is sent as a probe, one for each queue: when it comes through, it has overtaken what is lost. The harm
     is bounded by that: late by the length of the backlog; and a doubled message finds its run claimed. Messages that a
     worker has taken and not begun look missing too; they are few.
     """
-    environment = environments.current()
+    environment, clearly = environments.current(), conf.get().RESEND_AFTER
     queued = {row["name"]: row for row in sql.rows(_QUEUED, [environment])}
-    taken = {(row["name"], row["priority"]): row["sent_at"] for row in sql.rows(_TAKEN, [environment])}
+    taken = {(row["name"], row["priority"]): row["sent_at"] for row in sql.rows(_TAKEN, [clearly, environment])}
     by_route: dict[str, list[sql.Row]] = {}
     for row in waiting:
         message = json.loads(row["message"])
