@@ -268,6 +268,26 @@ def test_an_end_that_was_not_told_is_sent_out_once_more():
     assert message.headers["triggerapp"] == {"run": str(run.id), "lease": 1, "sent": sent, "eta": None, "expires": None}
 
 
+def test_an_end_that_a_long_queue_keeps_from_being_told_is_sent_each_time_after_twice_as_long():
+    run = make_run(Status.COMPLETED, delivered=False, sends=5)
+    forward(seconds=31)
+    assert rescue.redeliver() == 1
+    assert fresh(run).sends == 1  # counted from the end
+    for pause in (30, 60, 120):
+        forward(seconds=pause - 5)
+        assert rescue.redeliver() == 0
+        forward(seconds=6)
+        assert rescue.redeliver() == 1
+
+
+def test_an_end_is_never_given_up():
+    make_run(Status.COMPLETED, delivered=False)
+    forward(seconds=31)
+    for _ in range(10):
+        assert rescue.redeliver() == 1
+        forward(hours=1)
+
+
 def test_an_end_that_was_told_is_not_told_again():
     make_run(Status.COMPLETED)
     make_run(Status.FAILED, delivered=False, is_eager=True)

@@ -211,6 +211,18 @@ def _probe(waiting: list[sql.Row], *, is_out: bool) -> list[UUID]:
     return [row["id"] for row in waiting[:1] if row["waited"] > _PROBE_AFTER * conf.get().RESEND_AFTER]
 
 
+_UNDELIVERED = f"""
+UPDATE triggerapp_run SET sent_at = now(), sends = CASE WHEN sent_at > finished_at THEN sends + 1 ELSE 1 END
+WHERE id IN (
+  SELECT id FROM triggerapp_run r WHERE environment_id = %s AND NOT delivered AND finished_at < now() - %s
+    AND (sent_at IS NULL OR sent_at <= finished_at OR sent_at < now() - %s * {_TWICE_AS_LONG})
+    AND status NOT IN ('canceled', 'expired') AND NOT is_eager
+  ORDER BY finished_at LIMIT %s FOR UPDATE SKIP LOCKED
+) RETURNING {dispatch.COLUMNS}
+"""
+"""Sendings are counted from the end on: where the queue is long, an end's messages would pile up in it."""
+
+
 def redeliver(limit: int = 200) -> int:
     """Have ends told to Celery that no worker told: the worker died in between, or no worker had the run."""
     environment = environments.current()
@@ -220,15 +232,7 @@ def redeliver(limit: int = 200) -> int:
         [environment, limit],
     ):
         _announce_or_give_up(row)
-    found = sql.rows(
-        "UPDATE triggerapp_run SET sent_at = now(), sends = sends + 1 WHERE id IN (SELECT id FROM triggerapp_run r "
-        "WHERE environment_id = %s AND NOT delivered AND finished_at < now() - %s "
-        "AND (sent_at IS NULL OR sent_at < finished_at OR sent_at < now() - %s) "
-        "AND status NOT IN ('canceled', 'expired') AND NOT is_eager "
-        "ORDER BY finished_at LIMIT %s FOR UPDATE SKIP LOCKED) "
-        f"RETURNING {dispatch.COLUMNS}",
-        [environment, conf.get().LEASE, conf.get().LEASE * 3, limit],
-    )
+    found = sql.rows(_UNDELIVERED, [environment, conf.get().LEASE, conf.get().LEASE * 3, limit])
     if found:
         point("redeliver.after_commit")
     dispatch.publish(found)
