@@ -15,7 +15,7 @@ from triggerapp.engine import audit, deployments, destinations, environments, en
 from triggerapp.engine import workers as engine_workers
 from triggerapp.engine.deployments import Build
 from triggerapp.engine.schedules import Plan
-from triggerapp.models import AuditEntry, Environment, Event, Queue, Run, Start, Status, WaitKind
+from triggerapp.models import AuditEntry, Event, Queue, Run, Start, Status, WaitKind
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 PAGES = (
@@ -298,7 +298,7 @@ def test_a_form_takes_nothing_of_a_run_of_another_task_or_environment(operator):
     assert json.loads(operator.get(other).context["raw"]) == {"args": [], "kwargs": {}}
     operator.post(other, {"raw": '{"args": [], "kwargs": {"password": "(hidden)"}}'})
     assert "hunter2" not in bytes(Run.objects.order_by("-created_at").first().payload).decode()
-    elsewhere = Environment.objects.create(slug="elsewhere")
+    elsewhere = environments.by_slug("elsewhere")
     Run.objects.filter(pk=run.pk).update(environment=elsewhere)
     assert [field.value for field in operator.get(f"{url}?from={run.id}").context["fields"]] == ["", ""]
 

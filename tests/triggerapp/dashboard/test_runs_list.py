@@ -16,7 +16,7 @@ from triggerapp.dashboard.filters import RunFilter
 from triggerapp.engine import environments, schedules
 from triggerapp.engine.schedules import Plan
 from triggerapp.engine.selection import Cursor
-from triggerapp.models import Batch, BatchItem, Environment, Firing, Status
+from triggerapp.models import Batch, BatchItem, Firing, Status
 
 URL = "/triggers/runs/"
 
@@ -69,14 +69,9 @@ def test_the_beginning_of_an_id_a_whole_id_and_a_task_id_find_the_run(viewer):
 
 
 def test_runs_of_another_environment_are_shown_on_request_only(viewer):
-    other = Environment.objects.create(slug="elsewhere")
-    run = make_run(environment_id=other.pk)
-    try:
-        assert shown(viewer) == []
-        assert shown(viewer, "?environment=elsewhere") == [run.id]
-    finally:
-        run.delete()
-        other.delete()
+    run = make_run(environment_id=environments.by_slug("elsewhere"))
+    assert shown(viewer) == []
+    assert shown(viewer, "?environment=elsewhere") == [run.id]
 
 
 def test_pages_follow_one_another_without_gap_or_repetition(viewer, monkeypatch):
