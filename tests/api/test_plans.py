@@ -53,6 +53,6 @@ def test_no_filter_of_the_list_reads_all_of_very_many_runs(batch):
 def test_no_look_at_queues_reads_all_of_very_many_runs(batch):
     api = Api(keys.create("dev", "tests").text)
     with plans.noted() as made:
-        assert sum(queue["running"] for queue in api.get("/api/v1/queues").body["data"]) == 1
+        assert api.get("/api/v1/queues").body["data"]  # of all queues that tests have made, the first page
         assert api.get("/api/v1/queues/tests?type=custom").body["running"] == 1
     plans.assert_none_reads_all(made)
