@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from pathlib import Path
+from threading import Barrier
 
 import psycopg
 import pytest
@@ -23,7 +24,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from triggerapp.management.commands import services as command
-from triggerapp.services import Services, ServicesError, account, postgres, process, valkey
+from triggerapp.services import Services, ServicesError, account, local_secret, postgres, process, valkey
 from triggerapp.services.process import Identity
 from triggerapp.services.server import Record, Server
 
@@ -101,6 +102,18 @@ def test_of_two_starts_at_once_one_waits_for_the_other(services: Services) -> No
         started = [pool.submit(each.start) for each in (other, Services(services.folder))]
         assert started[0].result() == started[1].result()
     assert services.urls() == started[0].result()
+
+
+def test_all_who_come_to_a_new_folder_at_once_find_one_key(tmp_path: Path) -> None:
+    for turn in range(50):
+        together = Barrier(4)
+
+        def key(folder: Path, together: Barrier = together) -> str:
+            together.wait(WAIT)
+            return local_secret(folder)
+
+        with ThreadPoolExecutor(4) as pool:
+            assert len(set(pool.map(key, [tmp_path / str(turn)] * 4))) == 1
 
 
 def test_a_killed_server_comes_back_at_its_address_with_its_data(services: Services) -> None:

@@ -104,7 +104,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _make(folder: Path) -> None:
     """Others may pass through (the database's account has its data below), but not look around."""
-    if folder.exists():
-        return
-    folder.mkdir(parents=True, mode=0o711)
-    (folder / ".gitignore").write_text("*\n")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o711)
+    ignored = folder / ".gitignore"
+    if not ignored.exists():
+        ignored.write_text("*\n")
