@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
+import checkpoint
 from tests.acceptance import app as acceptance
 from tests.acceptance import watch
-from tests.acceptance.cluster import Cluster, Connected, Worker
+from tests.acceptance.cluster import Cluster, Connected, Worker, wait_until
+from tests.acceptance.frozen import Start, left
 
 _HERE = Path(__file__).parent
 
@@ -107,3 +109,24 @@ class _Routed:
 
     def __exit__(self, *exc: Any) -> bool | None:
         return self.inner.__exit__(*exc)
+
+
+@pytest.fixture(scope="session")
+def criu() -> None:
+    """Skip where nothing can be dumped."""
+    verdict = checkpoint.check()
+    if not verdict.ok:
+        pytest.skip(f"no CRIU: {verdict.reasons[0].message}")
+
+
+@pytest.fixture
+def here(criu: None, worker: Start) -> Iterator[Start]:
+    """A worker whose runs wait by checkpoint; after the test none of its processes is left."""
+    queues: list[str] = []
+
+    def start(**env: Any) -> AbstractContextManager[Worker]:
+        queues.append(queue := f"acceptance-{os.urandom(3).hex()}")
+        return worker("prefork", queue=queue, **{"ACCEPTANCE_CHECKPOINT": "on", **env})
+
+    yield start
+    wait_until(lambda: not any(map(left, queues)), within=10, reason=f"left: {[left(queue) for queue in queues]}")

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from checkpoint import sandbox
 from checkpoint.line import Line
 from checkpoint.sandbox import Sandbox
 from tests.checkpoint.freezing import SOON, Freezer
+from tests.checkpoint.lean import count
 
 pytestmark = [pytest.mark.criu, pytest.mark.usefixtures("no_process_left")]
 
@@ -24,54 +25,28 @@ AT_ONCE = 20
 Run = Callable[[Callable[[Line], None]], Sandbox]
 
 
-def count(line: Line) -> None:
-    for number in range(10_000):
-        sandbox.park(line, f"{number} {size_of_self()}".encode())
-
-
-def stand(line: Line) -> None:
-    sandbox.park(line)
-
-
-@pytest.mark.slow
-def test_one_process_goes_through_two_hundred_cycles_and_grows_by_nothing(run: Run, freezer: Freezer) -> None:
-    base = freezer.make_base(run(stand))
-    process = run(count)
-    process.await_park(timeout=SOON)
-    opened = len(os.listdir("/proc/self/fd"))
-    grown = []
-    for cycle in range(CYCLES):
-        label, stored = freezer.freeze(process, base=base)
-        process = freezer.thaw(label)
-        number, mappings = map(int, process.await_park(timeout=SOON).split())
-        assert number == cycle + 1
-        grown.append((stored.size, mappings, len(os.listdir(f"/proc/{process.pid}/fd"))))
-        freezer.archive.store.delete(label.checkpoint)
-    process.end()
-    (first_size, first_mappings, first_opened), (size, mappings, last_opened) = grown[10], grown[-1]
-    assert size < first_size * 1.1
-    assert mappings <= first_mappings + 2
-    assert last_opened == first_opened
-    assert len(os.listdir("/proc/self/fd")) <= opened
+def lean(function: str, folder: Path, number: int) -> Any:
+    """What a function of `lean` returns, in a program of its own."""
+    command = [sys.executable, "-m", "tests.checkpoint.lean", function, str(folder), str(number)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 @pytest.mark.slow
-def test_twenty_processes_are_restored_at_once(run: Run, freezer: Freezer) -> None:
-    base = freezer.make_base(run(stand))
-    waiting = [run(count) for _ in range(AT_ONCE)]
-    for number, process in enumerate(waiting):
-        for _ in range(number):
-            process.await_park(timeout=SOON)
-            process.wake(restored=False)
-        process.await_park(timeout=SOON)
-    labels = [freezer.freeze(process, base=base)[0] for process in waiting]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        restored = list(pool.map(freezer.thaw, labels))
-        # Still in the pool: a process ends with the thread that it is the child of.
-        counts = [int(process.await_park(timeout=SOON).split()[0]) for process in restored]
-        for process in restored:
-            process.end()
-    assert counts == list(range(1, AT_ONCE + 1))
+def test_one_process_goes_through_two_hundred_cycles_and_grows_by_nothing(tmp_path: Path) -> None:
+    grown = lean("cycle", tmp_path, CYCLES)
+    assert [each["number"] for each in grown] == list(range(1, CYCLES + 1))
+    early, last = grown[10], grown[-1]
+    assert last["size"] < early["size"] * 1.1
+    assert last["mappings"] <= early["mappings"] + 2
+    assert last["files"] == early["files"]
+    assert last["ours"] <= early["ours"]
+
+
+@pytest.mark.slow
+def test_twenty_processes_are_restored_at_once(tmp_path: Path) -> None:
+    assert lean("at_once", tmp_path, AT_ONCE) == list(range(1, AT_ONCE + 1))
 
 
 def test_of_two_supervisors_that_restore_one_image_at_once_one_gets_it(
@@ -128,10 +103,12 @@ COMMON = """
 import os, sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 import checkpoint
 from checkpoint import *
 from tests.checkpoint.freezing import SOON, Freezer
+from tests.checkpoint.lean import count
 root = Path(sys.argv[1])
 ring = Keyring(current="one", keys={"one": b"1" * 32})
 archive = Archive(store=DirectoryStore(root / "store"), keyring=ring, scratch=root / "scratch")
@@ -185,8 +162,3 @@ while sys.stdin.readline():
     print("ended", flush=True)
 """
 )
-
-
-def size_of_self() -> int:
-    """How many mappings this process has."""
-    return len(Path("/proc/self/maps").read_text().splitlines())

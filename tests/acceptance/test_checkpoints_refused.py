@@ -1,0 +1,144 @@
+"""Images that cannot be made, kept or used: the run is entered again, and its attempt says why."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from tests.acceptance.cluster import wait_until
+from tests.acceptance.frozen import HELD, Start, base_of, go, note_of, run_of, stored, waiting
+from tests.acceptance.ledger import fresh, notes
+from tests.acceptance.memory import connects, holds, maps
+from triggerapp.models import Checkpoint
+
+pytestmark = pytest.mark.criu
+
+
+@pytest.mark.parametrize("harm", ["deleted", "damaged", "another key"])
+def test_an_image_that_cannot_be_used_means_a_re_entry_and_the_attempt_says_why(here: Start, harm: str):
+    with here() as mine:
+        result = holds.delay(tag := fresh())
+        path = stored(mine, waiting(result))
+        if harm == "deleted":
+            path.unlink()
+        elif harm == "damaged":
+            raw = bytearray(path.read_bytes())
+            raw[len(raw) // 2] ^= 1
+            path.write_bytes(raw)
+        else:
+            mine.stop()
+            mine._environment["DJANGO_SECRET_KEY"] = "another"
+            mine.restart()
+        go(tag)
+        assert result.get(timeout=30) == HELD
+        assert notes(tag) == ["entered", "entered"]
+        assert note_of(result).startswith("entered again and not restored:")
+        tried = run_of(result).restores.get()
+        assert tried.problem in note_of(result)
+        says = {"deleted": "is not in", "damaged": "altered", "another key": "not in the ring"}
+        assert says[harm] in note_of(result) or "damaged" in note_of(result)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 8 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(disk)], check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def waits_without_an_image(result: Any, tag: str) -> str:
+    """The run waits all the same and comes to its right end; what its attempt says."""
+    wait_until(lambda: run_of(result).status == "waiting", within=90)
+    assert not Checkpoint.objects.filter(run__task_id=result.id).exists()
+    go(tag)
+    assert result.get(timeout=60) == HELD
+    assert notes(tag) == ["entered", "entered"]
+    return note_of(result)
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_dump_costs_no_run(here: Start, tiny: Path):
+    with here(TMPDIR=str(tiny)) as mine:
+        result = holds.delay(tag := fresh())
+        note = waits_without_an_image(result, tag)
+        assert note.startswith("not dumped at ")
+        assert "No space left" in mine.text()  # CRIU's log, which the note ends with, may have been cut by it too
+        assert not list(tiny.rglob("pages-*.img"))
+
+
+def test_a_full_store_costs_no_run(here: Start, tiny: Path):
+    (tiny / "other").write_bytes(bytes(7_900_000))
+    with here(ACCEPTANCE_STORE=str(tiny / "store")):
+        result = holds.delay(tag := fresh())
+        assert "No space left" in waits_without_an_image(result, tag)
+
+
+def test_a_store_that_is_down_costs_no_run(here: Start):
+    """Nobody listens at its address."""
+    nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    with here(ACCEPTANCE_STORE="s3://images", AWS_ALLOW_HTTP="true", AWS_REGION="x", **nowhere):
+        result = holds.delay(tag := fresh())
+        assert waits_without_an_image(result, tag).startswith("not dumped at ")
+
+
+def test_a_file_that_the_process_maps_and_that_is_another_by_now_means_a_re_entry(here: Start, tmp_path: Path):
+    (tmp_path / "mapped").write_bytes(b"before" * 1000)
+    with here():
+        result = maps.delay(tag := fresh(), str(tmp_path / "mapped"))
+        waiting(result)
+        (tmp_path / "mapped").write_bytes(b"after!" * 1000)
+        go(tag)
+        assert result.get(timeout=30) == "after!"
+        assert "mapped, which the process maps, is another file here" in note_of(result)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[str]:
+    """The address of a unix socket of another process."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        listener.listen()
+        accepted: list[object] = []
+        Thread(target=lambda: accepted.append(listener.accept()), daemon=True).start()
+        yield str(tmp_path / "socket")
+
+
+def test_what_no_image_can_carry_is_named_and_the_run_waits_without_a_process(here: Start, elsewhere: str):
+    with here():
+        result = connects.delay(tag := fresh(), elsewhere)
+        wait_until(lambda: run_of(result).status == "waiting")
+        assert not Checkpoint.objects.filter(run__task_id=result.id).exists()
+        go(tag)
+        assert result.get(timeout=30) == ["came", 1]
+        assert "a unix connection to " in note_of(result)
+        assert "close it before the wait" in note_of(result)
+
+
+def test_what_is_registered_is_closed_before_the_dump_and_opened_after_it(here: Start, elsewhere: str):
+    with here():
+        result = connects.delay(tag := fresh(), elsewhere, registered=True)
+        waiting(result)
+        go(tag)
+        assert result.get(timeout=30) == ["came", 1]
+        assert notes(tag) == ["closed", "opened"]
+
+
+def test_without_its_base_an_image_is_whole(here: Start):
+    """Somebody tidied the temporary folder."""
+    with here() as mine:
+        base_of(mine).unlink()
+        result = holds.delay(tag := fresh())
+        assert waiting(result).size > 1_000_000
+        go(tag)
+        assert result.get(timeout=30) == HELD
+        assert notes(tag) == ["entered"] and note_of(result) == ""
+        assert "an image is stored whole" in mine.text()
