@@ -3,17 +3,13 @@
   "use strict";
   function all(selector) { return Array.from(document.querySelectorAll(selector)); }
   function rows() { return all("table.list tbody tr"); }
-  var mark = null;  // the row that keys are for, or the one in its place
-  function here() {
-    if (mark && !mark.isConnected) mark = mark.id ? document.getElementById(mark.id) : null;
-    return mark;
-  }
-  function paint() { var mine = here(); rows().forEach(function (row) { row.classList.toggle("here", row === mine); }); }
+  function here() { return document.querySelector("table.list tr.here"); }  // the row that keys are for
   function move(by) {
-    var found = rows(), at = found.indexOf(here());
-    mark = found[Math.max(0, Math.min(found.length - 1, at + by))];
-    paint();
-    if (mark) mark.scrollIntoView({ block: "nearest" });
+    var found = rows(), was = here(), now = found[Math.max(0, Math.min(found.length - 1, found.indexOf(was) + by))];
+    if (was) was.classList.remove("here");
+    if (!now) return;
+    now.classList.add("here");
+    now.scrollIntoView({ block: "nearest" });
   }
   function open() {
     var link = here() && here().querySelector("a[href]");
@@ -92,18 +88,6 @@
       document.getElementById("chosen").textContent = "Select runs first.";
     } else if (!window.confirm(question(form, event.submitter))) event.preventDefault();
   });
-  // A row that changes stays selected: at once, for a key may come before the page has settled.
-  document.addEventListener("htmx:sseBeforeMessage", function (event) {
-    var id = event.target.id, mine = event.target.querySelector("input[name=run]");
-    if (!mine) return;
-    var checked = mine.checked;
-    queueMicrotask(function () {
-      var row = document.getElementById(id), now = row && row.querySelector("input[name=run]");
-      if (now) now.checked = checked;
-      paint();
-    });
-  });
-  document.addEventListener("htmx:afterSettle", paint);
   // A tab that nobody looks at asks for nothing; what an event asked for meanwhile is asked when somebody looks again.
   var missed = new Map();
   document.addEventListener("htmx:beforeRequest", function (event) {

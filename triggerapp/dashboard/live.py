@@ -106,7 +106,8 @@ class Hub(Watch[Viewer]):
 
     def _deliver_rows(self, changed: Mapping[UUID, list[Viewer]], states: Mapping[UUID, State]) -> None:
         for row in queries.by_ids(changed) if changed else ():
-            html = render_to_string("triggerapp/dashboard/_row.html", {"run": row})
+            # Its cells only: were the row itself replaced, what comes before htmx hears for the new one would be lost.
+            html = render_to_string("triggerapp/dashboard/_cells.html", {"run": row})
             for viewer in changed[row.id]:
                 viewer.seen[row.id] = states[row.id]
                 self.send(viewer, Message(event=f"run-{row.id}", data=html))
