@@ -39,10 +39,14 @@ from triggerapp.models import (
 from triggerapp.models.runs import new_id
 
 HOUR = timedelta(hours=1)
-EVIL = (
-    "<img src=x onerror=alert('xss')><script>alert('xss')</script>\"'>{{7*7}}</textarea></pre>javascript:alert('xss')"
-)
-SHORT = EVIL[:100]
+EVIL = {
+    "markup": "<img src=x onerror=alert('xss')><script>alert('xss')</script>\"'>{{7*7}}</textarea></pre>",
+    "link": "javascript:alert('xss')//<a href=\"javascript:alert('xss')\">here</a><base href=//evil.example>",
+    "attribute": "x\" autofocus onfocus=alert('xss') y=\"' onmouseover=alert('xss') z='`onpointerenter=alert('xss')`",
+    "htmx": "<div hx-get=/evil hx-trigger=load hx-on:htmx:load=alert('xss') sse-swap=facts></div><!--",
+    "vector": "</title></style><svg/onload=alert('xss')><iframe srcdoc='<script>alert(1)</script>'></iframe>\u202e",
+}
+"""What comes from outside, and wants to be more than text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +102,10 @@ def ordinary() -> Scenery:
     return _make(task="shop.purchase", name="cart/checked-out", word="tkt_42", queue="orders", tag="vip")
 
 
-def evil() -> Scenery:
-    """Everything that comes from outside is markup, script and template at once."""
-    return _make(task=SHORT, name=SHORT, word=EVIL, queue=SHORT, tag=SHORT, page="shop.echo")
+def evil(word: str) -> Scenery:
+    """All that comes from outside is this."""
+    short = word[:100]
+    return _make(task=short, name=short, word=word, queue=short, tag=short, page="shop.echo")
 
 
 def _make(*, task: str, name: str, word: str, queue: str, tag: str, page: str = "") -> Scenery:
