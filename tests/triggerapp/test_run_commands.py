@@ -15,7 +15,8 @@ from psycopg.errors import UndefinedTable
 from tests.factories import fresh, make_event_wait, make_run, make_step, make_unreadable
 from tests.inprocess import durable
 from triggerapp.clock import now
-from triggerapp.engine import environments
+from triggerapp.engine import deployments, environments
+from triggerapp.engine.deployments import Build
 from triggerapp.management.commands.trigger import Command as Trigger
 from triggerapp.models import AuditEntry, Event, Run, Status
 
@@ -45,16 +46,16 @@ def test_trigger_accepts_a_run_and_says_its_id():
     assert AuditEntry.objects.get().actor.startswith("shell")
 
 
-@pytest.mark.parametrize(
-    ("payload", "call"),
-    [
-        ('{"name": "Eve"}', [[], {"name": "Eve"}]),
-        ('{"args": ["Eve"]}', [["Eve"], {}]),
-        ('{"args": [], "kwargs": {"name": "Eve"}}', [[], {"name": "Eve"}]),
-        ('["a"]', [[["a"]], {}]),
-        ('"Eve"', [["Eve"], {}]),
-    ],
-)
+SHAPES = [
+    ('{"name": "Eve"}', [[], {"name": "Eve"}]),
+    ('{"args": ["Eve"]}', [["Eve"], {}]),
+    ('{"args": [], "kwargs": {"name": "Eve"}}', [[], {"name": "Eve"}]),
+    ('["a"]', [[["a"]], {}]),
+    ('"Eve"', [["Eve"], {}]),
+]
+
+
+@pytest.mark.parametrize(("payload", "call"), SHAPES)
 def test_a_payload_becomes_the_arguments_that_the_help_says(payload, call):
     run = Run.objects.get(pk=said("trigger", greet.name, payload).strip())
     assert json.loads(bytes(run.payload))[:2] == call
@@ -107,12 +108,59 @@ def test_retry_goes_on_with_those_that_failed_and_ends_with_an_error_for_the_oth
     assert fresh(failed).attempt == 2
 
 
-def test_replay_of_one_run_takes_another_payload():
-    run = make_run(Status.COMPLETED)
-    (answer,) = answered("replay", run.id, "--payload", '{"args": [1]}')
+@pytest.mark.parametrize(("payload", "call"), SHAPES)
+def test_replay_of_one_run_takes_another_payload_in_the_shapes_that_trigger_takes(payload, call):
+    run = make_run(Status.COMPLETED, task=greet.name)
+    (answer,) = answered("replay", run.id, "--payload", payload)
     new = Run.objects.get(pk=answer["replay"])
     assert new.replay_of_id == run.id
-    assert json.loads(bytes(new.payload))[:2] == [[1], {}]
+    assert json.loads(bytes(new.payload))[:2] == call
+
+
+@pytest.mark.parametrize(
+    ("payload", "culprit"),
+    [
+        ('{"nobody": 1}', "there is no keyword argument 'nobody'"),
+        ("{}", "the argument 'name' is missing"),
+        ('{"args": ["Eve", 2]}', r"args\[1\] is one positional argument too many"),
+        ("{", "the payload is not JSON that can be stored"),
+    ],
+)
+def test_trigger_and_replay_refuse_a_payload_with_the_same_words(payload, culprit):
+    run = make_run(Status.COMPLETED, task=greet.name)
+    for command in (("trigger", greet.name, payload), ("replay", run.id, "--payload", payload)):
+        with pytest.raises(CommandError, match=culprit):
+            said(*command)
+    assert Run.objects.count() == 1
+
+
+def test_replay_for_a_version_notes_it_on_the_new_runs_and_says_that_nothing_holds_them_to_it():
+    deployments.register(environments.current(), Build(version="20261122.1"))
+    runs, told = [make_run(Status.FAILED) for _ in range(2)], StringIO()
+    call_command("replay", "--status", "failed", "--version", "20261122.1", stdout=StringIO(), stderr=told)
+    made = Run.objects.exclude(replay_of=None)
+    assert {(run.replay_of_id, run.version) for run in made} == {(run.id, "20261122.1") for run in runs}
+    assert {entry.after["version"] for entry in AuditEntry.objects.filter(action="run.replay")} == {"20261122.1"}
+    assert "20261122.1 is noted on the new runs; nothing holds them to it yet" in told.getvalue()
+    assert [run.version for run in runs] == [None, None]
+
+
+def test_a_replay_for_a_version_that_was_not_registered_here_is_one_error_and_no_run():
+    run = make_run(Status.FAILED, version="20261122.1")
+    with pytest.raises(CommandError, match=r"no deployment of version '20261122.1' \(none was registered in this env"):
+        said("replay", run.id, "--version", "20261122.1")
+    deployments.register(environments.by_slug("elsewhere"), Build(version="20261122.1"))
+    deployments.register(environments.current(), Build(version="20261122.2"))
+    for more in ((), ("--dry-run",)):
+        with pytest.raises(CommandError, match=r"registered: 20261122.2\)"):
+            said("replay", run.id, "--version", "20261122.1", *more)
+    assert Run.objects.count() == 1
+
+
+def test_a_replay_of_a_run_for_a_version_is_for_none_itself():
+    run = make_run(Status.COMPLETED, version="20261122.1")
+    (answer,) = answered("replay", run.id)
+    assert Run.objects.get(pk=answer["replay"]).version is None
 
 
 def test_replay_of_a_run_that_cannot_be_read_says_so_and_does_the_others():

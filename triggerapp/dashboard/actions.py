@@ -15,7 +15,7 @@ from triggerapp.dashboard import run as pages
 from triggerapp.dashboard import values
 from triggerapp.dashboard.access import Level, actor
 from triggerapp.dashboard.pages import page
-from triggerapp.engine import audit, events, limits, tokens, verbs
+from triggerapp.engine import audit, calls, events, limits, tokens, verbs
 from triggerapp.errors import BadInput, NotFound
 from triggerapp.models import Environment, Run, Wait
 
@@ -58,7 +58,7 @@ def replay(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
 
 
 def _existing(run_id: UUID) -> Run:
-    run = Run.objects.filter(pk=run_id).only("environment_id", "payload", "message").first()
+    run = Run.objects.filter(pk=run_id).only("environment_id", "task", "payload", "message").first()
     if run is None:
         raise NotFound(f"there is no run {run_id}")
     return run
@@ -70,9 +70,10 @@ def _edited(run: Run, text: str) -> tuple[list[Json], dict[str, Json]]:
         raise BadInput('the payload must be {"args": […], "kwargs": {…}}')
     if wanted.keys() - {"args", "kwargs"} or not isinstance(wanted.get("kwargs", {}), dict):
         raise BadInput('the payload must be {"args": […], "kwargs": {…}}, and nothing else')
-    call = pages.arguments(bytes(run.payload), json.loads(run.message).get("content_type", ""))
-    args, kwargs = call or ([], {})
-    return values.restored(wanted.get("args", []), args), values.restored(wanted.get("kwargs", {}), kwargs)
+    call = pages.arguments(bytes(run.payload), json.loads(run.message).get("content_type", "")) or ([], {})
+    args, kwargs = values.restored(wanted.get("args", []), call[0]), values.restored(wanted.get("kwargs", {}), call[1])
+    calls.check(run.task, args, kwargs)
+    return args, kwargs
 
 
 def read_json(text: str, what: str) -> Json:

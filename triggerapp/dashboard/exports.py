@@ -100,11 +100,12 @@ def _fields(run: RunRow) -> dict[str, Json]:
         "parent": run.parent_id,
         "root": run.root_id,
         "replay_of": run.replay_of_id,
+        "version": run.version,
     }
 
 
 _COLUMNS: Final = (
-    "id task status queue attempt created_at started_at finished_at seconds tags task_id parent root replay_of"
+    "id task status queue attempt created_at started_at finished_at seconds tags task_id parent root replay_of version"
 ).split()
 
 

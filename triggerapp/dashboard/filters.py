@@ -40,7 +40,8 @@ class RunFilter(Selection):
     def parse(cls, data: QueryDict) -> Self:
         """The filter that a URL stands for."""
         texts: dict[str, Any] = {
-            name: data.get(name, "").replace("\0", "").strip()[:_LONGEST] for name in ("task", "queue", "tag")
+            name: data.get(name, "").replace("\0", "").strip()[:_LONGEST]
+            for name in ("task", "queue", "tag", "version")
         }
         period = data.get("period", "")
         return cls(

@@ -23,7 +23,7 @@ MOST_NEW = 100
 
 _COLUMNS = (
     "id, task_id, task, status, queue_id, attempt, worker, waiting_on, tags, root_id, parent_id, replay_of_id, "
-    "is_eager, created_at, started_at, finished_at, due_at, expires_at"
+    "version, is_eager, created_at, started_at, finished_at, due_at, expires_at"
 )
 
 
@@ -44,6 +44,7 @@ class RunRow:
     root_id: UUID | None
     parent_id: UUID | None
     replay_of_id: UUID | None
+    version: str | None
     is_eager: bool
     created_at: datetime
     started_at: datetime | None

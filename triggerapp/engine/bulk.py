@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 MOST_SELECTED = 1000
 MOST_COUNTED = 10_000
-_CHOSEN_BY = "id, task, queue_id, tags, root_id, status, started_at, due_at"
+_CHOSEN_BY = "id, task, queue_id, tags, root_id, version, status, started_at, due_at"
 """What `narrow` conditions are about."""
 _SPENT = 0.25
 """Seconds that one tick gives to bulk actions."""

@@ -67,11 +67,19 @@ def arguments(name: str, payload: Json) -> Arguments:
     task = catalog.durable_task(name)
     if task is None:
         raise catalog.missing(name)
+    args, kwargs = _spread(payload, inspect.signature(task.run))
+    check(name, args, kwargs)
+    return args, kwargs
+
+
+def check(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Raises `BadArgument` for what does not fit the task. Of a task that this process has not, all is taken."""
+    task = catalog.durable_task(name)
+    if task is None:
+        return
     signature = inspect.signature(task.run)
-    args, kwargs = _spread(payload, signature)
     _check(name, signature, args, kwargs)
     _check_schemas(task.run, signature, args, kwargs)
-    return args, kwargs
 
 
 def _spread(payload: Json, signature: inspect.Signature) -> Arguments:

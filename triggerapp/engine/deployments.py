@@ -1,6 +1,6 @@
 """Deployments: which versions of the code were registered, and which of them is the current one.
 
-They are kept and shown; that a run stays with its version is not enforced yet.
+They are kept and shown, and a replay notes the one it is for; that a run stays with its version is not enforced yet.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from triggerapp.models import Deployment, DeploymentStatus
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 _MOST_GIT = 16 * 1024
+_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +54,25 @@ def promote(environment: int, version: str, *, actor: str = "") -> Deployment:
     """Make a version the current one. Raises `NotFound`, `IllegalMove`."""
     with transaction.atomic():
         _lock(environment)
-        found = Deployment.objects.filter(environment_id=environment, version=version.replace("\0", "")).first()
-        if found is None:
-            raise NotFound(f"there is no deployment of version {version[:80]!r}")
+        found = _named(environment, version)
         _promote(found, actor)
+    return found
+
+
+def check(environment: int, version: str) -> None:
+    """Raises `NotFound` for a version that was not registered here, `IllegalMove` for one that cannot run."""
+    found = _named(environment, version)
+    if found.status != DeploymentStatus.DEPLOYED:
+        raise IllegalMove(f"version {found.version} is {found.status}: only what was deployed can run")
+
+
+def _named(environment: int, version: str) -> Deployment:
+    registered = Deployment.objects.filter(environment_id=environment)
+    found = registered.filter(version=version.replace("\0", "")).first()
+    if found is None:
+        newest = ", ".join(registered.order_by("-created_at", "-id").values_list("version", flat=True)[:_SHOWN])
+        known = f"the newest that are registered: {newest}" if newest else "none was registered in this environment"
+        raise NotFound(f"there is no deployment of version {version[:80]!r} ({known})")
     return found
 
 

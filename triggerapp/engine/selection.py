@@ -32,6 +32,8 @@ class Selection:
     task: str = ""
     queue: str = ""
     tag: str = ""
+    version: str = ""
+    """That they were asked for."""
     environment: str = ""
     period: str = DEFAULT_PERIOD
     root: bool = False
@@ -184,6 +186,8 @@ def narrow(wanted: Selection) -> Where:
         where.add("queue_id IN (SELECT id FROM triggerapp_queue WHERE name = %s)", wanted.queue)
     if wanted.tag:
         where.add(f"tags @> ARRAY[%s]::varchar[] AND {TAGGED}", wanted.tag)
+    if wanted.version:
+        where.add("version = %s", wanted.version)
     if wanted.root:
         where.add("root_id IS NULL")
     for name, condition in _OTHERS.items():

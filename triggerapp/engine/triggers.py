@@ -47,6 +47,8 @@ class Trigger:
     parent_wait: UUID | None = None
     root: UUID | None = None
     replay_of: UUID | None = None
+    version: str | None = None
+    """The registered version that it is for: noted on the run, and not enforced yet."""
     idempotency_key: str | None = None
     idempotency_ttl: timedelta | None = None
     concurrency_key: str | None = None
@@ -122,7 +124,7 @@ def _check(request: Trigger) -> None:
 
 _COLUMNS = (
     "id task_id nesting environment_id queue_id task status message payload due_at expires_at sent_at sends "
-    "max_duration max_attempts parent_id parent_key parent_wait root_id replay_of_id idempotency_key "
+    "max_duration max_attempts parent_id parent_key parent_wait root_id replay_of_id version idempotency_key "
     "idempotency_digest idempotency_expires_at concurrency_key priority tags metadata is_eager"
 ).split()
 
@@ -130,7 +132,7 @@ _ROW = (
     "(%s, %s, %s, %s, %s, %s, CASE WHEN %s = 'queued' AND (SELECT paused FROM triggerapp_queue WHERE id = %s) "
     "THEN 'pending' ELSE %s END, %s, %s, COALESCE(%s::timestamptz, now() + %s::interval), "
     "COALESCE(%s::timestamptz, now() + %s::interval), CASE WHEN %s THEN now() END, %s, "
-    "%s, %s, %s, %s, %s, %s, %s, %s, %s, now() + %s::interval, %s, %s, %s::varchar[], %s::jsonb, %s)"
+    "%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now() + %s::interval, %s, %s, %s::varchar[], %s::jsonb, %s)"
 )
 
 
@@ -185,6 +187,7 @@ def _values(environment: int, request: Trigger) -> Iterable[object]:
         status, queue, status, request.message.envelope(), request.message.body,
         due_at, delay, expires_at, ttl, sent, int(sent and request.send), request.max_duration, request.max_attempts,
         request.parent, request.parent_key, request.parent_wait, request.root, request.replay_of,
+        request.version,
         key, key and digest(key), (request.idempotency_ttl or conf.get().IDEMPOTENCY_TTL) if key else None,
         request.concurrency_key, request.priority, list(request.tags), json.dumps(request.metadata or {}),
         request.is_eager,

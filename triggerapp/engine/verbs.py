@@ -19,6 +19,7 @@ from triggerapp import conf
 from triggerapp.engine import (
     audit,
     carrying,
+    deployments,
     dispatch,
     encoding,
     environments,
@@ -214,6 +215,8 @@ def replay(
     changes = changes or {}
     fresh = new_id()
     again = _as_new(message or Message.load(run.message, bytes(run.payload)), fresh, arguments)
+    if changes.get("version"):
+        deployments.check(owner, changes["version"])
     if "queue" in changes:
         again = dataclasses.replace(again, exchange="", routing_key=changes["queue"])
     request = dataclasses.replace(_again(run, fresh, again), **changes)
@@ -221,7 +224,8 @@ def replay(
         return _replay_from(run, from_step, request, actor)
     with transaction.atomic():
         triggered = triggers.trigger(request, environment=owner)
-        audit.record(owner, actor, "run.replay", run_id, after={"run": str(triggered.run_id)})
+        told = {"run": str(triggered.run_id), **_version_of(request)}
+        audit.record(owner, actor, "run.replay", run_id, after=told)
     return triggered
 
 
@@ -234,10 +238,14 @@ def _replay_from(run: Run, step: str, request: triggers.Trigger, actor: str) -> 
         pending = dataclasses.replace(request, delay=request.delay or timedelta())
         triggered = triggers.trigger(pending, environment=run.environment_id)
         carrying.carry_over(run, triggered.run_id, until=step)
-        told = {"run": str(triggered.run_id), "from_step": step}
+        told = {"run": str(triggered.run_id), "from_step": step, **_version_of(request)}
         audit.record(run.environment_id, actor, "run.replay", run.id, after=told)
         sql.after_commit(queues.admit)
     return triggered
+
+
+def _version_of(request: triggers.Trigger) -> dict[str, Json]:
+    return {"version": request.version} if request.version else {}
 
 
 def _again(run: Run, fresh: UUID, message: Message) -> triggers.Trigger:

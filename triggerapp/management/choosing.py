@@ -18,6 +18,10 @@ from triggerapp.models import Run, Status
 
 Json = Any
 RUN = "a run's id, or enough of its beginning"
+PAYLOAD = (
+    'JSON, as for the API: an object is keyword arguments; {"args": […], "kwargs": {…}} is both kinds; '
+    "anything else, a list too, is the one positional argument"
+)
 _SHOWN = 3
 
 

@@ -88,6 +88,8 @@ class Run(models.Model):
     replay_of = models.ForeignKey(
         "self", models.DO_NOTHING, related_name="replays", null=True, db_constraint=False, db_index=False
     )
+    version = models.CharField(max_length=64, null=True)
+    """The registered version that it was asked for. Nothing holds it to that yet."""
     idempotency_key = models.CharField(max_length=2048, null=True)
     idempotency_digest = models.CharField(max_length=64, null=True)
     idempotency_expires_at = models.DateTimeField(null=True)

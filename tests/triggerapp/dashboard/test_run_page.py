@@ -20,6 +20,7 @@ from tests.factories import (
     make_wait,
     make_worker,
 )
+from tests.inprocess import durable
 from triggerapp.clock import now
 from triggerapp.engine import checkpoints
 from triggerapp.models import AuditEntry, Checkpoint, Event, Run, Status, Step, WaitKind
@@ -249,6 +250,27 @@ def test_a_payload_that_cannot_be_is_refused_and_there_is_no_run(operator, paylo
     run = with_payload(Status.COMPLETED)
     assert operator.post(url(run, "replay"), {"payload": payload}).status_code == 400
     assert Run.objects.count() == 1
+
+
+@durable
+def greet(name: str) -> str:
+    return f"hello {name}"
+
+
+def test_an_edited_payload_that_does_not_fit_the_task_is_refused_with_the_arguments_name(operator):
+    run = make_run(Status.COMPLETED, task=greet.name)
+    refused = operator.post(url(run, "replay"), {"payload": '{"kwargs": {"nobody": 1}}'})
+    assert (refused.status_code, Run.objects.count()) == (400, 1)
+    assert "there is no keyword argument &#x27;nobody&#x27;" in refused.content.decode()
+    operator.post(url(run, "replay"), {"payload": '{"kwargs": {"name": "Eve"}}'})
+    assert json.loads(bytes(Run.objects.get(replay_of=run).payload))[:2] == [[], {"name": "Eve"}]
+
+
+def test_the_version_that_a_run_was_asked_for_is_shown_and_said_to_hold_it_to_nothing(viewer):
+    text = html(viewer, make_run(version="20261122.7"))
+    assert "<code>20261122.7</code>" in text
+    assert "not enforced yet" in text
+    assert "not enforced yet" not in html(viewer, make_run())
 
 
 def test_a_token_is_completed_from_the_page(operator):

@@ -42,6 +42,7 @@ def test_the_newest_run_is_on_top(viewer):
         ("?task=shop.buy", {"task": "shop.buy"}),
         ("?queue=slow", {"queue": "slow"}),
         ("?tag=user:7", {"tags": ["red", "user:7"]}),
+        ("?version=20261122.1", {"version": "20261122.1"}),
         ("?period=all", {"age": timedelta(days=20), "status": Status.EXPIRED}),
         ("?period=1h&status=canceled", {"status": Status.CANCELED}),
     ],

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 from rich.progress import Progress
 
-from triggerapp.engine import bulk, verbs
+from triggerapp.engine import bulk, calls, deployments, verbs
+from triggerapp.engine.triggers import Triggered
 from triggerapp.errors import TriggerError
 from triggerapp.management.base import BaseCommand
-from triggerapp.management.choosing import RUN, actor, add_filters, is_filtered, json_of, run_id, selection
+from triggerapp.management.choosing import (
+    PAYLOAD,
+    RUN,
+    actor,
+    add_filters,
+    is_filtered,
+    json_of,
+    run_id,
+    selection,
+)
 from triggerapp.management.output import console, dump, safe
 from triggerapp.models import Run
 
 Json = Any
+Again = Callable[..., Triggered]
+VERSION = "a registered version that the new runs are for; noted on them and shown, but any worker takes them yet"
 
 
 class Command(BaseCommand):
@@ -24,15 +37,20 @@ class Command(BaseCommand):
 
     help = "Run again: a new run with the same payload for each run given, or for all that match the filters."
 
+    def create_parser(self, prog_name: str, subcommand: str, **options: Any) -> CommandParser:
+        """With our own `--version`: Django's, which prints its version, is in the way."""
+        return super().create_parser(prog_name, subcommand, conflict_handler="resolve", **options)
+
     def add_arguments(self, parser: CommandParser) -> None:
         """Options."""
         parser.add_argument("runs", nargs="*", metavar="RUN", help=RUN)
-        parser.add_argument("--payload", help='of the new run, JSON: {"args": […], "kwargs": {…}}; for one run only')
+        parser.add_argument("--payload", help=f"of the new run, and for one run only: {PAYLOAD}")
         parser.add_argument(
             "--from-step",
             metavar="KEY",
             help="what was done before this step is taken from the first run's journal; `runs show` lists the steps",
         )
+        parser.add_argument("--version", help=VERSION)
         parser.add_argument("--dry-run", action="store_true", help="show which, and do nothing")
         parser.add_argument("--json", action="store_true", help="for machines")
         add_filters(parser)
@@ -40,23 +58,27 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Replay each."""
         chosen = _chosen(options)
+        changes = _changes(options["version"], chosen)
         arguments = _arguments(options["payload"], chosen)
         if options["dry_run"]:
             self._show({str(run): "" for run in chosen}, options)
             return
-        results = self._replay_all(chosen, arguments, options)
+        asked = {"arguments": arguments, "changes": changes, "from_step": options["from_step"]}
+        again = partial(verbs.replay, actor=actor(), **asked)
+        results = self._replay_all(chosen, again, options)
         self._show({str(run): found for run, (found, _) in results.items()}, options)
+        if changes:
+            self.stderr.write(f"{options['version']} is noted on the new runs; nothing holds them to it yet.")
         refused = {run: why for run, (_, why) in results.items() if why}
         for run, why in list(refused.items())[:10]:
             self.stderr.write(safe(f"{run}: {why}"))
         if refused:
             raise CommandError(f"{len(refused)} of {len(results)} were refused")
 
-    def _replay_all(self, chosen: list[UUID], arguments: Any, options: Json) -> dict[UUID, tuple[str, str]]:
+    def _replay_all(self, chosen: list[UUID], again: Again, options: Json) -> dict[UUID, tuple[str, str]]:
         shown = Progress(console=console(self.stderr), disable=options["json"] or len(chosen) < 2)
-        step = options["from_step"]
         with shown:
-            return {run: _replay(run, arguments, step) for run in shown.track(chosen, description="replaying")}
+            return {run: _replay(run, again) for run in shown.track(chosen, description="replaying")}
 
     def _show(self, results: dict[str, str], options: Json) -> None:
         if options["json"]:
@@ -81,24 +103,33 @@ def _matching(options: Json) -> Iterator[UUID]:
     yield from bulk.matching(bulk.environment_of(wanted.environment), wanted)
 
 
-def _arguments(text: str | None, chosen: list[UUID]) -> tuple[list[Json], dict[str, Json]] | None:
+def _changes(version: str | None, chosen: list[UUID]) -> dict[str, Json]:
+    """What is to be otherwise than in the first runs. A version that cannot be is one error, not one for each run."""
+    if version is None:
+        return {}
+    runs = Run.objects.filter(pk__in=chosen).order_by("environment_id")
+    for environment in runs.values_list("environment_id", flat=True).distinct():
+        deployments.check(environment, version)
+    return {"version": version}
+
+
+def _arguments(text: str | None, chosen: list[UUID]) -> calls.Arguments | None:
     if text is None:
         return None
     if len(chosen) != 1:
         raise CommandError("--payload is for one run")
     payload = json_of(text, "the payload")
-    shape = isinstance(payload, dict) and payload.keys() <= {"args", "kwargs"}
-    args, kwargs = (payload.get("args", []), payload.get("kwargs", {})) if shape else (None, None)
-    if not isinstance(args, list) or not isinstance(kwargs, dict):
-        raise CommandError('the payload must be {"args": […], "kwargs": {…}}')
-    return args, kwargs
+    task = Run.objects.filter(pk=chosen[0]).values_list("task", flat=True).first()
+    if task is None:
+        raise CommandError(f"there is no run {chosen[0]}")
+    return calls.arguments(task, payload)
 
 
-def _replay(run: UUID, arguments: tuple[list[Json], dict[str, Json]] | None, step: str | None) -> tuple[str, str]:
+def _replay(run: UUID, again: Again) -> tuple[str, str]:
     """The new run's id, or why there is none."""
     environment = Run.objects.filter(pk=run).values_list("environment_id", flat=True).first()
     try:
-        done = verbs.replay(run, actor=actor(), arguments=arguments, environment=environment, from_step=step)
+        done = again(run, environment=environment)
     except TriggerError as error:
         return "", str(error)
     return str(done.run_id), ""

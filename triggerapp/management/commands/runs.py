@@ -113,5 +113,5 @@ def _time(moment: Any) -> str:
 
 
 def _fields(row: RunRow) -> dict[str, Json]:
-    names = "id task_id task status queue attempt tags parent_id root_id created_at started_at finished_at".split()
-    return {name: getattr(row, name) for name in names}
+    names = "id task_id task status queue attempt tags parent_id root_id version created_at started_at finished_at"
+    return {name: getattr(row, name) for name in names.split()}

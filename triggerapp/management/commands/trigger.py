@@ -9,17 +9,14 @@ from django.db import transaction
 
 from triggerapp.engine import calls, durations, environments
 from triggerapp.management.base import BaseCommand
-from triggerapp.management.choosing import actor, json_of
+from triggerapp.management.choosing import PAYLOAD, actor, json_of
 from triggerapp.management.output import dump
 
 
 class Command(BaseCommand):
     """Prints the run's id."""
 
-    help = (
-        'Trigger a durable task. PAYLOAD is JSON, as for the API: an object is keyword arguments; {"args": […], '
-        '"kwargs": {…}} is both kinds; anything else, a list too, is the one positional argument.'
-    )
+    help = f"Trigger a durable task. PAYLOAD is {PAYLOAD}."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Options."""
