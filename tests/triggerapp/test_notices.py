@@ -255,13 +255,15 @@ def test_a_name_that_is_taken_or_unknown_is_refused(receiver):
 
 
 def test_the_command_does_all_of_it(capsys):
-    call_command("destinations", "create", "ops", "https://example.com/hook", "--want", "run.failed")
+    call_command("destinations", "create", "ops", "https://example.com/T0/B0/x?key=y", "--want", "run.failed")
     secret = capsys.readouterr().out.strip()
     assert secret.startswith("whsec_")
     call_command("destinations", "list", "--json")
     out = capsys.readouterr().out
     assert json.loads(out)[0]["wants"] == "run.failed"
+    assert json.loads(out)[0]["origin"] == "https://example.com"
     assert secret not in out
+    assert "B0" not in out
     for verb in ("rotate", "disable", "enable", "list", "remove"):
         call_command("destinations", verb, *(["ops"] if verb != "list" else []))
     with pytest.raises(CommandError, match="no destination"):

@@ -1,6 +1,6 @@
 """`manage.py destinations`: addresses that hear how runs end, by webhooks that we sign (Standard Webhooks).
 
-The secret is printed once, when it is made.
+The secret is printed once, when it is made, and of an address its origin only: what follows is often a secret too.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from triggerapp import conf
-from triggerapp.engine import destinations
+from triggerapp.engine import destinations, posting
 from triggerapp.engine.destinations import Issued
 from triggerapp.management.base import BaseCommand
 from triggerapp.management.choosing import actor
 from triggerapp.management.output import dump, table
 from triggerapp.models import Destination
 
-_COLUMNS = ("environment", "name", "url", "wants", "tasks", "state", "secret")
+_COLUMNS = ("environment", "name", "origin", "wants", "tasks", "state", "secret")
 
 
 class Command(BaseCommand):
@@ -94,7 +94,7 @@ def _row(each: Destination) -> dict[str, Any]:
     return {
         "environment": each.environment.slug,
         "name": each.name,
-        "url": each.url,
+        "origin": posting.origin(each.url),
         "wants": ", ".join(each.wants),
         "tasks": ", ".join(each.tasks) or "all",
         "state": "disabled" if each.disabled_at else "enabled",
