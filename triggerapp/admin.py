@@ -14,9 +14,9 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
 from triggerapp import models
-from triggerapp.dashboard.access import Level, actor, level_of
 from triggerapp.engine import queues, verbs
 from triggerapp.errors import TriggerError
+from triggerapp.levels import Level, actor, level_of
 
 _HIDDEN = frozenset(
     {"payload", "result", "message", "value", "digest", "idempotency_digest", "signatures", "sealed", "body", "url"}

@@ -114,8 +114,8 @@ class Conf:
     FLOWER_URL: str = ""
     """Where people reach Flower, if it runs: the dashboard leads there."""
 
-    DASHBOARD_ACCESS: str = "triggerapp.dashboard.access.by_permissions"
-    """A function of a request that says what its user may do: a `triggerapp.dashboard.access.Level`."""
+    DASHBOARD_ACCESS: str = "triggerapp.levels.by_permissions"
+    """A function of a request that says what its user may do: a `triggerapp.levels.Level`."""
 
     REDACT: tuple[str, ...] = ("passw", "secret", "authorization", "api_?key", "credit_?card")
     """Regular expressions; values under keys that match one are not shown in the dashboard."""

@@ -13,10 +13,10 @@ from django.shortcuts import redirect
 
 from triggerapp.dashboard import run as pages
 from triggerapp.dashboard import values
-from triggerapp.dashboard.access import Level, actor
 from triggerapp.dashboard.pages import page
 from triggerapp.engine import audit, calls, events, limits, tokens, verbs
 from triggerapp.errors import BadInput, NotFound
+from triggerapp.levels import Level, actor
 from triggerapp.models import Environment, Run, Wait
 
 Json = Any

@@ -12,12 +12,12 @@ from django.shortcuts import redirect
 from django.urls import reverse
 
 from triggerapp.dashboard import actions, overviews, queries
-from triggerapp.dashboard.access import Level, actor
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import bulk, catalog, destinations, notices, posting
 from triggerapp.engine.destinations import Issued
 from triggerapp.errors import NotFound
+from triggerapp.levels import Level, actor
 from triggerapp.models import Destination
 
 

@@ -8,10 +8,10 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 
 from triggerapp.dashboard import actions, overviews, queries
-from triggerapp.dashboard.access import Level, actor
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import keys
 from triggerapp.errors import BadInput
+from triggerapp.levels import Level, actor
 
 _MOST_DAYS = 3660
 _CONTEXT = {"title": "API keys", "active": "keys", "verbs": keys.VERBS}

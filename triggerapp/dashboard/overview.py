@@ -10,11 +10,11 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 
 from triggerapp.dashboard import actions, overviews, queries, values
-from triggerapp.dashboard.access import Level, actor
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import queues
 from triggerapp.errors import NotFound
+from triggerapp.levels import Level, actor
 from triggerapp.models import Queue, WaitKind
 
 Json = Any

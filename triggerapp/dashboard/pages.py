@@ -18,8 +18,8 @@ from django.shortcuts import resolve_url
 from django.views.decorators.csrf import csrf_protect
 
 from triggerapp import conf
-from triggerapp.dashboard.access import Level, level_of
 from triggerapp.errors import NotFound, TriggerError
+from triggerapp.levels import Level, level_of
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")

@@ -14,12 +14,12 @@ from django.urls import reverse
 
 from triggerapp.clock import now
 from triggerapp.dashboard import actions, overviews, queries
-from triggerapp.dashboard.access import Level, actor
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import bulk, catalog, cron, schedules
 from triggerapp.engine.schedules import Plan
 from triggerapp.errors import NotFound
+from triggerapp.levels import Level, actor
 from triggerapp.models import Firing, Schedule
 
 Json = Any

@@ -14,13 +14,13 @@ from django.shortcuts import redirect
 
 from triggerapp.dashboard import detail, queries, values
 from triggerapp.dashboard import run as pages
-from triggerapp.dashboard.access import Level, actor
 from triggerapp.dashboard.actions import read_json
 from triggerapp.dashboard.filters import RunFilter
 from triggerapp.dashboard.overviews import uuid_or_none
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import calls, catalog, environments
 from triggerapp.errors import BadInput
+from triggerapp.levels import Level, actor
 from triggerapp.models import Run
 
 Json = Any

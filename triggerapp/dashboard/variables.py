@@ -11,11 +11,11 @@ from django.shortcuts import redirect
 from django.urls import reverse
 
 from triggerapp.dashboard import actions, queries
-from triggerapp.dashboard.access import Level, actor
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import bulk, envvars
 from triggerapp.errors import BadInput, UnreadableSecret
+from triggerapp.levels import Level, actor
 from triggerapp.models import EnvVar
 
 

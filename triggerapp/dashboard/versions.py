@@ -10,11 +10,11 @@ from django.shortcuts import redirect
 from django.urls import reverse
 
 from triggerapp.dashboard import actions, overviews, queries
-from triggerapp.dashboard.access import Level, actor
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import deployments
 from triggerapp.errors import NotFound
+from triggerapp.levels import Level, actor
 from triggerapp.models import Deployment
 
 

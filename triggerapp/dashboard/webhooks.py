@@ -11,13 +11,13 @@ from django.shortcuts import redirect
 
 from triggerapp import redaction
 from triggerapp.dashboard import actions, overviews, queries, values
-from triggerapp.dashboard.access import Level, actor
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import trials, webhooks
 from triggerapp.engine.deliveries import Accepted, Rejected
 from triggerapp.engine.webhooks import Issued
 from triggerapp.errors import BadInput, NotFound
+from triggerapp.levels import Level, actor
 from triggerapp.models import Delivery, Endpoint, Preset, Verdict
 
 Json = Any

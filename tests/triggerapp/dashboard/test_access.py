@@ -11,7 +11,7 @@ from django.test import override_settings
 from django.urls import reverse
 
 from triggerapp.dashboard import urls
-from triggerapp.dashboard.access import Level
+from triggerapp.levels import Level
 
 LEVELS = {
     "nobody": Level.NONE,

@@ -1,6 +1,7 @@
 """Who may see and do what: three levels, resolved by one function that a project may replace.
 
-By default they are Django permissions: `triggerapp.view_dashboard`, `operate_dashboard`, `administer_dashboard`.
+The dashboard and personal tokens go by them. By default they are Django permissions: `triggerapp.view_dashboard`,
+`operate_dashboard`, `administer_dashboard`.
 """
 
 from __future__ import annotations
