@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import lru_cache
+from typing import Any
 
 from triggerapp import conf
+
+Json = Any
 
 HIDDEN = "(hidden)"
 
@@ -18,6 +22,30 @@ def pattern() -> re.Pattern[str] | None:
 @lru_cache(maxsize=8)
 def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str] | None:
     return re.compile("|".join(f"(?:{each})" for each in patterns), re.IGNORECASE) if patterns else None
+
+
+def data(value: Json, *, in_texts: bool = False) -> Json:
+    """The same without the values under secret keys; `in_texts` also in those of texts, such as JSON within JSON."""
+    secret = pattern()
+    return value if secret is None else _data(value, secret, in_texts=in_texts)
+
+
+def _data(value: Json, secret: re.Pattern[str], *, in_texts: bool) -> Json:
+    if isinstance(value, dict):
+        hidden = {key for key in value if secret.search(str(key))}
+        return {k: HIDDEN if k in hidden else _data(item, secret, in_texts=in_texts) for k, item in value.items()}
+    if isinstance(value, list):
+        return [_data(item, secret, in_texts=in_texts) for item in value]
+    return _in_text(value, secret) if in_texts and isinstance(value, str) else value
+
+
+def _in_text(value: str, secret: re.Pattern[str]) -> str:
+    if not secret.search(value):
+        return value
+    try:
+        return json.dumps(_data(json.loads(value), secret, in_texts=True))
+    except (ValueError, RecursionError):
+        return text(value)
 
 
 def text(line: str) -> str:

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.core.serializers.json import DjangoJSONEncoder
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
-from triggerapp import conf
+from triggerapp import conf, redaction
 from triggerapp.dashboard import detail, explain, logs, snippets, values, waterfall
 from triggerapp.dashboard.detail import Facts, Large
 from triggerapp.dashboard.logs import LogFilter
@@ -109,7 +109,7 @@ def journal(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
     for rows in recorded.values():
         for row in rows:
             row.update({name: _decoded(row[name]) for name in ("value", "error") if name in row})
-    return _file(values.redacted(recorded), f"journal-{run_id}.json")
+    return _file(redaction.data(recorded), f"journal-{run_id}.json")
 
 
 def _decoded(value: Json) -> Json:
@@ -131,7 +131,7 @@ def download(request: HttpRequest, run_id: UUID, what: str) -> HttpResponseBase:
     content_type = found.result_type if what == "result" else json.loads(found.message).get("content_type", "")
     if content_type != "application/json":
         raise NotFound(f"the {what} is in {content_type}, which is not decoded here")
-    return _file(values.redacted(_decoded(bytes(data).decode())), f"{what}-{run_id}.json")
+    return _file(redaction.data(_decoded(bytes(data).decode())), f"{what}-{run_id}.json")
 
 
 def _file(value: Json, name: str) -> HttpResponse:

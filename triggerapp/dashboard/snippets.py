@@ -8,8 +8,7 @@ from typing import Any
 
 from django.urls import NoReverseMatch, reverse
 
-from triggerapp import conf
-from triggerapp.dashboard.values import redacted
+from triggerapp import conf, redaction
 
 Json = Any
 
@@ -17,9 +16,10 @@ Json = Any
 def python(task: str, args: list[Json], kwargs: dict[str, Json]) -> str:
     """The same call, from the project's own code."""
     module, _, name = task.rpartition(".")
-    given = [repr(each) for each in redacted(args)]
+    given = [repr(each) for each in redaction.data(args)]
     given += [
-        f"{key}={value!r}" if key.isidentifier() else f"**{ {key: value}!r}" for key, value in redacted(kwargs).items()
+        f"{key}={value!r}" if key.isidentifier() else f"**{ {key: value}!r}"
+        for key, value in redaction.data(kwargs).items()
     ]
     if not module or not all(part.isidentifier() for part in task.split(".")):
         return f"app.tasks[{task!r}].delay({', '.join(given)})"
@@ -36,7 +36,7 @@ def curl(task: str, args: list[Json], kwargs: dict[str, Json]) -> str:
         path = reverse("task-trigger", kwargs={"task": task})
     except NoReverseMatch:
         return ""
-    body = json.dumps({"payload": redacted({"args": args, "kwargs": kwargs})})
+    body = json.dumps({"payload": redaction.data({"args": args, "kwargs": kwargs})})
     url = shlex.quote(conf.get().BASE_URL.rstrip("/") + path)
     return (
         f'curl {url} -H "Authorization: Bearer $TRIGGER_SECRET_KEY" \\\n'

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponseBase, QueryDict
 from django.shortcuts import redirect
 
+from triggerapp import redaction
 from triggerapp.dashboard import detail, queries, values
 from triggerapp.dashboard import run as pages
 from triggerapp.dashboard.actions import read_json
@@ -72,7 +73,7 @@ def test(request: HttpRequest, name: str) -> HttpResponseBase:
     last = queries.runs(RunFilter(task=name, environment=_here(), period="all"), limit=_LAST).rows
     given = _given(request, name)
     context = {"title": f"Test {name}", "name": name, "last": last, "active": "tasks"}
-    fields = fields_of(signature, values.redacted(_by_name(signature, given))) if is_simple(signature) else None
+    fields = fields_of(signature, redaction.data(_by_name(signature, given))) if is_simple(signature) else None
     raw = values.pretty(given)
     return render(request, "test.html", {**context, "fields": fields, "raw": raw, "signature": str(signature)})
 

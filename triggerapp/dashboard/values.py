@@ -7,7 +7,6 @@ payload comes back.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,21 +48,7 @@ def shown(data: bytes | str | None, *, size: int | None = None, content_type: st
 
 def pretty(value: Json) -> str:
     """Indented, in the order it has, without secrets."""
-    return json.dumps(redacted(value), indent=2, ensure_ascii=False)
-
-
-def redacted(value: Json) -> Json:
-    """The same without the values under keys that are secret by the settings."""
-    pattern = redaction.pattern()
-    return value if pattern is None else _redact(value, pattern)
-
-
-def _redact(value: Json, pattern: re.Pattern[str]) -> Json:
-    if isinstance(value, dict):
-        return {k: HIDDEN if pattern.search(str(k)) else _redact(item, pattern) for k, item in value.items()}
-    if isinstance(value, list):
-        return [_redact(item, pattern) for item in value]
-    return value
+    return json.dumps(redaction.data(value), indent=2, ensure_ascii=False)
 
 
 def restored(edited: Json, original: Json) -> Json:

@@ -144,7 +144,7 @@ def delivery(request: HttpRequest, delivery_id: UUID) -> HttpResponseBase:
         "title": f"Delivery to {found.endpoint.name}",
         "active": "webhooks",
         "delivery": found,
-        "headers": sorted(values.redacted(dict(found.headers)).items()),
+        "headers": sorted(redaction.data(dict(found.headers)).items()),
         "body": _body(bytes(found.body)),
         "may_replay": found.verdict == Verdict.ACCEPTED,
     }

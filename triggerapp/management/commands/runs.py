@@ -8,7 +8,8 @@ from uuid import UUID
 
 from django.core.management.base import CommandParser
 
-from triggerapp.dashboard import detail, logs, queries, values, waterfall
+from triggerapp import redaction
+from triggerapp.dashboard import detail, logs, queries, waterfall
 from triggerapp.dashboard.filters import RunFilter
 from triggerapp.dashboard.logs import LogFilter
 from triggerapp.dashboard.queries import RunRow
@@ -61,7 +62,7 @@ class Command(BaseCommand):
         found = run_id(options["run"])
         facts = detail.facts(found)
         if options["json"]:
-            self.stdout.write(dump(values.redacted({**_fields(facts.run), "journal": detail.journal(found)})))
+            self.stdout.write(dump(redaction.data({**_fields(facts.run), "journal": detail.journal(found)})))
             return
         self.stdout.write(safe(f"{facts.run.task} {facts.run.id}: {facts.run.status}, attempt {facts.run.attempt}"))
         if isinstance(facts.error, dict):
