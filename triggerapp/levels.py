@@ -6,8 +6,10 @@ The dashboard and personal tokens go by them. By default they are Django permiss
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 
+from django.contrib.auth import get_user_model
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
@@ -43,6 +45,13 @@ def by_permissions(request: HttpRequest) -> Level:
 def level_of(request: HttpRequest) -> Level:
     """What the project's resolver (`TRIGGERAPP["DASHBOARD_ACCESS"]`) says of this request."""
     return Level(import_string(conf.get().DASHBOARD_ACCESS)(request))
+
+
+def usernames(keys: Iterable[str]) -> dict[str, str]:
+    """The names of the users with these primary keys; of those that are gone there is none."""
+    wanted = {key for key in keys if key}
+    users = get_user_model()._default_manager.filter(pk__in=wanted) if wanted else ()
+    return {str(user.pk): user.get_username() for user in users}
 
 
 def actor(request: HttpRequest) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from django.contrib.auth.models import Permission, User
 from django.core.cache import cache as throttles
 from django.test import Client
 
@@ -62,6 +65,13 @@ def no_counts() -> None:
     throttles.clear()
     guard.keys.forget()
     environments.by_slug.forget()
+
+
+def personal(permission: str, **changes: Any) -> keys.Issued:
+    """A personal token of a new user, who has this permission of the dashboard's and these fields."""
+    user = User.objects.create(username=f"{permission} {uuid4().hex[:6]}", **changes)
+    user.user_permissions.add(Permission.objects.get(codename=f"{permission}_dashboard"))
+    return keys.create_personal(str(user.pk), "laptop", ttl=timedelta(days=1))
 
 
 @pytest.fixture

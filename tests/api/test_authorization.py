@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import User
 from django.urls import URLPattern
 
-from tests.api.conftest import client
+from tests.api.conftest import client, personal
 from tests.factories import make_run
 from triggerapp.api import rooturls, urls
 from triggerapp.clock import now
@@ -31,6 +32,7 @@ from triggerapp.engine import (
     tokens,
     webhooks,
 )
+from triggerapp.levels import Level
 from triggerapp.models import (
     ApiKey,
     Batch,
@@ -233,8 +235,9 @@ class Place:
 
     names: dict[str, str]
 
-    def call(self, row: Row, key: str | None) -> tuple[int, str]:
-        headers = {} if key is None else {"HTTP_AUTHORIZATION": f"Bearer {key}"}
+    def call(self, row: Row, key: str | None, *, named: str = "prod") -> tuple[int, str]:
+        """The answer. Each request names an environment: personal tokens need one, and to keys it is of no use."""
+        headers = {"HTTP_X_TRIGGER_BRANCH": named, **({} if key is None else {"HTTP_AUTHORIZATION": f"Bearer {key}"})}
         kind = "application/x-ndjson" if row.path.endswith("/items") else "application/json"
         text = "" if row.body is None else json.dumps(row.body)
         for name, value in self.names.items():
@@ -311,9 +314,9 @@ def snapshot() -> list[object]:
     return [list(table._default_manager.filter(environment_id=prod).order_by("pk").values()) for table in tables]
 
 
-def refuses(place: Place, row: Row, key: str | None, statuses: set[int]) -> None:
+def refuses(place: Place, row: Row, key: str | None, statuses: set[int], **options: str) -> None:
     before = snapshot()
-    status, text = place.call(row, key)
+    status, text = place.call(row, key, **options)
     assert status in statuses, (row, status, text)
     assert CANARY not in text
     assert snapshot() == before
@@ -327,6 +330,51 @@ def test_nobody_gets_in_without_a_key_that_stands(row, place):
     public = publictokens.issue(revoked.key.pk, "prod", ["admin"], ttl=timedelta(hours=1))
     for key in (None, "", "tr_prod_sk_" + "x" * 24, expired.text, revoked.text, public):
         refuses(place, row, key, {401})
+
+
+@pytest.mark.parametrize("row", ALL, ids=lambda row: f"{row.method} {row.path}")
+def test_no_personal_token_gets_in_that_does_not_stand_or_whose_user_may_nothing(row, place):
+    expired, revoked, former = (personal("administer") for _ in range(3))
+    ApiKey.objects.filter(pk=expired.key.pk).update(expires_at=now() - timedelta(days=1))
+    keys.revoke(revoked.key.prefix)
+    User.objects.get(pk=former.key.owner).user_permissions.clear()
+    inactive, gone = personal("administer", is_active=False), personal("administer")
+    User.objects.filter(pk=gone.key.owner).delete()
+    for token in (expired, revoked, former, inactive, gone):
+        refuses(place, row, token.text, {401})
+
+
+def needs(row: Row) -> Level:
+    """What the dashboard asks for where it does the same, or what comes near to it."""
+    if "envvars" in row.path or row.method == "DELETE":
+        return Level.ADMINISTER
+    if row.verb == "read":
+        return Level.OPERATE if "waitpoints" in row.path else Level.VIEW
+    administered = ("/queues/", "/webhooks/", "/deployments", "/auth/")
+    return Level.ADMINISTER if any(word in row.path for word in administered) else Level.OPERATE
+
+
+@pytest.mark.parametrize("row", ALL, ids=lambda row: f"{row.method} {row.path}")
+def test_a_personal_token_may_what_its_user_may(row, place):
+    for level in (Level.VIEW, Level.OPERATE, Level.ADMINISTER):
+        token = personal(level.name.lower()).text
+        if level < needs(row):
+            refuses(place, row, token, {403})
+        else:
+            status, text = place.call(row, token)
+            assert status not in (401, 403, 500), text
+
+
+@pytest.mark.parametrize("row", ALL, ids=lambda row: f"{row.method} {row.path}")
+def test_a_personal_token_is_of_the_environment_that_is_named(row, place):
+    token = personal("administer").text
+    environments.by_slug("dev")
+    if "envvars" in row.path:  # which names it
+        row = replace(row, path=row.path.replace("/prod", "/nowhere"))
+    else:
+        refuses(place, row, token, {404} if row.one else {row.status, 202, 400}, named="dev")
+        refuses(place, row, token, {400}, named="")
+    refuses(place, row, token, {404}, named="nowhere")
 
 
 @pytest.mark.parametrize("row", ALL, ids=lambda row: f"{row.method} {row.path}")

@@ -92,6 +92,7 @@ class Scenery:
             "variables": "variables/",
             "metrics": "metrics/",
             "keys": "keys/",
+            "tokens": "tokens/",
             "audit": "audit/",
             "failure": "runs/00000000-0000-0000-0000-000000000000/",
         }

@@ -1,13 +1,7 @@
-"""Who calls, and what they may do. Default deny: a view without a declared scope answers nobody.
-
-Scopes are those of Trigger.dev: a verb (`read`), a verb and a kind (`read:runs`), or those and one row
-(`read:runs:run_…`). A caller with rows only is shown those, and of every other row the same 404 as if there were none.
-"""
+"""Who calls, and whether they are let in. Default deny: a view without a declared scope answers nobody."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, cast
 
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
@@ -17,62 +11,10 @@ from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 
 from triggerapp import conf
+from triggerapp.api import personal
+from triggerapp.api.principals import Principal
 from triggerapp.engine import guard, keys, publictokens
 from triggerapp.engine.keys import Known
-
-Subject = tuple[str, str]
-"""A kind and an id that a scope may name: ("runs", "run_…"), ("tags", "user_1")."""
-
-_IMPLIED = {"write": ("write", "trigger", "batchTrigger")}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Principal:
-    """An authenticated caller."""
-
-    environment: int
-    slug: str
-    actor: str
-    scopes: tuple[str, ...]
-    key: int
-    public: bool = False
-    is_authenticated: bool = True
-
-    @property
-    def pk(self) -> str:
-        """What is counted by the throttle."""
-        return self.actor
-
-    def may_all(self, verb: str, kind: str) -> bool:
-        """Whether every row of this kind is open to them."""
-        return any(
-            _covers(scope, verb) and _kind_of(scope) in ("", kind) and not _id_of(scope) for scope in self.scopes
-        )
-
-    def may_some(self, verb: str, kinds: Iterable[str]) -> bool:
-        """Whether single rows are."""
-        return any(_covers(scope, verb) and _id_of(scope) and _kind_of(scope) in kinds for scope in self.scopes)
-
-    def may(self, verb: str, kind: str, subjects: Iterable[Subject]) -> bool:
-        """Whether the row that these ids are of is."""
-        if self.may_all(verb, kind):
-            return True
-        found = set(subjects)
-        return any(_covers(scope, verb) and (_kind_of(scope), _id_of(scope)) in found for scope in self.scopes)
-
-
-def _covers(scope: str, verb: str) -> bool:
-    given = scope.partition(":")[0]
-    return given == "admin" or verb in _IMPLIED.get(given, (given,))
-
-
-def _kind_of(scope: str) -> str:
-    kind = [*scope.split(":", 2), "", ""][1]
-    return "" if kind == "all" else kind
-
-
-def _id_of(scope: str) -> str:
-    return [*scope.split(":", 2), "", ""][2]
 
 
 class KeyAuthentication(BaseAuthentication):
@@ -107,6 +49,8 @@ def _guarded(text: str, request: Request) -> Principal:
 
 
 def _principal(text: str, request: Request) -> Principal:
+    if text.startswith(keys.PERSONAL):
+        return _of_user(text, request)
     if text.startswith("tr_"):
         return _of_key(text)
     if text.count(".") != 2:  # as a JWT has
@@ -119,6 +63,14 @@ def _of_key(text: str) -> Principal:
     return Principal(
         environment=key.environment, slug=key.slug, actor=f"key {key.prefix}", scopes=key.scopes, key=key.id
     )
+
+
+def _of_user(text: str, request: Request) -> Principal:
+    token = _standing(keys.find(text))
+    caller = personal.principal(token, request)
+    if caller is None:
+        raise _refused("the user of this personal token may not see anything here, or no longer")
+    return caller
 
 
 def _of_token(text: str, request: Request) -> Principal:

@@ -22,9 +22,9 @@ from rest_framework.response import Response
 from rest_framework.utils.encoders import JSONEncoder
 from rest_framework.views import APIView
 
-from triggerapp import conf
+from triggerapp import conf, redaction
 from triggerapp.api import access, errors
-from triggerapp.api.access import Principal, Subject
+from triggerapp.api.principals import Principal, Subject
 from triggerapp.api.schemas import Described
 from triggerapp.engine import limits
 from triggerapp.errors import BadInput, NotFound, PayloadTooLarge
@@ -103,6 +103,7 @@ class View(APIView):
     """Method -> verb and kind of the scope that it needs."""
     narrow: ClassVar[tuple[str, ...]] = ()
     """Kinds of which a scope for single rows is enough to come in; the view then asks `require`."""
+    redacted = False
 
     def get_exception_handler(self) -> Callable[..., Response | None]:
         """Ours, whatever the host project has for its own views."""
@@ -113,6 +114,17 @@ class View(APIView):
         if not request.META.get("CONTENT_LENGTH") and "chunked" in request.headers.get("Transfer-Encoding", ""):
             request.META["CONTENT_LENGTH"] = "-1"
         return super().initialize_request(request, *args, **kwargs)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Let the caller in, or not; and note what they are not to see."""
+        super().initial(request, *args, **kwargs)
+        self.redacted = self.principal.redacted
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """The answer, as the caller may see it."""
+        if self.redacted and isinstance(response, Response):
+            response.data = redaction.data(response.data, in_texts=True)
+        return super().finalize_response(request, response, *args, **kwargs)
 
     @property
     def principal(self) -> Principal:

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from triggerapp.api.access import Principal
 from triggerapp.api.http import Access, View, body_of
+from triggerapp.api.principals import Principal
 from triggerapp.engine import keys, publictokens
 from triggerapp.engine.durations import duration
 from triggerapp.errors import BadInput
@@ -44,8 +44,8 @@ class PublicTokens(View):
         scopes = body.get("scopes")
         if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
             raise BadInput("scopes must be a list of texts")
-        if caller.public:
-            raise BadInput("a public token cannot make another one: use a secret key")
+        if caller.public or caller.personal:
+            raise BadInput("public tokens are made with a secret key of the environment, not with another token")
         for scope in scopes:
             _check_own(caller, scope)
         token = publictokens.issue(

@@ -371,5 +371,6 @@ class Bearer(OpenApiAuthenticationExtension):
     name = "key"
 
     def get_security_definition(self, auto_schema: Any) -> Schema:
-        """A secret key, or a public token."""
-        return {"type": "http", "scheme": "bearer"}
+        """A secret key, a public token, or a personal token."""
+        told = "A secret key, a public token, or a personal token with an environment in the header x-trigger-branch."
+        return {"type": "http", "scheme": "bearer", "description": told}

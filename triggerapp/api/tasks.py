@@ -9,16 +9,17 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from triggerapp.api import ids, options
-from triggerapp.api.access import Principal
 from triggerapp.api.http import Access, View, body_of
+from triggerapp.api.principals import Principal
 from triggerapp.engine import calls, publictokens
 
 _HANDLE_TTL = timedelta(hours=1)
 
 
 def with_token(answer: Response, principal: Principal, scope: str, *, ttl: timedelta = _HANDLE_TTL) -> Response:
-    """A public token for what was just made: the SDK hands it on, to browsers for example."""
-    answer["x-trigger-jwt"] = publictokens.issue(principal.key, principal.slug, [scope], ttl=ttl)
+    """A public token for what was just made: the SDK hands it on, to browsers for example. Users' tokens make none."""
+    if not principal.personal:
+        answer["x-trigger-jwt"] = publictokens.issue(principal.key, principal.slug, [scope], ttl=ttl)
     return answer
 
 

@@ -1,4 +1,4 @@
-"""API keys: made with scopes and an expiry, shown once, revoked. For administrators."""
+"""API keys: made with scopes and an expiry, shown once, revoked. For administrators; personal tokens are listed too."""
 
 from __future__ import annotations
 
@@ -39,11 +39,12 @@ def create(request: HttpRequest) -> HttpResponseBase:
     if not scopes:
         raise BadInput("a key needs a scope: choose what it may do")
     name = request.POST.get("name", "").strip()
-    issued = keys.create(environment, name, scopes=scopes, ttl=_ttl(request), actor=actor(request))
+    issued = keys.create(environment, name, scopes=scopes, ttl=ttl_in(request), actor=actor(request))
     return _shown(request, issued)
 
 
-def _ttl(request: HttpRequest) -> timedelta | None:
+def ttl_in(request: HttpRequest) -> timedelta | None:
+    """How long a key is to be valid, by the form."""
     days = request.POST.get("days", "").strip()
     if not days:
         return None

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from triggerapp import conf
+from triggerapp import conf, levels
 from triggerapp.dashboard import queries
 from triggerapp.dashboard.queries import RunRow
 from triggerapp.engine import notices as engine_notices
@@ -174,11 +174,13 @@ def workers() -> list[WorkerRow]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRow:
-    """An API key, without its secret."""
+    """An API key or a personal token, without its secret."""
 
     prefix: str
     name: str
     environment: str
+    owner: str
+    """The name of the user whose personal token it is."""
     scopes: Sequence[str]
     created_by: str
     created_at: datetime
@@ -189,15 +191,19 @@ class KeyRow:
 
 
 _KEYS = """
-SELECT k.prefix, k.name, e.slug AS environment, k.scopes, k.created_by, k.created_at, k.expires_at, k.last_used_at,
+SELECT k.prefix, k.name, COALESCE(e.slug, '') AS environment, k.owner, k.scopes, k.created_by, k.created_at,
+  k.expires_at, k.last_used_at,
   CASE WHEN k.revoked_at IS NOT NULL THEN 'revoked' WHEN k.expires_at <= now() THEN 'expired' ELSE 'valid' END AS state
-FROM triggerapp_apikey k JOIN triggerapp_environment e ON e.id = k.environment_id ORDER BY k.id DESC LIMIT 500
+FROM triggerapp_apikey k LEFT JOIN triggerapp_environment e ON e.id = k.environment_id
+WHERE %s::text IS NULL OR k.owner = %s ORDER BY k.id DESC LIMIT 500
 """
 
 
-def keys() -> list[KeyRow]:
-    """The newest API keys."""
-    return [KeyRow(**row) for row in sql.rows(_KEYS)]
+def keys(*, owner: str | None = None) -> list[KeyRow]:
+    """The newest API keys and personal tokens: all, or those of one user."""
+    rows = sql.rows(_KEYS, [owner, owner])
+    names = levels.usernames(row["owner"] for row in rows)
+    return [KeyRow(**{**row, "owner": names.get(row["owner"], row["owner"])}) for row in rows]
 
 
 _SCHEDULES = """

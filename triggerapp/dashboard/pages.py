@@ -51,6 +51,7 @@ SECTIONS = (
         (
             ("webhooks", "Webhooks", Level.VIEW),
             ("destinations", "Destinations", Level.VIEW),
+            ("tokens", "Personal tokens", Level.VIEW),
         ),
     ),
     (

@@ -19,6 +19,7 @@ from triggerapp.dashboard import (
     schedules,
     streams,
     tasks,
+    tokens,
     variables,
     versions,
     webhooks,
@@ -89,5 +90,8 @@ urlpatterns: list[URLPattern] = [
     path("keys/", keys.listing, name="keys"),
     path("keys/create", keys.create, name="key-create"),
     path("keys/<str:prefix>/revoke", keys.revoke, name="key-revoke"),
+    path("tokens/", tokens.listing, name="tokens"),
+    path("tokens/create", tokens.create, name="token-create"),
+    path("tokens/<str:prefix>/revoke", tokens.revoke, name="token-revoke"),
     path("audit/", overview.audit, name="audit"),
 ]

@@ -1,4 +1,4 @@
-"""Secret keys: made once, shown once, found by their prefix and compared by their digest.
+"""Secret keys and personal tokens: made once, shown once, found by their prefix and compared by their digest.
 
 A key is 143 bits from the system's generator; of such a secret one round of SHA-256 gives nothing away.
 """
@@ -13,6 +13,7 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
@@ -23,16 +24,20 @@ from triggerapp.engine import secrets as secretbox
 from triggerapp.errors import BadInput, NotFound
 from triggerapp.models import ApiKey, Environment
 
+Json = Any
+
 SHORT_NAMES = {"dev": "dev", "staging": "stg", "prod": "prod"}
 """Environments as keys name them; any other is a `preview`."""
 VERBS = ("admin", "read", "write", "trigger", "batchTrigger")
+PERSONAL = "tr_pat_"
+"""How a personal token begins: that of a user, who names the environment in each request."""
 
 # With `sk` it is the form of an additional key: of such a one Trigger.dev's SDK asks the server for public tokens. With
 # a root key it signs them itself, and to check those the server has to keep the key.
-_FORM = re.compile(r"tr_(?:dev|stg|prod|preview)_(?:sk_[0-9A-Za-z]{24}|[0-9A-Za-z]{32})")
+_FORM = re.compile(r"tr_(?:(?:dev|stg|prod|preview)_(?:sk_[0-9A-Za-z]{24}|[0-9A-Za-z]{32})|pat_[0-9A-Za-z]{32})")
 _ALPHABET = string.ascii_letters + string.digits
 _SECRET_CHARACTERS = 24
-_ROOT_CHARACTERS = 32
+_LONG_CHARACTERS = 32
 _SHOWN_CHARACTERS = 8
 
 
@@ -52,11 +57,14 @@ class Known:
     prefix: str
     environment: int
     slug: str
+    owner: str
+    """Whose personal token it is; such a one has no environment (0) and no scopes: its user's permissions are its."""
     scopes: tuple[str, ...]
     expired: bool
     revoked: bool
 
 
+@transaction.atomic
 def create(
     environment: str,
     name: str,
@@ -69,27 +77,35 @@ def create(
     """A new key of the environment of that name. Who has a root key signs public tokens with it, without asking."""
     if root and set(scopes) - {"admin"}:
         raise BadInput("a root key may do everything: what it signs is not asked about")
-    limits.check_text("name", name)
-    limits.check_more_than_nothing("ttl", ttl)
     for scope in scopes:
         check_scope(scope)
-    owner, _ = Environment.objects.get_or_create(slug=environment)
-    secret = "".join(secrets.choice(_ALPHABET) for _ in range(_ROOT_CHARACTERS if root else _SECRET_CHARACTERS))
+    its, _ = Environment.objects.get_or_create(slug=environment)
     start = f"tr_{SHORT_NAMES.get(environment, 'preview')}_" + ("" if root else "sk_")
-    with transaction.atomic():
-        key = ApiKey.objects.create(
-            environment=owner,
-            name=name,
-            prefix=_prefix(start + secret),
-            digest=_digest(start + secret),
-            sealed=secretbox.seal(start + secret, _prefix(start + secret)) if root else None,
-            scopes=list(scopes) or ["admin"],
-            created_by=actor or "code",
-            expires_at=None if ttl is None else now() + ttl,
-        )
-        after = {"name": name, "scopes": list(key.scopes), "root": root}
-        audit.record(owner.pk, actor, "key.create", key.prefix, after=after)
-    return Issued(key=key, text=start + secret)
+    text = start + _secret(_LONG_CHARACTERS if root else _SECRET_CHARACTERS)
+    sealed = secretbox.seal(text, _prefix(text)) if root else None
+    key = ApiKey(environment=its, sealed=sealed, scopes=list(scopes) or ["admin"])
+    return _issued(key, text, name, ttl=ttl, actor=actor, noted={"scopes": key.scopes, "root": root})
+
+
+@transaction.atomic
+def create_personal(owner: str, name: str, *, ttl: timedelta | None = None, actor: str = "") -> Issued:
+    """A new personal token of the user with this primary key: it may do what they may, for as long as they may."""
+    text = PERSONAL + _secret(_LONG_CHARACTERS)
+    return _issued(ApiKey(owner=owner, scopes=[]), text, name, ttl=ttl, actor=actor, noted={"owner": owner})
+
+
+def _issued(key: ApiKey, text: str, name: str, *, ttl: timedelta | None, actor: str, noted: dict[str, Json]) -> Issued:
+    limits.check_text("name", name)
+    limits.check_more_than_nothing("ttl", ttl)
+    key.name, key.prefix, key.digest = name, _prefix(text), _digest(text)
+    key.created_by, key.expires_at = actor or "code", None if ttl is None else now() + ttl
+    key.save()
+    audit.record(key.environment_id, actor, "key.create", key.prefix, after={"name": name, **noted})
+    return Issued(key=key, text=text)
+
+
+def _secret(characters: int) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(characters))
 
 
 def root_key(key: int) -> str | None:
@@ -113,10 +129,11 @@ def check_scope(scope: str) -> None:
 
 
 _FIND = sql.Hot(
-    "SELECT k.id, k.prefix, k.digest, k.environment_id AS environment, e.slug, k.scopes, "
+    "SELECT k.id, k.prefix, k.digest, COALESCE(e.id, 0) AS environment, COALESCE(e.slug, '') AS slug, "
+    "k.owner, k.scopes, "
     "COALESCE(k.expires_at <= now(), false) AS expired, k.revoked_at IS NOT NULL AS revoked, "
     "COALESCE(k.last_used_at < now() - interval '1 minute', true) AS unnoted "
-    "FROM triggerapp_apikey k JOIN triggerapp_environment e ON e.id = k.environment_id WHERE "
+    "FROM triggerapp_apikey k LEFT JOIN triggerapp_environment e ON e.id = k.environment_id WHERE "
 )
 _BY_PREFIX = sql.Hot(_FIND + "k.prefix = %s")
 _BY_ID = sql.Hot(_FIND + "k.id = %s")
@@ -136,13 +153,13 @@ def find(text: str) -> Known | None:
 
 
 def by_id(key: int) -> Known | None:
-    """The key that a public token was made with."""
+    """The key that a public token was made with: one of an environment."""
     row = sql.row(_BY_ID, [key])
-    return None if row is None else _known(row)
+    return None if row is None or row["owner"] else _known(row)
 
 
 def _known(row: sql.Row) -> Known:
-    fields = {name: row[name] for name in ("id", "prefix", "environment", "slug", "expired", "revoked")}
+    fields = {name: row[name] for name in ("id", "prefix", "environment", "slug", "owner", "expired", "revoked")}
     return Known(**fields, scopes=tuple(row["scopes"]))
 
 
@@ -150,10 +167,11 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def revoke(prefix: str, *, actor: str = "") -> ApiKey:
-    """From now on the key, and every public token made with it, is refused. Raises `NotFound`."""
+def revoke(prefix: str, *, owner: str | None = None, actor: str = "") -> ApiKey:
+    """Refuse the key, and every public token made with it, from now on; with `owner` only theirs. Raises `NotFound`."""
     with transaction.atomic():
-        key = ApiKey.objects.select_for_update().filter(prefix=prefix).first()
+        found = ApiKey.objects.select_for_update().filter(prefix=prefix)
+        key = found.first() if owner is None else found.filter(owner=owner).first()
         if key is None:
             raise NotFound(f"there is no key {prefix}")
         if key.revoked_at is None:

@@ -24,7 +24,7 @@ GUARDED = [pattern for pattern in urls.urlpatterns if pattern.name != "home"]
 OPEN_TO = {
     Level.VIEW: "runs newer rows export run run-parts run-live journal log download waits events event tasks queues "
     "workers bulks bulk bulk-progress webhooks endpoint delivery destinations destination schedules schedule versions "
-    "metrics",
+    "metrics tokens token-create token-revoke",
     Level.OPERATE: "run-retry run-replay run-cancel resolve send-event event-replay test bulk-start bulk-abort "
     "endpoint-test delivery-replay destination-test notice-retry schedule-create schedule-run schedule-switch",
     Level.ADMINISTER: "pause webhook-create endpoint-rotate endpoint-switch destination-create destination-edit "

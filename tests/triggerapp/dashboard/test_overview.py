@@ -33,6 +33,7 @@ PAGES = (
     "variables",
     "metrics",
     "keys",
+    "tokens",
     "audit",
 )
 

@@ -38,7 +38,8 @@ MOST = {
     "versions": 8,
     "variables": 7,
     "metrics": 12,
-    "keys": 6,
+    "keys": 7,
+    "tokens": 6,
     "audit": 6,
 }
 """Session and user are two of them, and permissions one."""

@@ -1,4 +1,4 @@
-"""`manage.py api_keys`: the secret keys of the REST API.
+"""`manage.py api_keys`: the secret keys of the REST API, and the personal tokens of users.
 
 A key is printed once, when it is made; the database has its digest only.
 """
@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import getpass
 import json
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.contrib.auth import get_user_model
+from django.core.management.base import CommandError, CommandParser
 
-from triggerapp import conf
+from triggerapp import conf, levels
 from triggerapp.engine import keys
+from triggerapp.engine.keys import Issued
 from triggerapp.management.base import BaseCommand
 from triggerapp.models import ApiKey
 
@@ -21,13 +24,14 @@ from triggerapp.models import ApiKey
 class Command(BaseCommand):
     """Makes, lists and revokes keys."""
 
-    help = "Secret keys of the REST API: create, list, revoke."
+    help = "Secret keys and personal tokens of the REST API: create, list, revoke."
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True)
         create = verbs.add_parser("create", help="make a key; it is shown once")
         create.add_argument("--name", required=True, help="what it is for")
         create.add_argument("--environment", help="default: the one of the settings")
+        create.add_argument("--user", help="make a personal token of this user; it may do what they may")
         create.add_argument("--scope", action="append", default=[], help="such as read, or trigger:tasks; repeatable")
         create.add_argument("--days", type=float, help="how long it is valid (default: until revoked)")
         create.add_argument("--root", action="store_true", help="signs public tokens itself; kept here, encrypted")
@@ -40,19 +44,15 @@ class Command(BaseCommand):
         getattr(self, f"_{options['verb']}")(options)
 
     def _create(self, options: dict[str, Any]) -> None:
-        issued = keys.create(
-            options["environment"] or conf.get().ENVIRONMENT,
-            options["name"],
-            scopes=options["scope"] or ["admin"],
-            ttl=None if options["days"] is None else timedelta(days=options["days"]),
-            root=options["root"],
-            actor=_actor(),
-        )
+        ttl = None if options["days"] is None else timedelta(days=options["days"])
+        issued = _personal(options, ttl) if options["user"] else _of_environment(options, ttl)
         self.stderr.write("Keep it well: it is not shown again.")
         self.stdout.write(issued.text)
 
     def _list(self, options: dict[str, Any]) -> None:
-        rows = [_shown(key) for key in ApiKey.objects.select_related("environment").order_by("created_at")]
+        found = list(ApiKey.objects.select_related("environment").order_by("created_at"))
+        names = levels.usernames(key.owner for key in found)
+        rows = [_shown(key, names) for key in found]
         if options["json"]:
             self.stdout.write(json.dumps(rows, default=str))
             return
@@ -64,11 +64,29 @@ class Command(BaseCommand):
         self.stdout.write(f"revoked {key}")
 
 
-def _shown(key: ApiKey) -> dict[str, Any]:
+def _of_environment(options: dict[str, Any], ttl: timedelta | None) -> Issued:
+    environment, scopes = options["environment"] or conf.get().ENVIRONMENT, options["scope"] or ["admin"]
+    return keys.create(environment, options["name"], scopes=scopes, ttl=ttl, root=options["root"], actor=_actor())
+
+
+def _personal(options: dict[str, Any], ttl: timedelta | None) -> Issued:
+    if options["environment"] or options["scope"] or options["root"]:
+        raise CommandError(
+            "--user goes without --environment, --scope and --root: it may do what its user may, anywhere"
+        )
+    model = get_user_model()
+    user = model._default_manager.filter(**{model.USERNAME_FIELD: options["user"]}).first()
+    if user is None:
+        raise CommandError(f"there is no user {options['user']!r}")
+    return keys.create_personal(str(user.pk), options["name"], ttl=ttl, actor=_actor())
+
+
+def _shown(key: ApiKey, names: Mapping[str, str]) -> dict[str, Any]:
     state = "revoked" if key.revoked_at else f"expires {key.expires_at}" if key.expires_at else "valid"
     return {
         "prefix": key.prefix,
-        "environment": key.environment.slug,
+        "environment": key.environment.slug if key.environment else "",
+        "user": names.get(key.owner, key.owner),
         "name": key.name,
         "scopes": ",".join(key.scopes),
         "state": state,
