@@ -253,12 +253,12 @@ def test_a_payload_that_cannot_be_is_refused_and_there_is_no_run(operator, paylo
 
 
 @durable
-def greet(name: str) -> str:
+def letter(name: str) -> str:
     return f"hello {name}"
 
 
 def test_an_edited_payload_that_does_not_fit_the_task_is_refused_with_the_arguments_name(operator):
-    run = make_run(Status.COMPLETED, task=greet.name)
+    run = make_run(Status.COMPLETED, task=letter.name)
     refused = operator.post(url(run, "replay"), {"payload": '{"kwargs": {"nobody": 1}}'})
     assert (refused.status_code, Run.objects.count()) == (400, 1)
     assert "there is no keyword argument &#x27;nobody&#x27;" in refused.content.decode()
