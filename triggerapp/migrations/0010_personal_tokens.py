@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('triggerapp', '0008_firing_actor'),
+        ('triggerapp', '0009_run_version'),
     ]
 
     operations = [
