@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('triggerapp', '0009_personal_tokens'),
+        ('triggerapp', '0008_firing_actor'),
     ]
 
     operations = [
