@@ -31,8 +31,11 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 40.0
-SHARED = {"threads": {"ACCEPTANCE_CONF": json.dumps({"task_track_started": True})}}
-"""What the shared workers have of their own: one of them notes STARTED, the other does not."""
+SHARED = {
+    "threads": {"ACCEPTANCE_CONF": json.dumps({"task_track_started": True})},
+    "frozen": {"ACCEPTANCE_CHECKPOINT": "on"},
+}
+"""What the shared workers have of their own: one of them notes STARTED, the others do not."""
 
 
 def wait_until(what: Callable[[], T], *, within: float = PATIENCE, reason: str = "") -> T:
@@ -82,11 +85,12 @@ class Cluster:
             "C_FORCE_ROOT": "1",  # they accept pickle
         }
 
-    def shared(self, pool: str) -> Worker:
-        """The worker of this pool that all tests share; do not end it."""
-        worker = self.workers.get(pool)
+    def shared(self, name: str) -> Worker:
+        """The worker of this pool, or the "frozen" one, that all tests share; do not end it."""
+        worker = self.workers.get(name)
         if worker is None:
-            worker = self.workers[pool] = Worker(self, pool=pool, name=pool, env=SHARED.get(pool))
+            pool = "prefork" if name == "frozen" else name
+            worker = self.workers[name] = Worker(self, pool=pool, name=name, env=SHARED.get(name))
             worker.start()
         worker.wait_ready()
         return worker

@@ -64,6 +64,15 @@ def in_cluster(cluster: Cluster, django_db_blocker: Any) -> Iterator[None]:
     _state.set_default_app(default)
 
 
+@pytest.fixture(scope="session")
+def criu() -> None:
+    """Skip where nothing can be dumped; where it must be possible, fail."""
+    verdict = checkpoint.check()
+    if not verdict.ok:
+        leave = pytest.fail if os.environ.get("TRIGGERAPP_REQUIRE_CRIU") else pytest.skip
+        leave(f"no CRIU: {verdict.reasons[0].message}")
+
+
 @pytest.fixture(params=["prefork", "threads"])
 def on(request: pytest.FixtureRequest, cluster: Cluster) -> Worker:
     """The shared worker of each pool in turn; the tests' tasks go to it."""
@@ -80,6 +89,12 @@ def prefork(cluster: Cluster) -> Worker:
 def threads(cluster: Cluster) -> Worker:
     """The shared threads worker."""
     return _chosen(cluster, "threads")
+
+
+@pytest.fixture
+def frozen(criu: None, cluster: Cluster) -> Worker:
+    """The shared prefork worker whose runs wait by checkpoint."""
+    return _chosen(cluster, "frozen")
 
 
 def _chosen(cluster: Cluster, pool: str) -> Worker:
@@ -109,14 +124,6 @@ class _Routed:
 
     def __exit__(self, *exc: Any) -> bool | None:
         return self.inner.__exit__(*exc)
-
-
-@pytest.fixture(scope="session")
-def criu() -> None:
-    """Skip where nothing can be dumped."""
-    verdict = checkpoint.check()
-    if not verdict.ok:
-        pytest.skip(f"no CRIU: {verdict.reasons[0].message}")
 
 
 @pytest.fixture

@@ -94,25 +94,23 @@ def test_two_capabilities_are_enough_for_root_and_for_any_other_user(
         mine.stop()
 
 
-def test_what_a_run_process_prints_and_logs_is_in_the_workers_log(here: Start):
-    with here() as mine:
-        says.delay("before", "after").get(timeout=30)
-        for word in ("before", "after"):
-            for way in ("logged", "printed", "from a child"):
-                wait_until(lambda word=word, way=way: f"{way} {word}" in mine.text(), within=5)
-        assert "ForkPoolWorker" in next(line for line in mine.text().splitlines() if "logged after" in line)
+def test_what_a_run_process_prints_and_logs_is_in_the_workers_log(frozen: Worker):
+    says.delay("before", "after").get(timeout=30)
+    for word in ("before", "after"):
+        for way in ("logged", "printed", "from a child"):
+            wait_until(lambda word=word, way=way: f"{way} {word}" in frozen.text(), within=5)
+    assert "ForkPoolWorker" in next(line for line in frozen.text().splitlines() if "logged after" in line)
 
 
-def test_what_a_run_process_prints_and_logs_is_kept_beside_the_run(here: Start):
-    with here():
-        result = says.delay("before", "after")
-        result.get(timeout=30)
-        lines = LogLine.objects.filter(run__task_id=result.id).order_by("id")
-        expected = ["logged before", "printed before", "logged after", "printed after"]
-        wait_until(lambda: list(lines.values_list("text", flat=True)) == expected)
-        assert list(lines.values_list("logger", flat=True)) == ["tests.said", "stdout"] * 2
-        restores = run_of(result).restores.all()
-        assert [(each.problem, each.image_size > 0, bool(each.took)) for each in restores] == [("", True, True)] * 2
+def test_what_a_run_process_prints_and_logs_is_kept_beside_the_run(frozen: Worker):
+    result = says.delay("before", "after")
+    result.get(timeout=30)
+    lines = LogLine.objects.filter(run__task_id=result.id).order_by("id")
+    expected = ["logged before", "printed before", "logged after", "printed after"]
+    wait_until(lambda: list(lines.values_list("text", flat=True)) == expected)
+    assert list(lines.values_list("logger", flat=True)) == ["tests.said", "stdout"] * 2
+    restores = run_of(result).restores.all()
+    assert [(each.problem, each.image_size > 0, bool(each.took)) for each in restores] == [("", True, True)] * 2
 
 
 def test_a_process_whose_run_did_not_wait_serves_the_next_one(here: Start):
@@ -153,12 +151,11 @@ def test_a_killed_pool_process_takes_its_run_process_along(here: Start):
         assert result.get(timeout=30) == tag
 
 
-def test_a_canceled_runs_image_is_deleted(here: Start):
-    with here() as mine:
-        result = stays.delay(fresh())
-        path = stored(mine, waiting(result))
-        result.revoke()
-        wait_until(lambda: not path.exists())
+def test_a_canceled_runs_image_is_deleted(frozen: Worker):
+    result = stays.delay(fresh())
+    path = stored(frozen, waiting(result))
+    result.revoke()
+    wait_until(lambda: not path.exists())
 
 
 def test_a_deploy_moves_runs_in_the_middle_of_a_computation(here: Start):
@@ -178,13 +175,12 @@ def test_a_deploy_moves_runs_in_the_middle_of_a_computation(here: Start):
         assert ends == [[400, 1, 1]] * 8
 
 
-def test_a_loop_goes_on_with_all_its_coroutines(here: Start):
-    with here():
-        result = dreams.delay(tag := fresh())
-        waiting(result)
-        go(tag)
-        assert result.get(timeout=60) == ["came", True, True]
-        assert notes(tag) == ["entered"] and note_of(result) == ""
+def test_a_loop_goes_on_with_all_its_coroutines(frozen: Worker):
+    result = dreams.delay(tag := fresh())
+    waiting(result)
+    go(tag)
+    assert result.get(timeout=60) == ["came", True, True]
+    assert notes(tag) == ["entered"] and note_of(result) == ""
 
 
 def test_a_deploy_moves_a_run_out_of_the_middle_of_an_await(here: Start):
@@ -210,36 +206,35 @@ def test_a_workers_base_is_held_while_it_lives_and_goes_with_it(here: Start):
 def manage(mine: Worker, *arguments: str) -> Any:
     command = [sys.executable, "manage.py", "checkpoints", "--json", *arguments]
     done = subprocess.run(command, env=mine._environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 
 
-def test_a_run_moves_when_somebody_asks_for_it(here: Start):
-    with here() as mine:
-        result = computes.delay(fresh(), 2000)
-        wait_until(lambda: run_of(result).status == "running")
-        run, lease = run_of(result).id, run_of(result).lease
-        time.sleep(0.5)
-        assert manage(mine, "pause", str(run)) == (0, {str(run): True})
-        wait_until(lambda: run_of(result).lease != lease and run_of(result).status == "running")
-        assert result.get(timeout=90) == [2000, 1, 1] and note_of(result) == ""
-        assert manage(mine, "pause", str(run)) == (0, {str(run): False})
+def test_a_run_moves_when_somebody_asks_for_it(frozen: Worker):
+    result = computes.delay(fresh(), 2000)
+    wait_until(lambda: run_of(result).status == "running")
+    run, lease = run_of(result).id, run_of(result).lease
+    time.sleep(0.5)
+    assert manage(frozen, "pause", str(run)) == (0, {str(run): True})
+    wait_until(lambda: run_of(result).lease != lease and run_of(result).status == "running")
+    assert result.get(timeout=90) == [2000, 1, 1] and note_of(result) == ""
+    assert manage(frozen, "pause", str(run)) == (0, {str(run): False})
 
 
-def test_images_are_listed_verified_and_deleted(here: Start):
-    with here() as mine:
-        results = [holds.delay(fresh()), holds.delay(tag := fresh())]
-        found = [waiting(result) for result in results]
-        runs = [str(each.run_id) for each in found]
-        code, listed = manage(mine, "list")
-        assert code == 0 and {row["run"] for row in listed} >= set(runs)
-        assert all(0 < row["size"] < row["image_size"] for row in listed)
-        assert manage(mine, "verify", *runs) == (0, dict.fromkeys(runs, ""))
-        path = stored(mine, found[0])
-        path.write_bytes(path.read_bytes()[:-100])
-        code, problems = manage(mine, "verify", *runs)
-        assert code == 1 and problems[runs[0]] and not problems[runs[1]]
-        assert manage(mine, "delete", *runs) == (0, dict.fromkeys(runs, True))
-        assert not path.exists() and not Checkpoint.objects.filter(run__in=runs).exists()
-        go(tag)
-        assert results[1].get(timeout=40) == HELD and note_of(results[1]) == ""
-        assert notes(tag) == ["entered", "entered"]
+def test_images_are_listed_verified_and_deleted(frozen: Worker):
+    results = [holds.delay(fresh()), holds.delay(tag := fresh())]
+    found = [waiting(result) for result in results]
+    runs = [str(each.run_id) for each in found]
+    code, listed = manage(frozen, "list")
+    assert code == 0 and {row["run"] for row in listed} >= set(runs)
+    assert all(0 < row["size"] < row["image_size"] for row in listed)
+    assert manage(frozen, "verify", *runs) == (0, dict.fromkeys(runs, ""))
+    path = stored(frozen, found[0])
+    path.write_bytes(path.read_bytes()[:-100])
+    code, problems = manage(frozen, "verify", *runs)
+    assert code == 1 and problems[runs[0]] and not problems[runs[1]]
+    assert manage(frozen, "delete", *runs) == (0, dict.fromkeys(runs, True))
+    assert not path.exists() and not Checkpoint.objects.filter(run__in=runs).exists()
+    go(tag)
+    assert results[1].get(timeout=40) == HELD and note_of(results[1]) == ""
+    assert notes(tag) == ["entered", "entered"]
