@@ -13,7 +13,7 @@ from pathlib import Path
 
 from checkpoint import binary, capability
 from checkpoint.errors import CheckpointError
-from checkpoint.install import install
+from checkpoint.install import give_capabilities, install
 from checkpoint.seal import Keyring
 
 
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.command == "key":
         _say(Keyring.make(chosen.id))
         return 0
-    return _install(chosen.prefix)
+    return _install(chosen.prefix, chosen.file_capabilities)
 
 
 def _check(*, as_json: bool) -> int:
@@ -33,9 +33,11 @@ def _check(*, as_json: bool) -> int:
     return 0 if verdict.ok else 1
 
 
-def _install(prefix: Path | None) -> int:
+def _install(prefix: Path | None, group: str | None) -> int:
     try:
         made = install(prefix, say=_say)
+        if group is not None:
+            _say(give_capabilities(prefix, group))
     except CheckpointError as problem:
         sys.stderr.write(f"{problem}\n")
         return 1
@@ -59,6 +61,13 @@ def _parser() -> argparse.ArgumentParser:
     key.add_argument("id", nargs="?", default=today, help="what it is called; today's date unless given")
     install_ = commands.add_parser("install", help="bring CRIU to Debian 12 or 13, beside the system's packages")
     install_.add_argument("--prefix", type=Path, help=f"where to; {binary.default_prefix()} unless given")
+    install_.add_argument(
+        "--file-capabilities",
+        metavar="GROUP",
+        help="give CRIU the capabilities CHECKPOINT_RESTORE and SETPCAP, and let only GROUP execute it: its members' "
+        "workers dump and restore without any capability of their own. Whatever such a member runs can make use of "
+        "both. As root",
+    )
     return parser
 
 

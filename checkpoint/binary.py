@@ -19,6 +19,8 @@ from checkpoint.errors import Unsupported
 
 VARIABLE: Final = "CHECKPOINT_CRIU"
 MINIMUM: Final = (4, 2)
+PROGRAMS: Final = ("usr/sbin/criu", "usr/bin/criu")
+"""Where Debian's packages have it, below a prefix."""
 WHY: Final = (
     "older ones restore the vDSO's random state, so that two restores of one image draw the same os.urandom(), "
     "and cannot dump network sockets on current kernels"
@@ -73,6 +75,11 @@ def candidates() -> Iterator[Path]:
         yield Path(found)
 
 
+def first() -> Path | None:
+    """The program of the best one, whether or not it runs: on its file the kernel looks for capabilities."""
+    return next(map(program_of, candidates()), None)
+
+
 def default_prefix() -> Path:
     """Where the installer puts CRIU for this user."""
     if os.geteuid() == 0:
@@ -84,6 +91,13 @@ def default_prefix() -> Path:
 def start_of(prefix: Path) -> Path:
     """The script in `prefix` that starts its CRIU."""
     return prefix / "bin" / "criu"
+
+
+def program_of(start: Path) -> Path:
+    """CRIU itself, where `start` is the installer's script that starts it."""
+    prefix = start.parent.parent
+    made = (prefix / name for name in PROGRAMS) if start == start_of(prefix) else ()
+    return next((program for program in made if program.is_file()), start)
 
 
 def dotted(version: tuple[int, ...]) -> str:

@@ -22,6 +22,7 @@ from typing import Final
 from checkpoint import binary
 from checkpoint.binary import Binary
 from checkpoint.errors import InstallFailed, Unsupported
+from checkpoint.grant import grant
 
 Say = Callable[[str], None]
 
@@ -50,6 +51,13 @@ def install(prefix: Path | None = None, *, say: Say = lambda line: None) -> Bina
         with tempfile.TemporaryDirectory(prefix="criu-", dir=prefix.parent) as folder:
             Path(folder).chmod(0o755)  # apt fetches under an account of its own
             return _make(prefix, Path(folder), say)
+
+
+def give_capabilities(prefix: Path | None, group: str) -> str:
+    """Have the CRIU in `prefix` bring the capabilities it needs, for this group alone; what that means."""
+    prefix = (prefix or binary.default_prefix()).absolute()
+    with _alone(prefix):
+        return grant(prefix, group, loader=_LOADER, libraries=_LIBRARIES)
 
 
 def _make(prefix: Path, folder: Path, say: Say) -> Binary:
@@ -150,7 +158,7 @@ def _made_before(prefix: Path) -> Binary | None:
 
 def _write_start(root: Path, prefix: Path) -> None:
     """The script that starts this CRIU with its own libc. It execs: the driver needs CRIU to be its child."""
-    found = next((name for name in ("usr/sbin/criu", "usr/bin/criu") if (root / name).exists()), None)
+    found = next((name for name in binary.PROGRAMS if (root / name).exists()), None)
     if found is None or not (root / _LOADER).exists():
         raise InstallFailed("the fetched packages hold no CRIU or no dynamic loader: Debian changed their layout")
     start = binary.start_of(root)
