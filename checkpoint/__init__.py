@@ -2,7 +2,7 @@
 
 from checkpoint.archive import Archive
 from checkpoint.base import Base
-from checkpoint.capability import Reason, Verdict, check, driver
+from checkpoint.capability import check, driver
 from checkpoint.collect import Collected, collect
 from checkpoint.criu import Criu, Mode
 from checkpoint.errors import (
@@ -28,6 +28,7 @@ from checkpoint.refusals import require_dumpable
 from checkpoint.sandbox import Orphaned, Sandbox, Thaw, Wake, park, start, thaw
 from checkpoint.seal import Keyring
 from checkpoint.store import DirectoryStore, Store, Stored
+from checkpoint.verdict import Reason, Verdict
 from checkpoint.zygote import Unborn, Zygote, listen, serve
 
 __all__ = [

@@ -12,56 +12,23 @@ import re
 import socket
 import struct
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Set
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from checkpoint import binary, pids, selftest
+from checkpoint import binary, pids, rights, selftest
 from checkpoint.binary import Binary
-from checkpoint.criu import Criu, Mode
+from checkpoint.criu import Criu
 from checkpoint.errors import CheckpointError, Unsupported
+from checkpoint.verdict import Reason, Verdict
 
 _KERNEL: Final = (5, 9)
 _FEW_PIDS: Final = 1 << 17
-_PRIVILEGED: Final = {"SETPCAP": 8, "NET_ADMIN": 12, "SYS_CHROOT": 18, "SYS_ADMIN": 21, "SYS_TIME": 25}
-_CHECKPOINT_RESTORE: Final = 40
-_FILTERED: Final = "2"
 _SIOCGIFFLAGS: Final = 0x8913
 _IFF_UP: Final = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reason:
-    """Something found on this host. A blocking one makes the verdict a no."""
-
-    code: str
-    message: str
-    remedy: str
-    blocking: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """Whether processes can be frozen and thawed here, with which CRIU and rights, and what is to be said about it."""
-
-    ok: bool
-    reasons: tuple[Reason, ...] = ()
-    version: str | None = None
-    path: str | None = None
-    mode: str | None = None
-
-    def describe(self) -> dict[str, object]:
-        """For machines."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        criu = f"CRIU {self.version} at {self.path}, {self.mode}" if self.version else "no usable CRIU"
-        lines = [f"checkpoints {'work' if self.ok else 'do not work'} here: {criu}"]
-        for reason in self.reasons:
-            lines += [f"{'no' if reason.blocking else 'note'}: {reason.message}", f"    {reason.remedy}"]
-        return "\n".join(lines)
+_WHY_IT_FAILS: Final = rights.WHY_IT_FAILS | {"loopback"}
 
 
 def check(*, timeout: timedelta = selftest.PATIENCE) -> Verdict:
@@ -76,40 +43,42 @@ def check(*, timeout: timedelta = selftest.PATIENCE) -> Verdict:
 
 def driver() -> Criu:
     """The driver for this host and this user. Unsupported if there is no CRIU to drive."""
-    return Criu(binary=binary.find(), mode=_mode())
+    return Criu(binary=binary.find(), mode=rights.mode())
 
 
 def _check(timeout: timedelta) -> Verdict:
     reasons = list(_look_around())
-    found = None
-    if not any(reason.blocking for reason in reasons):
-        try:
-            found = binary.find()
-        except Unsupported as problem:
-            reasons.insert(0, Reason(code="criu", message=problem.message, remedy=binary.INSTALL, blocking=True))
-    if found is None:
+    if any(reason.blocking for reason in reasons):
         return Verdict(ok=False, reasons=tuple(reasons))
+    try:
+        found = binary.find()
+    except Unsupported as problem:
+        absent = Reason(code="criu", message=problem.message, remedy=binary.INSTALL, blocking=True)
+        return Verdict(ok=False, reasons=_explained(absent, reasons, by=rights.WHY_IT_DOES_NOT_START))
     failure = _try(found, timeout)
-    if failure is not None:
-        reasons.insert(0, failure)
     return Verdict(
         ok=failure is None,
-        reasons=tuple(reasons),
+        reasons=_explained(failure, reasons, by=_WHY_IT_FAILS) if failure else tuple(reasons),
         version=binary.dotted(found.version),
         path=str(found.path),
-        mode=_mode().value,
+        mode=rights.mode().value,
     )
+
+
+def _explained(failure: Reason, reasons: list[Reason], *, by: Set[str]) -> tuple[Reason, ...]:
+    """What explains a failure comes before it, and is as blocking; what does not comes behind."""
+    causes = [replace(reason, blocking=True) for reason in reasons if reason.code in by]
+    return (*causes, failure, *(reason for reason in reasons if reason.code not in by))
 
 
 def _try(found: Binary, timeout: timedelta) -> Reason | None:
     try:
-        selftest.run(Criu(binary=found, mode=_mode()), timeout=timeout)
+        selftest.run(Criu(binary=found, mode=rights.mode()), timeout=timeout)
     except (CheckpointError, OSError) as problem:
-        remedy = "see the notes below; grant what they name, or run without checkpoints"
         return Reason(
             code="selftest",
             message=f"a small process could not be dumped and restored: {problem}",
-            remedy=remedy,
+            remedy="see what else is said here; grant what it names, or run without checkpoints",
             blocking=True,
         )
     return None
@@ -122,7 +91,7 @@ def _look_around() -> Iterator[Reason]:
         )
         return
     yield from _look_at_kernel()
-    yield from _look_at_rights()
+    yield from rights.look(binary.first())
     yield from _look_at_pids()
     yield from _look_at_run()
     yield from _look_at_network()
@@ -136,28 +105,6 @@ def _look_at_kernel() -> Iterator[Reason]:
     if platform.machine() != "x86_64":
         message = f"{platform.machine()} was never tried"
         yield Reason(code="machine", message=message, remedy="x86-64 is what checkpoints are tested on")
-
-
-def _look_at_rights() -> Iterator[Reason]:
-    if not _may(_CHECKPOINT_RESTORE) and not _may(_PRIVILEGED["SYS_ADMIN"]):
-        yield Reason(
-            code="capabilities",
-            message="this process lacks CAP_CHECKPOINT_RESTORE",
-            remedy="in a container add the capability CHECKPOINT_RESTORE; under systemd set "
-            "AmbientCapabilities=CAP_CHECKPOINT_RESTORE CAP_SETPCAP",
-        )
-    elif _mode() is Mode.UNPRIVILEGED:
-        yield Reason(
-            code="time_namespace",
-            message="without CAP_SYS_ADMIN and CAP_SYS_TIME time.monotonic() jumps over a wait",
-            remedy=f"harmless for most programs; else add {', '.join(_PRIVILEGED)}",
-        )
-    if _status("Seccomp") == _FILTERED:
-        yield Reason(
-            code="seccomp",
-            message="a seccomp filter is on: CRIU cannot work under one like Docker's default",
-            remedy="run the container with seccomp=unconfined",
-        )
 
 
 def _look_at_pids() -> Iterator[Reason]:
@@ -200,19 +147,6 @@ def _loopback_is_up() -> bool:
         except OSError:
             return False
     return bool(struct.unpack("16sh14x", answer)[1] & _IFF_UP)
-
-
-def _mode() -> Mode:
-    return Mode.PRIVILEGED if all(map(_may, _PRIVILEGED.values())) else Mode.UNPRIVILEGED
-
-
-def _may(capability: int) -> bool:
-    return bool(int(_status("CapEff") or "0", 16) >> capability & 1)
-
-
-def _status(name: str) -> str:
-    found = re.search(rf"^{name}:\s*(\S+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
-    return found[1] if found else ""
 
 
 def _file_system(path: str) -> str:
