@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-import checkpoint
+from tests import criu
 from tests.acceptance import app as acceptance
 from tests.acceptance import watch
 from tests.acceptance.cluster import Cluster, Connected, Worker, wait_until
@@ -65,12 +65,9 @@ def in_cluster(cluster: Cluster, django_db_blocker: Any) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def criu() -> None:
+def needs_criu() -> None:
     """Skip where nothing can be dumped; where it must be possible, fail."""
-    verdict = checkpoint.check()
-    if not verdict.ok:
-        leave = pytest.fail if os.environ.get("TRIGGERAPP_REQUIRE_CRIU") else pytest.skip
-        leave(f"no CRIU: {verdict.reasons[0].message}")
+    criu.require()
 
 
 @pytest.fixture(params=["prefork", "threads"])
@@ -92,7 +89,7 @@ def threads(cluster: Cluster) -> Worker:
 
 
 @pytest.fixture
-def frozen(criu: None, cluster: Cluster) -> Worker:
+def frozen(needs_criu: None, cluster: Cluster) -> Worker:
     """The shared prefork worker whose runs wait by checkpoint."""
     return _chosen(cluster, "frozen")
 
@@ -127,7 +124,7 @@ class _Routed:
 
 
 @pytest.fixture
-def here(criu: None, worker: Start) -> Iterator[Start]:
+def here(needs_criu: None, worker: Start) -> Iterator[Start]:
     """A worker whose runs wait by checkpoint; after the test none of its processes is left."""
     queues: list[str] = []
 

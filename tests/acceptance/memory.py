@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from datetime import timedelta
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -35,6 +36,20 @@ def holds(tag: str) -> Any:
     found.append(next(numbers))
     value = wait.for_event("go", filter={"tag": [tag]}, timeout=timedelta(minutes=1)).payload["value"]
     return [*found, *numbers, value, inner(), lock.locked()]
+
+
+@durable_task(retry=ONCE)
+def rights(tag: str) -> Any:
+    """Who it is and what it may, before and after a wait."""
+    note(tag, "entered")
+    found = [_rights()]
+    wait.for_event("go", filter={"tag": [tag]}, timeout=timedelta(minutes=1))
+    return [*found, _rights()]
+
+
+def _rights() -> list[str]:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return [line for line in lines if line.startswith(("Uid:", "Gid:", "Groups:", "Cap", "NoNewPrivs:", "Seccomp:"))]
 
 
 @durable_task(retry=ONCE)

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -63,35 +59,6 @@ def test_a_second_worker_restores_what_a_killed_one_left(here: Start):
         mine.restart()
         assert result.get(timeout=30) == HELD
         assert notes(tag) == ["entered"] and note_of(result) == ""
-
-
-@pytest.fixture
-def open_to_all(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Folders that every user may write to, for a worker's images."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o777)
-    yield {"TMPDIR": str(folder), "ACCEPTANCE_STORE": str(folder / "store")}
-    shutil.rmtree(folder)
-
-
-@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can be somebody else")
-@pytest.mark.parametrize("user", ["0", "65534"])
-def test_two_capabilities_are_enough_for_root_and_for_any_other_user(
-    here: Start, open_to_all: dict[str, str], user: str
-):
-    """The third one only lets it reach the tests' database, and a Python, in other users' folders."""
-    granted = "-all,+checkpoint_restore,+setpcap,+dac_read_search"
-    rights = [f"--{kind}={granted}" for kind in ("inh-caps", "ambient-caps", "bounding-set")]
-    with here(
-        under=("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *rights), **open_to_all
-    ) as mine:
-        assert "waiting runs are kept as images" in mine.text() and "unprivileged" in mine.text(), mine.text()
-        result = holds.delay(tag := fresh())
-        waiting(result)
-        go(tag)
-        assert result.get(timeout=60) == HELD, mine.text()
-        assert notes(tag) == ["entered"] and note_of(result) == ""
-        mine.stop()
 
 
 def test_what_a_run_process_prints_and_logs_is_in_the_workers_log(frozen: Worker):

@@ -1,7 +1,4 @@
-"""Fixtures for the tests of `checkpoint`. Those marked `criu` are skipped, with the reason, where it cannot work.
-
-Where `TRIGGERAPP_REQUIRE_CRIU` is set, as in CI, they fail instead: a machine that should freeze processes does.
-"""
+"""Fixtures for the tests of `checkpoint`."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import ctypes
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -23,23 +19,17 @@ from checkpoint.line import Line
 from checkpoint.sandbox import Sandbox
 from checkpoint.seal import Keyring
 from checkpoint.store import DirectoryStore
+from tests import criu as needs
 from tests.checkpoint.freezing import Freezer
 from tests.checkpoint.holding import Held
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
 
-@cache
-def _verdict() -> checkpoint.Verdict:
-    return checkpoint.check()
-
-
 @pytest.fixture(autouse=True)
 def _needs_criu(request: pytest.FixtureRequest) -> None:
-    if not request.node.get_closest_marker("criu") or _verdict().ok:
-        return
-    leave = pytest.fail if os.environ.get("TRIGGERAPP_REQUIRE_CRIU") else pytest.skip
-    leave(f"no CRIU: {_verdict().reasons[0].message}")
+    if request.node.get_closest_marker("criu"):
+        needs.require()
 
 
 @pytest.fixture(autouse=True)

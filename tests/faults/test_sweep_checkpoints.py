@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-import checkpoint
+from tests import criu
 from tests.faults.lane import Lane
 from tests.faults.test_sweep import Planned, assert_survived, occurrences, plan
 
@@ -20,9 +20,7 @@ ON_THE_WAY = ("park.", "dump.", "store.", "checkpoint.", "kill.", "fetch.", "res
 
 @pytest.fixture(scope="module")
 def lanes(make_lane: Callable[..., Lane]) -> list[Lane]:
-    verdict = checkpoint.check()
-    if not verdict.ok:
-        pytest.skip(f"no CRIU: {verdict.reasons[0].message}")
+    criu.require()
     return [make_lane(FAULTS_CHECKPOINT="on") for _ in range(LANES)]
 
 

@@ -1,0 +1,156 @@
+"""Waiting by checkpoint with the rights that workers have elsewhere; and where they have too few, by re-entry."""
+
+from __future__ import annotations
+
+import grp
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from django.conf import settings
+
+from checkpoint import binary
+from tests import criu
+from tests.acceptance.cluster import Worker, wait_until
+from tests.acceptance.frozen import HELD, Start, go, note_of, run_of, waiting
+from tests.acceptance.ledger import fresh, notes
+from tests.acceptance.memory import holds, rights
+from tests.box import DOCKERS, NOBODY, box
+from triggerapp.models import Checkpoint
+
+pytestmark = pytest.mark.criu
+
+MEMBER = ("--user", str(NOBODY), "--group", str(grp.getgrnam(criu.GROUP).gr_gid))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _needs_root() -> None:
+    criu.require_root()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One that every user may enter and write to."""
+    made = Path(tempfile.mkdtemp())
+    made.chmod(0o1777)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def places(folder: Path) -> dict[str, str]:
+    """Where a worker that is somebody else keeps its images; the key that seals them lies in a file it cannot read."""
+    return {
+        "TMPDIR": str(folder),
+        "ACCEPTANCE_STORE": str(folder / "store"),
+        "DJANGO_SECRET_KEY": settings.SECRET_KEY,
+    }
+
+
+def boxed(*options: str) -> tuple[str, ...]:
+    """In a box from which the tests' database is reached: its socket lies in a folder of its account's own."""
+    sockets = Path(unquote(urlsplit(os.environ["DATABASE_URL"]).netloc.rpartition("@")[2].rpartition(":")[0]))
+    return box("--reach", str(sockets / "socket"), *options) if sockets.is_absolute() else box(*options)
+
+
+def waits_by_image(mine: Worker) -> None:
+    """A run of this worker goes through a dump and a restore, with everything it held."""
+    assert "waiting runs are kept as images" in mine.text() and "unprivileged" in mine.text(), mine.text()
+    result = holds.delay(tag := fresh())
+    waiting(result)
+    go(tag)
+    assert result.get(timeout=60) == HELD, mine.text()
+    assert notes(tag) == ["entered"] and note_of(result) == ""
+
+
+def rights_over_a_wait() -> tuple[dict[str, str], dict[str, str]]:
+    """What the code of a task may do, before its process was dumped and after it was restored."""
+    result = rights.delay(tag := fresh())
+    waiting(result)
+    go(tag)
+    before, after = (dict(line.split(":\t", 1) for line in lines) for lines in result.get(timeout=60))
+    assert notes(tag) == ["entered"]
+    return before, after
+
+
+@pytest.mark.parametrize("user", [0, NOBODY])
+def test_two_capabilities_are_enough_for_root_and_for_any_other_user(here: Start, places: dict[str, str], user: int):
+    two = "checkpoint_restore,setpcap"
+    with here(under=boxed("--user", str(user), "--ambient", two, "--capabilities", two), **places) as mine:
+        waits_by_image(mine)
+        mine.stop()
+
+
+def test_a_worker_without_any_capability_dumps_and_restores_by_those_of_the_file(
+    here: Start, places: dict[str, str], folder: Path
+):
+    """And its tasks have no more rights after a wait than before it: none."""
+    start = criu.with_capabilities(folder)
+    with here(under=boxed(*MEMBER), **places, **{binary.VARIABLE: str(start)}) as mine:
+        waits_by_image(mine)
+        before, after = rights_over_a_wait()
+        assert before == after
+        assert before["Uid"].split() == [str(NOBODY)] * 4
+        assert {int(before[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
+        mine.stop()
+
+
+def test_a_worker_without_any_capability_moves_its_runs_out(here: Start, places: dict[str, str], folder: Path):
+    start = criu.with_capabilities(folder)
+    with here(under=boxed(*MEMBER), **places, **{binary.VARIABLE: str(start)}) as mine:
+        result = holds.delay(tag := fresh())
+        waiting(result)
+        mine.kill9()
+        go(tag)
+        mine.restart()
+        assert result.get(timeout=60) == HELD, mine.text()
+        assert notes(tag) == ["entered"] and note_of(result) == ""
+
+
+def test_in_a_container_one_more_capability_than_dockers_is_enough(here: Start, folder: Path):
+    """On overlayfs, in other namespaces; its images and servers are in volumes."""
+    options = ["--container", "--capabilities", f"{DOCKERS},checkpoint_restore"]
+    options += ["--volume", os.environ["TMPDIR"]]
+    with here(under=boxed(*options), TMPDIR="/run", ACCEPTANCE_STORE=str(folder / "store")) as mine:
+        waits_by_image(mine)
+        before, after = rights_over_a_wait()
+        assert before == after and int(before["CapEff"], 16) == 0x100A80425FB
+
+
+OLD = "#!/bin/sh\necho Version: 4.1.1\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "says", "remedy"),
+    [
+        (("--filter",), "a seccomp filter is on", "seccomp=unconfined"),
+        (("--capabilities", DOCKERS), "lacks CAP_CHECKPOINT_RESTORE", "AmbientCapabilities=CAP_CHECKPOINT_RESTORE"),
+        (("--capabilities", f"{DOCKERS},checkpoint_restore"), "CRIU 4.1.1", "python -m checkpoint install"),
+    ],
+    ids=["under a filter", "without the capability", "with an old CRIU"],
+)
+def test_where_it_cannot_work_the_log_says_why_and_nothing_is_lost(
+    here: Start, folder: Path, options: tuple[str, ...], says: str, remedy: str
+):
+    env: dict[str, Any] = {}
+    if "CRIU" in says.split():
+        old = folder / "criu"
+        old.write_text(OLD)
+        old.chmod(0o755)
+        env[binary.VARIABLE] = str(old)
+    with here(under=boxed(*options), **env) as mine:
+        log = mine.text()
+        assert "entered again from their journal" in log and says in log and remedy in log, log
+        assert "Traceback" not in log
+        result = holds.delay(tag := fresh())
+        wait_until(lambda: run_of(result).status == "waiting", within=90)
+        assert not Checkpoint.objects.filter(run__task_id=result.id).exists()
+        go(tag)
+        assert result.get(timeout=60) == HELD, mine.text()
+        assert notes(tag) == ["entered", "entered"]
+        mine.stop()

@@ -1,0 +1,183 @@
+"""What CRIU may do, in places that are made for it: the verdict there, with the reason and the remedy."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checkpoint import __main__ as command
+from checkpoint import binary, elf, filecaps, grant
+from checkpoint.errors import InstallFailed
+from checkpoint.filecaps import NEEDED
+from tests import criu
+from tests.box import DOCKERS, NOBODY, ROOT, box
+
+pytestmark = pytest.mark.criu
+
+MEMBER = ("--user", str(NOBODY), "--group", str(grp.getgrnam(criu.GROUP).gr_gid))
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """One that every user may enter and write to."""
+    criu.require_root()
+    made = Path(tempfile.mkdtemp())
+    made.chmod(0o1777)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture(scope="module")
+def start(folder: Path) -> Path:
+    """A CRIU with capabilities of its own."""
+    return criu.with_capabilities(folder)
+
+
+def verdict(folder: Path, *options: str, use: Path | None = None) -> dict[str, Any]:
+    """What `python -m checkpoint check` says in a box."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)}
+    if use is not None:
+        env[binary.VARIABLE] = str(use)
+    asking = [*box(*options), sys.executable, "-m", "checkpoint", "check", "--json"]
+    done = subprocess.run(asking, env=env, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout, done.stderr
+    said: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == (0 if said["ok"] else 1)
+    return said
+
+
+def codes(said: dict[str, Any]) -> list[str]:
+    return [reason["code"] for reason in said["reasons"]]
+
+
+def test_a_member_of_the_group_dumps_and_restores_without_any_capability(folder: Path, start: Path) -> None:
+    said = verdict(folder, *MEMBER, use=start)
+    assert said["ok"] and said["mode"] == "unprivileged", said
+    assert "pids" in codes(said)
+
+
+def test_root_uses_the_same_one(folder: Path, start: Path) -> None:
+    assert verdict(folder, use=start)["ok"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "remedy"),
+    [
+        (("--user", str(NOBODY)), "not_in_group", f"group {criu.GROUP}"),
+        ((*MEMBER, "--no-new-privs"), "no_new_privs", "NoNewPrivileges=no"),
+        ((*MEMBER, "--nosuid", "{folder}"), "nosuid", "--prefix"),
+        ((*MEMBER, "--capabilities", "setpcap"), "bounding_set", "CapabilityBoundingSet="),
+        ((*MEMBER, "--filter"), "seccomp", "seccomp=unconfined"),
+    ],
+)
+def test_what_keeps_a_files_capabilities_from_working_is_named(
+    folder: Path, start: Path, options: tuple[str, ...], code: str, remedy: str
+) -> None:
+    said = verdict(folder, *(option.format(folder=folder) for option in options), use=start)
+    first = said["reasons"][0]
+    assert (said["ok"], first["code"], first["blocking"]) == (False, code, True), said
+    assert remedy in first["remedy"]
+
+
+@pytest.mark.parametrize("options", [("--user", str(NOBODY)), ("--capabilities", DOCKERS)])
+def test_without_any_capability_both_ways_to_them_are_named(folder: Path, options: tuple[str, ...]) -> None:
+    said = verdict(folder, *options)
+    first = said["reasons"][0]
+    assert (said["ok"], first["code"]) == (False, "capabilities"), said
+    assert "AmbientCapabilities=" in first["remedy"] and "--file-capabilities GROUP" in first["remedy"]
+
+
+CONTAINER = ("--container", "--capabilities", f"{DOCKERS},checkpoint_restore")
+
+
+LOOK_AROUND = """
+import os, pathlib, socket
+mounts = [line.split() for line in open("/proc/mounts")]
+(root,) = {kind for _, at, kind, *_ in mounts if at == "/"}
+pathlib.Path("outside-of-the-box").touch()
+system = next(options for _, at, _, options, *_ in mounts if at == "/proc/sys")
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(root, system.split(",")[0], socket.gethostname(), os.getpid() < 100, status["CapEff"] == status["CapBnd"])
+print(status["CapBnd"].strip())
+"""
+
+
+def test_the_container_is_like_dockers(folder: Path) -> None:
+    """Else what works in it would prove nothing."""
+    asking = [*box(*CONTAINER), sys.executable, "-c", LOOK_AROUND]
+    done = subprocess.run(asking, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.splitlines() == ["overlay ro box True True", "00000100a80425fb"], done.stderr
+    assert not (ROOT / "outside-of-the-box").exists()
+
+
+def test_in_a_container_one_more_capability_than_dockers_is_enough(folder: Path) -> None:
+    said = verdict(folder, *CONTAINER)
+    assert said["ok"] and said["mode"] == "unprivileged", said
+    assert "ns_last_pid" in codes(said) and "run" not in codes(said)
+
+
+def test_in_a_container_another_user_needs_no_more_with_file_capabilities(folder: Path, start: Path) -> None:
+    said = verdict(folder, *CONTAINER, *MEMBER, "--volume", str(folder), use=start)
+    assert said["ok"], said
+
+
+def test_in_a_container_the_filter_that_docker_sets_is_named(folder: Path) -> None:
+    said = verdict(folder, *CONTAINER, "--filter")
+    assert (said["ok"], codes(said)[:2]) == (False, ["seccomp", "selftest"]), said
+
+
+def test_what_is_granted_is_one_groups_and_roots(start: Path) -> None:
+    program = binary.program_of(start)
+    found = program.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, grp.getgrnam(criu.GROUP).gr_gid, 0o750)
+    assert filecaps.read(program) == NEEDED
+    own_loader = Path(elf.loader(program.read_bytes()))
+    assert own_loader.is_relative_to(start.parent.parent) and not filecaps.read(own_loader)
+
+
+def test_granting_again_moves_it_to_another_group(start: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    again = ["install", "--prefix", str(start.parent.parent), "--file-capabilities"]
+    assert command.main([*again, criu.ANOTHER]) == 0
+    assert f"the group {criu.ANOTHER} and root alone" in capsys.readouterr().out
+    assert filecaps.group(binary.program_of(start)) == criu.ANOTHER
+    assert filecaps.read(binary.program_of(start)) == NEEDED
+    assert command.main([*again, criu.GROUP]) == 0
+
+
+def refused(prefix: Path, group: str = criu.GROUP) -> str:
+    with pytest.raises(InstallFailed) as caught:
+        grant.grant(prefix, group, loader="loader", libraries="libraries")
+    return caught.value.message
+
+
+def test_nothing_is_granted_that_others_could_change(tmp_path: Path) -> None:
+    prefix = tmp_path / "prefix"
+    library = prefix / "usr/lib/library.so"
+    library.parent.mkdir(parents=True)
+    library.touch()
+    library.chmod(0o666)
+    assert f"{library} can be changed by others" in refused(prefix)
+    library.chmod(0o644)
+    os.chown(library.parent, NOBODY, NOBODY)
+    assert f"{library.parent} can be changed by others" in refused(prefix)
+    assert "a colon" in refused(tmp_path / "a:b")
+
+
+def test_nothing_is_granted_to_a_group_that_is_not_there_or_by_others_than_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "groupadd" in refused(tmp_path, "absent-group")
+    assert "cannot be given capabilities" in refused(tmp_path)
+    monkeypatch.setattr(grant.os, "geteuid", lambda: 1000)
+    assert "by root alone" in refused(tmp_path)
