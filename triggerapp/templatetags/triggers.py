@@ -126,7 +126,7 @@ def _relative(moment: datetime) -> str:
 
 @register.filter
 def duration(value: timedelta | None) -> str:
-    """Two units at most."""
+    """Two units at most, and one if there is nothing of the second."""
     if value is None:
         return NONE
     seconds = max(0.0, value.total_seconds())
@@ -137,15 +137,21 @@ def duration(value: timedelta | None) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    units = ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s"))
+    first = next(n for n, (value, _) in enumerate(units) if value)
+    return " ".join(f"{value} {unit}" for value, unit in units[first : first + 2] if value)
 
 
 @register.filter
 def seconds(value: float | None) -> str:
     """A number of seconds, as a duration."""
     return duration(None if value is None else timedelta(seconds=value))
+
+
+@register.filter
+def count(value: int) -> str:
+    """A number of things, to be read at a glance."""
+    return f"{value:,}"
 
 
 @register.filter

@@ -11,7 +11,18 @@ from django.test.utils import CaptureQueriesContext
 from tests.factories import fresh, make_event, make_event_wait, make_run, make_wait, make_worker
 from tests.inprocess import durable
 from triggerapp.dashboard import overviews
-from triggerapp.engine import audit, deployments, destinations, environments, envvars, events, keys, schedules, webhooks
+from triggerapp.engine import (
+    audit,
+    catalog,
+    deployments,
+    destinations,
+    environments,
+    envvars,
+    events,
+    keys,
+    schedules,
+    webhooks,
+)
 from triggerapp.engine import workers as engine_workers
 from triggerapp.engine.deployments import Build
 from triggerapp.engine.schedules import Plan
@@ -243,6 +254,8 @@ def test_tasks_are_listed_with_their_arguments(operator):
     text = page(operator, "tasks/")
     assert greet.name in text
     assert "times:" in text
+    assert catalog.durable_task("celery.map")  # which is durable too, and nothing to trigger by hand
+    assert "celery.map" not in text
 
 
 def test_a_task_is_tried_with_a_form_made_from_its_signature(operator, worker):

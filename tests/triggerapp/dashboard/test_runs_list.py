@@ -17,6 +17,7 @@ from triggerapp.engine import environments, schedules
 from triggerapp.engine.schedules import Plan
 from triggerapp.engine.selection import Cursor
 from triggerapp.models import Batch, BatchItem, Firing, Status
+from triggerapp.templatetags.triggers import duration
 
 URL = "/triggers/runs/"
 
@@ -149,6 +150,22 @@ def test_newer_runs_are_announced_and_counted_under_the_same_filter(viewer):
 def test_a_waiting_run_says_what_it_waits_for(viewer):
     make_event_wait(make_run(Status.WAITING), "cart/checked-out")
     assert "cart/checked-out" in viewer.get(URL).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.25, "250 ms"),
+        (2, "2.0 s"),
+        (60, "1 min"),
+        (90, "1 min 30 s"),
+        (3613, "1 h"),
+        (3661, "1 h 1 min"),
+        (90061, "1 d 1 h"),
+    ],
+)
+def test_a_duration_has_two_units_at_most_and_none_of_nothing(seconds, shown):
+    assert duration(timedelta(seconds=seconds)) == shown
 
 
 def test_the_list_costs_as_many_queries_for_fifty_runs_as_for_one(viewer):
