@@ -74,11 +74,11 @@ def _load_tasks(app: Celery) -> None:
 
 
 def durable_tasks() -> list[str]:
-    """The names of all durable tasks of this project's Celery app, without our own and Celery's, as `celery.map`."""
+    """The names of all durable tasks of this project's Celery app, without our own."""
     app = app_or_default()
     _load_tasks(app)
     found = (name for name, task in app.tasks.items() if hasattr(task, "request_for"))
-    return sorted(name for name in found if not name.startswith((OURS, "celery.")))
+    return sorted(name for name in found if not name.startswith(OURS))
 
 
 def subscriptions() -> tuple[str, list[tuple[str, Subscribed]]]:

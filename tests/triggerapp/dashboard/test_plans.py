@@ -24,6 +24,7 @@ FILTERS = (
     {"task": "shop.rare"},
     {"tag": "rare"},
     {"queue": "none"},
+    {"version": "none"},
     {"root": True},
     {"period": "1h"},
     {"text": "0192f000"},
