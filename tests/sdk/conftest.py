@@ -60,5 +60,7 @@ def node(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     with live("sdk", 61, tasks="tests.sdk.tasks", folder=tmp_path_factory.mktemp("logs")) as site:
         key = site.manage("api_keys", "create", "--name", "sdk").strip()
         root = site.manage("api_keys", "create", "--name", "root", "--root").strip()
-        keys = {"TRIGGER_API_URL": site.url, "TRIGGER_SECRET_KEY": key, "TRIGGER_ROOT_KEY": root}
-        yield Node(folder=packages, environment={**os.environ, **keys})
+        site.manage("createsuperuser", "--noinput", "--username", "ada", "--email", "ada@shop.example")
+        token = site.manage("api_keys", "create", "--name", "laptop", "--user", "ada").strip()
+        keys = {"TRIGGER_SECRET_KEY": key, "TRIGGER_ROOT_KEY": root, "PERSONAL_TOKEN": token}
+        yield Node(folder=packages, environment={**os.environ, "TRIGGER_API_URL": site.url, **keys})

@@ -311,6 +311,24 @@ const scenarios = {
     });
   },
 
+  async personalTokens() {
+    const accessToken = process.env.PERSONAL_TOKEN;
+    await auth.withAuth({ accessToken, previewBranch: "dev" }, async () => {
+      const handle = await tasks.trigger("sdk.add", { x: 1, y: 2 });
+      assert.equal((await finished(handle.id)).output, 3);
+      assert.equal((await batch.trigger([{ id: "sdk.echo", payload: 1 }])).runCount, 1);
+      assert.equal((await queues.list()).data.length > 0, true);
+    });
+    await auth.withAuth({ accessToken }, async () => {
+      assert.equal((await runs.list("proj_x", { env: "dev", limit: 1 })).data.length, 1);
+      await assert.rejects(runs.list("proj_x", { env: "mars" }), (error) => error.status === 404);
+      const name = unique().toUpperCase();
+      await envvars.create("proj_x", "dev", { name, value: "one" });
+      assert.equal((await envvars.retrieve("proj_x", "dev", name)).value, "one");
+      await assert.rejects(tasks.trigger("sdk.echo", 1), (error) => error.status === 400 && /x-trigger-branch/.test(error.message));
+    });
+  },
+
   async subscribeToRun() {
     const made = await wait.createToken({ timeout: "10m" });
     const options = { tags: ['a"b', "c\\d", "e"], metadata: { step: 1 } };
