@@ -116,11 +116,8 @@ def serving() -> Iterator[Server]:
 
 def look(server: Server, *, viewers: int, updates: int) -> Seen:
     """Have a run make steps while so many look at its page."""
-    run, cookie = _running(), _cookie()
-    try:
-        return asyncio.run(_look(server, run, cookie, viewers, updates))
-    finally:
-        get_user_model().objects.filter(username=_USER).delete()
+    with cookie() as text:
+        return asyncio.run(_look(server, _running(), text, viewers, updates))
 
 
 def _running() -> Run:
@@ -137,14 +134,18 @@ def _running() -> Run:
     )
 
 
-def _cookie() -> str:
-    """Of somebody who may look."""
+@contextmanager
+def cookie() -> Iterator[str]:
+    """Of somebody who may look, for as long as they do."""
     user = get_user_model().objects.create(username=_USER, is_active=True)
     user.user_permissions.add(Permission.objects.get(codename="view_dashboard"))
     client = Client()
     client.force_login(user)
     name = settings.SESSION_COOKIE_NAME
-    return f"{name}={client.cookies[name].value}"
+    try:
+        yield f"{name}={client.cookies[name].value}"
+    finally:
+        user.delete()
 
 
 async def _look(server: Server, run: Run, cookie: str, viewers: int, updates: int) -> Seen:
