@@ -64,7 +64,7 @@ def test_every_filter_takes_the_runs_that_the_list_shows():
     here = environments.current()
     waits = make_run(Status.WAITING, task="a", tags=["x", "y"], queue="slow")
     late = make_run(Status.PENDING, task="b", due_at=now() + timedelta(hours=1))
-    full = make_run(Status.PENDING, task="b", tags=["y"])
+    full = make_run(Status.PENDING, task="b", tags=["y"], version="1")
     old = make_run(Status.COMPLETED, task="c")
     Run.objects.filter(pk=old.pk).update(created_at=now() - timedelta(days=30))
     batch = Batch.objects.create(environment_id=here, run_count=1)
@@ -88,7 +88,8 @@ def test_every_filter_takes_the_runs_that_the_list_shows():
         ({"schedule": f"sched_{schedule.pk}"}, {full.id}),
         ({"isTest": False}, ids),
         ({"isTest": True}, set()),
-        ({"version": "1"}, set()),
+        ({"version": "1"}, {full.id}),
+        ({"version": ["2"]}, set()),
         ({"period": "90d"}, {*ids, old.id}),
         ({"from": (now() - timedelta(days=60)).isoformat()}, {*ids, old.id}),
         ({"from": (now() - timedelta(days=60)).isoformat(), "to": (now() - timedelta(days=1)).isoformat()}, {old.id}),

@@ -120,7 +120,9 @@ def test_every_filter_finds_its_runs(api):
     assert shown(api, **{"filter[batch]": "batch_none"}) == []
     assert shown(api, **{"filter[isTest]": "true"}) == []
     assert len(shown(api, **{"filter[isTest]": "false"})) == 4
-    assert shown(api, **{"filter[version]": "20240101.1"}) == []
+    versioned = make_run(version="20240101.1")
+    assert shown(api, **{"filter[version]": "20240101.1,20240101.2"}) == ids(versioned)
+    assert shown(api, **{"filter[version]": "20240101.2"}) == []
 
 
 def test_times_of_the_filter_are_periods_milliseconds_or_iso(api):

@@ -291,6 +291,17 @@ def test_a_replay_takes_the_same_payload_or_another_one(api, worker):
     assert api.post(f"/api/v1/runs/{run}/replay", {"colour": "red"}).status == 400
 
 
+def test_a_replay_notes_the_registered_version_it_is_for(api):
+    run = trigger(api, buy, {"payload": {"ticket_id": "t"}}).body["id"]
+    replay = f"/api/v1/runs/{run}/replay"
+    assert api.post(replay, {"version": "20261122.1"}).status == 404
+    assert api.post(replay, {"version": 1}).status == 400
+    api.post("/api/v1/deployments", {"version": "20261122.1"})
+    again = api.post(replay, {"version": "20261122.1"}).body["id"]
+    assert api.get(f"/api/v3/runs/{again}").body["version"] == "20261122.1"
+    assert "version" not in api.get(f"/api/v3/runs/{run}").body
+
+
 def test_dates_come_back_as_json(api, worker):
     @durable
     def today() -> datetime:

@@ -226,11 +226,12 @@ _FILTERS: Mapping[str, Callable[[Json], Fields]] = {
     "taskIdentifier": lambda value: {"tasks": _texts("taskIdentifier", value)},
     "tag": lambda value: {"tags": _texts("tag", value)},
     "queue": _queues,
+    "version": lambda value: {"versions": _texts("version", value)},
     "from": _moment("from", "after"),
     "to": _moment("to", "before"),
     "period": _period,
     "batch": _row("batch", "batch"),
     "schedule": _row("sched", "schedule"),
     "isTest": _is_test,
-    **dict.fromkeys(("version", "machine", "region", "bulkAction", "error"), _nothing),
+    **dict.fromkeys(("machine", "region", "bulkAction", "error"), _nothing),
 }

@@ -40,10 +40,10 @@ def call_of(task: str, body: Body, environment: int) -> Call:
 def of_replay(task: str, body: Body, environment: int) -> tuple[Arguments | None, Found]:
     """Other arguments for the same task, if there are any, and the fields of the run that are to differ."""
     _refuse_unknown(body, _OPTIONS.keys() | {"payload", "payloadType", "version", "priority", "queue"} | PASSED_OVER)
-    options = {name: value for name, value in body.items() if name != "payload"}
+    options = {name: value for name, value in body.items() if name not in ("payload", "version")}
     if isinstance(options.get("queue"), str):
         options["queue"] = {"name": options["queue"]}
-    found = {**_options(task, options), **_changes(options)}
+    found = {**_options(task, options), **_changes(options), **_version(body)}
     arguments = None
     if "payload" in body:
         arguments = calls.arguments(task, _payload(body, options.get("payloadType"), environment))
@@ -94,6 +94,15 @@ def _changes(given: Body) -> Found:
     if isinstance(priority, bool) or not isinstance(priority, int | float) or abs(priority) > _PRIORITIES:
         raise BadInput(f"priority={priority!r:.60} must be a number of seconds up to {_PRIORITIES:,}")
     return {"priority": round(priority)}
+
+
+def _version(body: Body) -> Found:
+    """Of a replay only: it notes which registered version it is for."""
+    version = body.get("version")
+    if version is None:
+        return {}
+    limits.check_text("version", version, most=64)
+    return {"version": version}
 
 
 def _refuse_unknown(given: Body, known: Any) -> None:

@@ -211,7 +211,7 @@ def _one_of(runs: QuerySet[Any, Any]) -> Q:
 
 
 def _nothing(text: str) -> Q:
-    """No run has one yet: versions and the like are stored with none."""
+    """No run has one yet."""
     return _NONE
 
 
@@ -229,9 +229,10 @@ _FILTERS: Mapping[str, Callable[[str], Q]] = {
     "filter[taskIdentifier]": lambda text: Q(task__in=text.split(",")),
     "filter[tag]": lambda text: TAGGED & Q(tags__overlap=text.split(",")),
     "filter[queue]": _queue,
+    "filter[version]": lambda text: Q(version__in=text.split(",")),
     "filter[batch]": _batch,
     "filter[schedule]": _schedule,
     "filter[isTest]": _is_test,
     **since("created_at"),
-    **dict.fromkeys((f"filter[{n}]" for n in "version machine region bulkAction error".split()), _nothing),
+    **dict.fromkeys((f"filter[{n}]" for n in "machine region bulkAction error".split()), _nothing),
 }

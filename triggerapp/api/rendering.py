@@ -33,6 +33,7 @@ def common(run: Run) -> Fields:
         "id": ids.show("run", run.id),
         "status": status,
         "taskIdentifier": run.task,
+        "version": run.version,
         "idempotencyKey": run.idempotency_key,
         **flags(status),
         "isTest": False,

@@ -60,6 +60,7 @@ RUN_ITEM = record(
     id=TEXT,
     status=one_of(*STATUSES),
     taskIdentifier=TEXT,
+    version=TEXT,
     idempotencyKey=TEXT,
     isTest=YES,
     **{f"is{name}": YES for name in "Queued Executing Waiting Completed Success Failed Cancelled".split()},

@@ -42,6 +42,7 @@ class Selection:
     tasks: tuple[str, ...] = ()
     queues: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
     """One of each is enough."""
     after: str = ""
     before: str = ""
@@ -208,6 +209,7 @@ _OTHERS = {
     "tasks": "task = ANY(%s)",
     "queues": "queue_id IN (SELECT id FROM triggerapp_queue WHERE name = ANY(%s))",
     "tags": "tags && %s::varchar[]",
+    "versions": "version = ANY(%s)",
 }
 
 

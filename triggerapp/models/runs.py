@@ -176,6 +176,12 @@ class Run(models.Model):
                 name="run_ended_badly",
                 condition=Q(status__in=("failed", "crashed", "timed_out", "canceled", "expired")),
             ),
+            # No entry for a run that was asked for none, and none more at a move of one that was.
+            models.Index(
+                fields=("environment", "version", "-created_at", "-id"),
+                name="run_of_version",
+                condition=Q(version__isnull=False),
+            ),
             # Rare among many, and what people look for.
             models.Index(
                 fields=("environment", "-created_at", "-id"),
