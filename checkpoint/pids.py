@@ -34,8 +34,8 @@ class _CloneArguments(ctypes.Structure):
 
 
 def fork() -> int:
-    """Fork into a random region of pids, by the best means there is. Only from a single-threaded process."""
-    if leap():
+    """Fork into a random region of pids, by the best means there is."""
+    if leap() or not _is_alone():
         return os.fork()
     for _ in range(_TRIES):
         try:
@@ -67,7 +67,11 @@ def most() -> int:
 
 
 def fork_as(pid: int) -> int:
-    """Fork with this very pid. FileExistsError if it is taken, OSError if the kernel does not let us."""
+    """Fork with this very pid. FileExistsError if it is taken, OSError if the kernel does not let us.
+
+    Only from a process with one thread: it goes past the C library, whose fork lets others be made ready for it. In the
+    child OpenBLAS would wait for ever for threads that are not there.
+    """
     arguments, kept = _arguments(pid)
     # The three calls that os.fork makes around fork(2): hooks, and the interpreter's own locks.
     ctypes.pythonapi.PyOS_BeforeFork()
@@ -81,6 +85,11 @@ def fork_as(pid: int) -> int:
     if made < 0:
         raise OSError(problem, os.strerror(problem))
     return int(made)
+
+
+def _is_alone() -> bool:
+    """Whether this process has one thread, those included that Python knows nothing of."""
+    return len(os.listdir("/proc/self/task")) == 1
 
 
 def _arguments(pid: int) -> tuple[_CloneArguments, ctypes.Array[ctypes.c_int]]:

@@ -176,13 +176,16 @@ def test_a_pid_that_is_taken_is_not_forked_to() -> None:
 
 
 FORKS = """
-import os, sys
+import os, sys, threading
 from checkpoint import pids
 def refuse(pid):
     raise PermissionError
 pids.leap = lambda: False
 if sys.argv[1] == "refused":
     pids.fork_as = refuse
+if sys.argv[1] == "with threads":
+    del pids.fork_as  # it would leave out what libraries do about their threads
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
 pid = pids.fork()
 if pid == 0:
     os._exit(3)
@@ -190,7 +193,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
 
 
-@pytest.mark.parametrize("choosing", ["allowed", "refused"])
+@pytest.mark.parametrize("choosing", ["allowed", "refused", "with threads"])
 def test_a_fork_works_whether_or_not_pids_may_be_chosen(choosing: str) -> None:
     assert alone(FORKS, choosing) == 3
 
