@@ -22,6 +22,7 @@ _EFFECTIVE: Final = 1
 class Capability(IntEnum):
     """Those of capabilities(7) that CRIU has a use for."""
 
+    DAC_READ_SEARCH = 2
     SETPCAP = 8
     NET_ADMIN = 12
     SYS_CHROOT = 18

@@ -15,8 +15,9 @@ from pathlib import Path
 from socket import SOCK_SEQPACKET, SOCK_STREAM
 from typing import Final
 
-from checkpoint import processes, unixsockets
+from checkpoint import processes, rights, unixsockets
 from checkpoint.errors import Refused
+from checkpoint.filecaps import Capability
 
 _KNOWN: Final = re.compile(
     r"anon_inode:\[?(eventfd|eventpoll|signalfd|timerfd|pidfd|inotify|fanotify|bpf-map)\b|inotify\b"
@@ -82,8 +83,17 @@ def _judge(descriptor: Descriptor) -> Iterator[Refusal]:
     if descriptor.target.startswith("anon_inode:") and not _KNOWN.match(descriptor.target):
         kind = descriptor.target.removeprefix("anon_inode:").strip("[]")
         yield Refusal(str(descriptor), _REMEDIES.get(kind, "close it before the wait"))
+    elif "inotify" in descriptor.target and _is_watching(descriptor) and Capability.DAC_READ_SEARCH not in rights.own():
+        yield Refusal(str(descriptor), "close it before the wait, or grant the worker CAP_DAC_READ_SEARCH")
     elif descriptor.target.startswith("/dev/") and _is_foreign_device(descriptor):
         yield Refusal(str(descriptor), "close the device before the wait and open it again after it")
+
+
+def _is_watching(descriptor: Descriptor) -> bool:
+    try:
+        return "inotify wd:" in Path(f"/proc/{descriptor.pid}/fdinfo/{descriptor.number}").read_text()
+    except OSError:
+        return False
 
 
 def _is_foreign_device(descriptor: Descriptor) -> bool:

@@ -13,7 +13,7 @@ from checkpoint.criu import Mode
 from checkpoint.filecaps import NEEDED, Capability
 from checkpoint.verdict import Reason
 
-_PRIVILEGED: Final = frozenset(Capability) - {Capability.CHECKPOINT_RESTORE}
+_PRIVILEGED: Final = frozenset(Capability) - {Capability.CHECKPOINT_RESTORE, Capability.DAC_READ_SEARCH}
 _FILTERED: Final = "2"
 _AMBIENT: Final = (
     "in a container add the capabilities CHECKPOINT_RESTORE and SETPCAP; under systemd set "
@@ -28,12 +28,17 @@ WHY_IT_FAILS: Final = WHY_IT_DOES_NOT_START | {"seccomp", "capabilities", "file_
 
 def mode() -> Mode:
     """How CRIU is to work with what this process may."""
-    return Mode.PRIVILEGED if _own() >= _PRIVILEGED else Mode.UNPRIVILEGED
+    return Mode.PRIVILEGED if own() >= _PRIVILEGED else Mode.UNPRIVILEGED
+
+
+def own() -> frozenset[Capability]:
+    """What this process may by itself."""
+    return filecaps.among(_mask("CapEff"))
 
 
 def look(program: Path | None) -> Iterator[Reason]:
     """What is to be said about rights, if CRIU is this program."""
-    if _own() & {Capability.CHECKPOINT_RESTORE, Capability.SYS_ADMIN}:
+    if own() & {Capability.CHECKPOINT_RESTORE, Capability.SYS_ADMIN}:
         yield from _look_at_clock()
     else:
         yield from _look_at_file(program)
@@ -106,10 +111,6 @@ def _look_at_obstacles(program: Path, out_of_bounds: frozenset[Capability]) -> I
             message=f"{filecaps.names(out_of_bounds)} is not in the bounding set: no file can give it to this process",
             remedy="systemd: add it to CapabilityBoundingSet=; in a container add the capability",
         )
-
-
-def _own() -> frozenset[Capability]:
-    return filecaps.among(_mask("CapEff"))
 
 
 def _mask(name: str) -> int:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from checkpoint import rights
+from checkpoint.filecaps import Capability
 from tests.checkpoint.holding import Held
 
 pytestmark = [pytest.mark.criu, pytest.mark.usefixtures("no_process_left")]
@@ -65,16 +67,20 @@ def test_pipes_events_and_polls_keep_what_is_in_them(held: Held) -> None:
     assert held.across(holding) == [True, "piped", 5, "sent"]
 
 
-def test_inotify_goes_on_watching(held: Held, tmp_path: Path) -> None:
-    def holding() -> Generator[None, None, object]:
-        libc = ctypes.CDLL(None)
-        descriptor = libc.inotify_init1(0)
-        assert libc.inotify_add_watch(descriptor, os.fsencode(tmp_path), 0x100) > 0  # IN_CREATE
-        yield
-        (tmp_path / "new").touch()
-        return b"new" in os.read(descriptor, 4096)
+def watching(folder: Path) -> Generator[None, None, object]:
+    libc = ctypes.CDLL(None)
+    descriptor = libc.inotify_init1(0)
+    assert libc.inotify_add_watch(descriptor, os.fsencode(folder), 0x100) > 0  # IN_CREATE
+    yield
+    (folder / "new").touch()
+    return "went on" if b"new" in os.read(descriptor, 4096) else "saw nothing"
 
-    assert held.across(holding) is True
+
+def test_inotify_goes_on_watching_or_is_refused_with_what_it_lacks(held: Held, tmp_path: Path) -> None:
+    if Capability.DAC_READ_SEARCH in rights.own():
+        assert held.across(lambda: watching(tmp_path)) == "went on"
+    else:
+        assert "grant the worker CAP_DAC_READ_SEARCH" in held.refusal(lambda: watching(tmp_path))
 
 
 def test_generators_closures_and_context_go_on(held: Held) -> None:
