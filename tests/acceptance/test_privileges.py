@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests import criu
 from tests.acceptance.cluster import Worker, wait_until
 from tests.acceptance.frozen import HELD, Start, go, note_of, run_of, waiting
 from tests.acceptance.ledger import fresh, notes
-from tests.acceptance.memory import holds, rights
+from tests.acceptance.memory import computes, holds, rights
 from tests.box import DOCKERS, NOBODY, box
 from triggerapp.models import Checkpoint
 
@@ -78,6 +79,20 @@ def rights_over_a_wait() -> tuple[dict[str, str], dict[str, str]]:
     return before, after
 
 
+def moves_its_runs_out(mine: Worker) -> None:
+    """Computations of this worker go on, where they were, in the next one."""
+    tags = [fresh() for _ in range(4)]
+    results = [computes.delay(tag, 200) for tag in tags]
+    wait_until(lambda: all(map(notes, tags)), within=90)
+    mine.signal(signal.SIGTERM)
+    mine.wait(120)
+    found = [run_of(result) for result in results]
+    assert [(run.status, run.checkpoint.wait) for run in found] == [("queued", None)] * 4, mine.text()
+    mine.restart()
+    assert [result.get(timeout=120) for result in results] == [[200, 1, 1]] * 4
+    assert [note_of(result) for result in results] == [""] * 4
+
+
 @pytest.mark.parametrize("user", [0, NOBODY])
 def test_two_capabilities_are_enough_for_root_and_for_any_other_user(here: Start, places: dict[str, str], user: int):
     two = "checkpoint_restore,setpcap"
@@ -91,35 +106,24 @@ def test_a_worker_without_any_capability_dumps_and_restores_by_those_of_the_file
 ):
     """And its tasks have no more rights after a wait than before it: none."""
     start = criu.with_capabilities(folder)
-    with here(under=boxed(*MEMBER), **places, **{binary.VARIABLE: str(start)}) as mine:
+    with here(options=("-c", "4"), under=boxed(*MEMBER), **places, **{binary.VARIABLE: str(start)}) as mine:
         waits_by_image(mine)
         before, after = rights_over_a_wait()
         assert before == after
         assert before["Uid"].split() == [str(NOBODY)] * 4
         assert {int(before[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
-        mine.stop()
-
-
-def test_a_worker_without_any_capability_moves_its_runs_out(here: Start, places: dict[str, str], folder: Path):
-    start = criu.with_capabilities(folder)
-    with here(under=boxed(*MEMBER), **places, **{binary.VARIABLE: str(start)}) as mine:
-        result = holds.delay(tag := fresh())
-        waiting(result)
-        mine.kill9()
-        go(tag)
-        mine.restart()
-        assert result.get(timeout=60) == HELD, mine.text()
-        assert notes(tag) == ["entered"] and note_of(result) == ""
+        moves_its_runs_out(mine)
 
 
 def test_in_a_container_one_more_capability_than_dockers_is_enough(here: Start, folder: Path):
     """On overlayfs, in other namespaces; its images and servers are in volumes."""
-    options = ["--container", "--capabilities", f"{DOCKERS},checkpoint_restore"]
-    options += ["--volume", os.environ["TMPDIR"]]
-    with here(under=boxed(*options), TMPDIR="/run", ACCEPTANCE_STORE=str(folder / "store")) as mine:
+    options = ("--container", "--capabilities", f"{DOCKERS},checkpoint_restore", "--volume", os.environ["TMPDIR"])
+    places = {"TMPDIR": "/run", "ACCEPTANCE_STORE": str(folder / "store")}
+    with here(options=("-c", "4"), under=boxed(*options), **places) as mine:
         waits_by_image(mine)
         before, after = rights_over_a_wait()
         assert before == after and int(before["CapEff"], 16) == 0x100A80425FB
+        moves_its_runs_out(mine)
 
 
 OLD = "#!/bin/sh\necho Version: 4.1.1\n"

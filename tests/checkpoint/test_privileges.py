@@ -137,6 +137,24 @@ def test_in_a_container_the_filter_that_docker_sets_is_named(folder: Path) -> No
     assert (said["ok"], codes(said)[:2]) == (False, ["seccomp", "selftest"]), said
 
 
+AGAIN = ("test_cycles.py", "test_held_processes.py")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [MEMBER, CONTAINER], ids=["by file capabilities", "in a container"])
+def test_what_goes_on_after_a_wait_of_roots_does_so_with_less(
+    folder: Path, start: Path, options: tuple[str, ...]
+) -> None:
+    """These tests once more. In a container nobody chooses where pids go on, so processes are forked another way."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    env |= {"PYTHONPATH": str(ROOT), "HOME": str(folder), "TMPDIR": str(folder), "DJANGO_SECRET_KEY": "of no account"}
+    env |= {binary.VARIABLE: str(start), "TRIGGERAPP_REQUIRE_CRIU": "1"} if options == MEMBER else {"TMPDIR": "/run"}
+    files = [str(Path(__file__).with_name(name)) for name in AGAIN]
+    testing = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "criu and not slow", *files]
+    done = subprocess.run([*box(*options), *testing], env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+
+
 def test_what_is_granted_is_one_groups_and_roots(start: Path) -> None:
     program = binary.program_of(start)
     found = program.stat()
