@@ -40,7 +40,7 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not worker"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not worker and not criu"
 
 # Servers that were running before, or are given by both URLs, are left alone.
 bench: $(READY)

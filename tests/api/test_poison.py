@@ -18,7 +18,7 @@ from triggerapp.api.openapi import document
 from triggerapp.engine import keys
 from triggerapp.models import Status
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
 VIEWS = {route.name: route.callback.cls.__name__ for route in routes() if hasattr(route.callback, "cls")}
 
 

@@ -82,6 +82,7 @@ def test_nothing_new_is_said_after_a_while(api, monkeypatch):
     assert (rows(second), second.headers["electric-offset"]) == ([], first.headers["electric-offset"])
 
 
+@pytest.mark.slow
 def test_held_questions_take_one_connection_together(api, monkeypatch):
     monkeypatch.setattr(realtime.Shape, "held", 3.0)
     run = make_run(Status.WAITING)

@@ -170,6 +170,7 @@ def crowd(database):
     many_waits(100_000)
 
 
+@pytest.mark.slow
 def test_an_event_touches_the_waits_that_match_and_not_the_hundred_thousand_that_do_not(crowd):
     with CaptureQueriesContext(connection) as captured:
         emit("paid", {"order": 7})

@@ -302,6 +302,7 @@ def conditions_for(draw, value, depth):
 pairs = payloads.flatmap(lambda payload: st.tuples(filters_for(payload), st.just(payload)))
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(pairs)
 def test_whatever_matches_shares_a_signature(pair):
@@ -313,6 +314,7 @@ def test_whatever_matches_shares_a_signature(pair):
     assert set(filters.signatures("n", shape, filter)) & set(filters.event_signatures("n", shape, payload))
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(pairs)
 def test_whatever_matches_contains_a_document_of_each_condition(pair):

@@ -234,6 +234,7 @@ def talking(*pieces: bytes, pause: float = 0.0, endless: bool = False) -> Iterat
         thread.join(10)
 
 
+@pytest.mark.slow
 def test_a_server_that_dribbles_is_left_when_the_time_is_up(private_allowed, monkeypatch):
     monkeypatch.setattr(posting, "SECONDS", 1.0)
     for start in (b"H", b"HTTP/1.1 200 OK\r\nX: y", b"HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n"):

@@ -219,6 +219,7 @@ def _reachable(start: Status, to: Status) -> bool:
     return to in seen
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("database")
 def test_runs_in_any_order():
     RunsInAnyOrder.TestCase.settings = settings(

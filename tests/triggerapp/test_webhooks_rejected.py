@@ -86,6 +86,7 @@ def malformed(preset: str, dice: random.Random) -> Sent:
     return Sent(sent.body + (b"" if spoiled != value else b"!"), {**sent.headers, name: spoiled})
 
 
+@pytest.mark.slow
 def test_a_thousand_malformed_signatures_get_a_4xx_with_a_code_and_a_sentence():
     dice, accepted = random.Random(7), 0
     for preset in SIGN:

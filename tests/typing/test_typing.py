@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 
 
+@pytest.mark.slow
 def test_mypy_in_strict_mode_sees_the_types_that_are_asserted_and_the_mistakes_that_are_marked(tmp_path):
     strictly = ["--strict", "--config-file=", "--follow-imports=silent", f"--cache-dir={tmp_path}"]
     command = [sys.executable, "-m", "mypy", *strictly, str(HERE / "calls.py")]

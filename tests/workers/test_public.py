@@ -75,6 +75,7 @@ def test_setup_without_a_database_says_how_to_get_one(tmp_path):
     assert "manage.py services start" in said
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("database")
 def test_without_a_manage_py_the_database_is_migrated_by_djangos_own_module(tmp_path):
     with connection.cursor() as cursor:

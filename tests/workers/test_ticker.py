@@ -71,12 +71,14 @@ def beats() -> bool:
 # --- the process ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_a_project_prints_stops_no_ticker_and_is_not_taken_for_its_word(start: Start):
     process = start("tests.workers.noisy:app")
     assert beats()
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
 
 
+@pytest.mark.slow
 def test_the_passwords_of_a_pickled_app_are_in_no_list_of_processes(start: Start):
     path = app_path(Celery("secretive", broker="redis://user:hunter2@nowhere"))
     assert path.startswith("pickle:")
@@ -100,6 +102,7 @@ def fires(schedule: Schedule) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_schedule_fires_in_a_ticker_that_has_loaded_no_task_yet(start: Start):
     schedule = make_due()
     start("tests.live.app:app")
@@ -107,6 +110,7 @@ def test_a_schedule_fires_in_a_ticker_that_has_loaded_no_task_yet(start: Start):
     assert Firing.objects.get().run == Run.objects.get().id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["fire.before_commit", "fire.after_commit"])
 def test_a_ticker_killed_while_it_fires_leaves_one_run(start: Start, monkeypatch, point):
     schedule = make_due()
@@ -119,6 +123,7 @@ def test_a_ticker_killed_while_it_fires_leaves_one_run(start: Start, monkeypatch
     assert Firing.objects.get().run == Run.objects.get().id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["start.before_commit", "trigger.after_commit", "start.after_commit"])
 def test_a_ticker_killed_while_it_starts_what_an_event_is_to_start_leaves_one_run(start: Start, monkeypatch, point):
     monkeypatch.setenv("LIVE_TASKS", "tests.live.listening")

@@ -96,6 +96,7 @@ def test_who_dies_in_the_middle_of_one_has_done_it_wholly_or_not_at_all(operator
     assert Run.objects.count() == 2
 
 
+@pytest.mark.slow
 def test_five_hundred_runs_are_canceled_with_progress_by_the_ticker(operator, worker):
 
     triggers.trigger_many([make_trigger() for _ in range(500)])
