@@ -52,11 +52,13 @@ def on_path(*folders: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_the_project_passes_its_own_checks(tmp_path: Path) -> None:
     done = run_check(on_path(project.BASE_DIR), folder=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_another_database_is_refused_and_the_command_that_helps_is_named(tmp_path: Path) -> None:
     done = run_check({**on_path(project.BASE_DIR), "DATABASE_URL": "sqlite://:memory:"}, folder=tmp_path)
     assert done.returncode == 1
@@ -65,6 +67,7 @@ def test_another_database_is_refused_and_the_command_that_helps_is_named(tmp_pat
     assert "manage.py services start" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_project_whose_own_settings_name_the_database_is_told_to_change_those(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(
         "from triggerapp.settings import *\nDATABASES = {'default': {'ENGINE': 'django.db.backends.sqlite3'}}\n"
@@ -74,6 +77,7 @@ def test_a_project_whose_own_settings_name_the_database_is_told_to_change_those(
     assert "Set DATABASES['default'] in own (DATABASE_URL has no effect unless" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["workers", "checkpoint"])
 def test_a_foreign_package_in_front_of_ours_is_named(tmp_path: Path, name: str) -> None:
     foreign = tmp_path / f"{name}.py"

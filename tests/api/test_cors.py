@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from triggerapp.api import cors
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,12 +34,14 @@ def preflight(origins: str, origin: str) -> tuple[int, dict[str, str]]:
     return status, {name.lower(): value for name, value in headers.items()}
 
 
+@pytest.mark.slow
 def test_no_other_origin_is_let_in_by_default():
     status, headers = preflight("", "https://shop.example")
     assert status == 401
     assert "access-control-allow-origin" not in headers
 
 
+@pytest.mark.slow
 def test_a_named_origin_may_send_what_the_sdk_sends():
     status, headers = preflight("https://shop.example", "https://shop.example")
     assert (status, headers["access-control-allow-origin"]) == (200, "https://shop.example")

@@ -29,6 +29,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 def test_a_base_that_nobody_used_for_an_hour_makes_room_for_a_new_one(archive: Archive, tmp_path: Path) -> None:
     old, young = abandoned(archive, tmp_path, 1), abandoned(archive, tmp_path, 2)
     unused_for(old, HOUR + 60)
@@ -67,6 +68,7 @@ def test_it_is_free_as_soon_as_its_user_is_gone(archive: Archive, tmp_path: Path
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_what_nobody_uses_is_bounded_and_the_least_recently_used_goes(
     archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,7 @@ def test_a_store_beside_another_shares_nothing_with_it(store: Store) -> None:
         store.get(id)
 
 
+@pytest.mark.slow
 def test_an_archive_saves_opens_and_collects(store: Store, tmp_path: Path) -> None:
     archive = Archive(store=store, keyring=RING, scratch=tmp_path / "scratch")
     images = make_images(tmp_path / "images", IMAGES)

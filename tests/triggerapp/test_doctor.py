@@ -26,7 +26,7 @@ from triggerapp.engine import destinations, environments, envvars, keys, sql, to
 from triggerapp.models import AuditEntry, Status, Worker
 from workers.celery import app
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("projects_app")]
+pytestmark = [pytest.mark.slow, pytest.mark.django_db, pytest.mark.usefixtures("projects_app")]
 
 
 @pytest.fixture

@@ -103,6 +103,7 @@ def test_whoever_comes_after_the_first_changes_nothing(first: WaitStatus):
     assert Wait.objects.filter(pk=wait.pk).values().get() == before
 
 
+@pytest.mark.slow
 def test_of_event_timeout_and_cancel_at_once_exactly_one_wins():
     for _ in range(15):
         run = make_run(Status.WAITING)

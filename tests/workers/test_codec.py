@@ -107,6 +107,7 @@ def test_a_value_comes_back_equal_and_of_the_same_type(value):
     assert_same(there_and_back(value), value)
 
 
+@pytest.mark.slow
 @given(values)
 def test_any_value_comes_back_with_types_and_order(value):
     back = there_and_back(value)
@@ -129,6 +130,7 @@ def test_a_field_that_was_added_since_takes_its_default():
     assert codec.loads(json.dumps(found)) == Item("a")
 
 
+@pytest.mark.slow
 def test_the_same_set_is_the_same_text_in_every_process():
     code = "from workers import codec; print(codec.dumps({'a', 'b', 'c', 'd'}, what='x', limit=99))"
     texts = {

@@ -66,6 +66,7 @@ def test_a_digest_never_raises():
         assert len(codec.digest((value,), {"x": value})) == 64
 
 
+@pytest.mark.slow
 @given(values)
 def test_any_value_has_a_digest_that_survives_the_way_there_and_back(value):
     assert codec.digest((value,), {}) == codec.digest((there_and_back(value),), {})

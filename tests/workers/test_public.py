@@ -51,6 +51,7 @@ def test_importing_needs_no_settings_and_loads_no_checkpoints():
     assert python(code) == "False [] []"
 
 
+@pytest.mark.slow
 def test_setup_is_all_that_a_plain_celery_user_calls():
     code = (
         "import workers; workers.setup()\n"
@@ -61,12 +62,14 @@ def test_setup_is_all_that_a_plain_celery_user_calls():
     assert python(code, DATABASE_URL=url, CELERY_BROKER_URL="memory://") == "triggerapp.settings shop"
 
 
+@pytest.mark.slow
 def test_setup_leaves_a_project_its_own_settings():
     code = "import os, workers; workers.setup(); print(os.environ['DJANGO_SETTINGS_MODULE'])"
     env = {"DATABASE_URL": "postgres://nobody@127.0.0.1:1/shop", "CELERY_BROKER_URL": "memory://"}
     assert python(code, DJANGO_SETTINGS_MODULE="triggerapp.settings", **env) == "triggerapp.settings"
 
 
+@pytest.mark.slow
 def test_setup_without_a_database_says_how_to_get_one(tmp_path):
     code = "import workers\ntry: workers.setup()\nexcept Exception as error: print(type(error).__name__, error)"
     said = python(code, folder=tmp_path, PYTHONPATH=str(ROOT))

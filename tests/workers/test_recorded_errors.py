@@ -143,6 +143,7 @@ def test_an_attribute_that_cannot_be_written_is_left_out_and_the_class_stays():
     assert not hasattr(back, "response")
 
 
+@pytest.mark.slow
 @given(st.text())
 @example("a\0b\ud800")
 def test_any_message_can_be_stored_in_postgresql(text):

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
+from django.test.client import ClientHandler
 
 PEOPLE = ("anybody", "viewer", "operator", "administrator")
 _PERMISSIONS = {"viewer": "view_dashboard", "operator": "operate_dashboard", "administrator": "administer_dashboard"}
+
+
+@cache
+def _handler(enforce_csrf_checks: bool) -> ClientHandler:
+    """One for all: loading the middleware, which looks at every static file, takes longer than most requests."""
+    return ClientHandler(enforce_csrf_checks)
 
 
 @pytest.fixture
@@ -18,6 +26,7 @@ def log_in(database: None) -> Iterator[Callable[..., Client]]:
 
     def log_in(name: str, **options: bool) -> Client:
         client = Client(**options)
+        client.handler = _handler(client.handler.enforce_csrf_checks)
         if name != "nobody":
             user, _ = User.objects.get_or_create(username=name)
             if name in _PERMISSIONS:

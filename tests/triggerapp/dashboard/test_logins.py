@@ -8,7 +8,7 @@ from django.test import Client
 
 from triggerapp.engine import guard
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.slow, pytest.mark.django_db]  # a password takes its time
 
 
 @pytest.fixture(autouse=True)

@@ -75,6 +75,7 @@ def test_each_page_without_rows_says_so(administrator, path):
     assert "empty" in page(administrator, f"{path}/") or path in ("tasks", "queues")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_costs_as_many_queries_for_many_rows_as_for_one(administrator, path):
     def fill(count):

@@ -67,6 +67,7 @@ def test_each_page_has_its_number():
     assert pages - FILES == MOST.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MOST)
 def test_a_page_costs_no_more_queries_than_it_may_however_much_there_is(administrator, name):
     def cost() -> int:
