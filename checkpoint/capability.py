@@ -18,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from checkpoint import binary, pids, rights, selftest
+from checkpoint import binary, pids, rights, rpc, selftest
 from checkpoint.binary import Binary
 from checkpoint.criu import Criu
 from checkpoint.errors import CheckpointError, Unsupported
@@ -28,6 +28,7 @@ _KERNEL: Final = (5, 9)
 _FEW_PIDS: Final = 1 << 17
 _SIOCGIFFLAGS: Final = 0x8913
 _IFF_UP: Final = 1
+_FORGETS: Final = "CRIU cannot keep what it learned about the kernel, 25 to 35 ms in every call"
 _WHY_IT_FAILS: Final = rights.WHY_IT_FAILS | {"loopback"}
 
 
@@ -123,11 +124,18 @@ def _look_at_pids() -> Iterator[Reason]:
 
 
 def _look_at_run() -> Iterator[Reason]:
-    if _file_system("/run") != "tmpfs":
+    folder = rpc.memory()
+    if not folder:
         yield Reason(
             code="run",
-            message="/run is no tmpfs: CRIU cannot keep what it learned about the kernel, 25 to 35 ms in every call",
-            remedy="mount a tmpfs on /run (Docker: --tmpfs /run)",
+            message=f"XDG_RUNTIME_DIR is not set: {_FORGETS}",
+            remedy="set it to a folder of this user's own on a tmpfs (under systemd that of RuntimeDirectory=)",
+        )
+    elif _file_system(folder) != "tmpfs":
+        yield Reason(
+            code="run",
+            message=f"{folder} is no tmpfs: {_FORGETS}",
+            remedy=f"mount a tmpfs on {folder} (Docker: --tmpfs {folder})",
         )
 
 

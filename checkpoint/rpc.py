@@ -85,7 +85,7 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env=_ENVIRONMENT,
+                env={**_ENVIRONMENT, "XDG_RUNTIME_DIR": memory()},
                 cwd="/",
                 start_new_session=True,
                 preexec_fn=partial(processes.die_with, os.getpid()),
@@ -138,6 +138,11 @@ class Worker:
         except subprocess.TimeoutExpired:
             return "CRIU closed its socket without an answer"
         return f"CRIU was killed by signal {-code}" if code < 0 else f"CRIU ended with {code} and no answer"
+
+
+def memory() -> str:
+    """Where CRIU keeps what it learned about the kernel, if that is a tmpfs. With all its rights it is always /run."""
+    return "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "")
 
 
 def encode(kind: Kind, options: Iterable[tuple[Option, Value]]) -> bytes:

@@ -127,6 +127,17 @@ def test_in_a_container_one_more_capability_than_dockers_is_enough(folder: Path)
     assert "ns_last_pid" in codes(said) and "run" not in codes(said)
 
 
+def test_what_criu_learned_about_the_kernel_is_kept_in_memory_for_root_and_for_others(folder: Path) -> None:
+    kept = ["sh", "-c", f'"{sys.executable}" -m checkpoint check >/dev/null; ls -lnd "$XDG_RUNTIME_DIR"/criu.kdat']
+    two = ("--ambient", "checkpoint_restore,setpcap")
+    for options, where in (((), "/run"), ((*two, "--user", str(NOBODY)), "/dev/shm")):
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": "/tmp", "XDG_RUNTIME_DIR": where}
+        done = subprocess.run(
+            [*box(*CONTAINER, *options), *kept], env=env, cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert f"{where}/criu.kdat" in done.stdout, done.stderr
+
+
 def test_in_a_container_another_user_needs_no_more_with_file_capabilities(folder: Path, start: Path) -> None:
     said = verdict(folder, *CONTAINER, *MEMBER, "--volume", str(folder), use=start)
     assert said["ok"], said
