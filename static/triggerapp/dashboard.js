@@ -72,9 +72,7 @@
     var said = document.querySelector("[data-live]");
     if (said) { said.textContent = word; said.className = "live " + state; }
   }
-  document.addEventListener("htmx:sseOpen", function () { live("live", ""); });
   document.addEventListener("htmx:sseError", function () { live("the server is away, trying again", "away"); });
-  document.addEventListener("htmx:sseClose", function () { live("as it ended", "over"); });
   function question(form, button) {
     if (form.id !== "bulk") return form.dataset.confirm;
     var runs = matching() ? "all runs that match the filter" : chosen() === 1 ? "1 run" : chosen() + " runs";
@@ -88,17 +86,28 @@
       document.getElementById("chosen").textContent = "Select runs first.";
     } else if (!window.confirm(question(form, event.submitter))) event.preventDefault();
   });
-  // A tab that nobody looks at asks for nothing; what an event asked for meanwhile is asked when somebody looks again.
-  var missed = new Map();
-  document.addEventListener("htmx:beforeRequest", function (event) {
-    if (!document.hidden) return;
-    event.preventDefault();
-    var cause = event.detail.requestConfig.triggeringEvent;
-    if (cause) missed.set(event.detail.elt, cause.type);  // the others ask again by themselves, every few seconds
+  // A browser has six connections to a host, and a live page holds one: a tab that nobody looks at gives its own back, and
+  // asks for nothing. Who comes back is told what changed since.
+  var streams = new Map(), place = "";
+  document.addEventListener("htmx:sseOpen", function (event) {
+    var before = streams.get(event.target), now = event.detail.source;
+    if (before && before !== now) before.close();
+    streams.set(event.target, now);
+    if (document.hidden) now.close(); else live("live", "");
+  });
+  document.addEventListener("htmx:sseMessage", function (event) { place = event.detail.lastEventId || place; });
+  document.addEventListener("htmx:sseClose", function (event) {
+    streams.delete(event.target);
+    live("as it ended", "over");
   });
   document.addEventListener("visibilitychange", function () {
-    if (document.hidden) return;
-    missed.forEach(function (name, element) { if (element.isConnected) htmx.trigger(element, name); });
-    missed.clear();
+    streams.forEach(function (stream, page) { if (document.hidden) stream.close(); else again(page); });
   });
+  function again(page) {
+    var address = page.getAttribute("sse-connect").replace(/&place=[^&]*/, "");
+    page.setAttribute("sse-connect", address + "&place=" + encodeURIComponent(place));
+    var hearers = Array.from(page.querySelectorAll("[sse-swap], [hx-trigger^='sse:']"));
+    [page].concat(hearers).forEach(function (each) { htmx.trigger(each, "htmx:afterProcessNode"); });  // as if it were new
+  }
+  document.addEventListener("htmx:beforeRequest", function (event) { if (document.hidden) event.preventDefault(); });
 })();

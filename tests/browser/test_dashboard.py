@@ -21,7 +21,7 @@ from tests.factories import make_run, make_wait
 from tests.live.site import Site
 from triggerapp.dashboard import urls
 from triggerapp.dashboard.live import Hub, Message
-from triggerapp.models import AuditEntry, Queue, Run, Status, Step
+from triggerapp.models import AuditEntry, LogLine, Queue, Run, Status, Step
 from triggerapp.models.runs import new_id
 
 MANY = int(os.environ.get("TRIGGERAPP_BROWSER_RUNS", "50"))
@@ -241,20 +241,43 @@ def test_of_two_changes_of_a_row_that_come_together_the_last_one_is_shown(page):
     assert "canceled" in page.evaluate(SAY_AT_ONCE, told_of(run))
 
 
-def test_a_run_that_ends_while_its_tab_is_hidden_shows_so_to_who_comes_back(page):
+HIDE = """away => {
+  Object.defineProperty(document, 'hidden', {value: away, configurable: true});
+  document.dispatchEvent(new Event('visibilitychange'));
+}"""
+
+
+def say(run: Run, text: str) -> None:
+    """Have the run log it."""
+    LogLine.objects.create(
+        run=run, environment_id=run.environment_id, lease=1, attempt=1, level=20, logger="shop", text=text
+    )
+
+
+def test_who_comes_back_to_a_hidden_tab_is_told_what_was_missed_and_nothing_twice(page):
     run = make_run(Status.WAITING)
     make_wait(run)
     page.goto(f"/triggers/runs/{run.id}/")
-    page.locator("[data-live]", has_text=re.compile("^live$")).wait_for()
-    look = "away => { Object.defineProperty(document, 'hidden', {value: away, configurable: true});"
-    look += " document.dispatchEvent(new Event('visibilitychange')); }"
-    page.evaluate(look, True)
+    say(run, "before it was hidden")
+    said(page, "before it was hidden")
+    page.evaluate(HIDE, True)
+    say(run, "while it was hidden")
     Run.objects.get(pk=run.pk).move(Status.CANCELED)
+    page.evaluate(HIDE, False)
     status(page, "canceled")
-    cancel = page.get_by_role("button", name="Cancel")
-    assert cancel.is_visible()
-    page.evaluate(look, False)
-    cancel.wait_for(state="hidden")
+    said(page, "while it was hidden")
+    page.get_by_role("button", name="Cancel").wait_for(state="hidden")
+    assert page.get_by_text("it was hidden").all_inner_texts() == ["before it was hidden", "while it was hidden"]
+
+
+def test_however_many_tabs_are_open_another_page_loads(page):
+    run = make_run(Status.WAITING)
+    make_wait(run)
+    for _ in range(7):
+        tab = page.context.new_page()
+        tab.add_init_script("Object.defineProperty(document, 'hidden', {value: true})")
+        tab.goto(f"/triggers/runs/{run.id}/")
+    page.goto("/triggers/runs/")
 
 
 def test_a_copy_without_a_clipboard_selects_what_there_is_to_copy_and_twice_is_no_harm(page):

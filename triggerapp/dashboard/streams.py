@@ -46,9 +46,9 @@ def run(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
 
 
 def _place(request: HttpRequest) -> tuple[int, str]:
-    """The last line and the status on the page; a browser that comes again says itself what it has."""
+    """The last line and the status on the page; a browser, or a tab, that comes again says itself what it has."""
     loaded = f"{request.GET.get('line', '')} {request.GET.get('status', '')}"
-    line, _, status = (request.headers.get("Last-Event-ID") or loaded).partition(" ")
+    line, _, status = (request.headers.get("Last-Event-ID") or request.GET.get("place") or loaded).partition(" ")
     return int(line[:18]) if line.isdecimal() else 0, status if status in Status.values else ""
 
 
