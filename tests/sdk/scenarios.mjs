@@ -71,6 +71,8 @@ const scenarios = {
       return found.status === "COMPLETED" && found;
     });
     assert.deepEqual(await Promise.all(done.runs.map(async (id) => (await runs.retrieve(id)).output)), [2, 3, 4]);
+    const listed = (await runs.list({ batch: handle.batchId })).data.map((run) => run.id);
+    assert.deepEqual(listed.sort(), [...done.runs].sort());
     const results = await client.getBatchResults(handle.batchId);
     assert.deepEqual(results.items.map((item) => item.output), ["2", "3", "4"]);
     const mixed = await batch.trigger([{ id: "sdk.echo", payload: "a" }, { id: "sdk.add", payload: { x: 1, y: 1 } }]);
