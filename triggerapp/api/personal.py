@@ -19,10 +19,8 @@ from triggerapp.levels import Level
 from triggerapp.models import Environment
 
 _LONG_NAMES: Final = {short: slug for slug, short in SHORT_NAMES.items()}
-_SEEN: Final = tuple(
-    f"read:{kind}"
-    for kind in "runs batch tasks tags queues events schedules deployments webhooks metrics whoami".split()
-)
+_SHOWN: Final = "runs batch tasks tags queues events schedules deployments webhooks metrics whoami".split()
+_SEEN: Final = tuple(f"read:{kind}" for kind in _SHOWN)
 # The URL of a wait token completes it, so who may not do that is not told; variables are for those who administer.
 _DONE: Final = (
     "trigger",
@@ -34,8 +32,8 @@ _DONE: Final = (
 
 def principal(token: Known, request: Request) -> Principal | None:
     """The user of the token, in the environment that the request names; None if they may not even look."""
-    user = get_user_model()._default_manager.filter(pk=token.owner, is_active=True).first()
-    if user is None:
+    user = get_user_model()._default_manager.filter(pk=token.owner).first()
+    if user is None or not user.is_active:  # which is no column of every user model
         return None
     http = request._request
     http.user = user  # whoever is logged in besides: the project's own resolver is to judge the token's user
@@ -63,10 +61,8 @@ def _scopes(level: Level, method: str) -> tuple[str, ...]:
 
 
 def _environment(request: Request) -> Environment:
-    path = (request.parser_context or {}).get("kwargs", {})
-    named = (
-        path.get("environment") or request.query_params.get("filter[env]") or request.headers.get("x-trigger-branch")
-    )
+    path, query = (request.parser_context or {}).get("kwargs", {}), request.query_params
+    named = path.get("environment") or query.get("filter[env]") or request.headers.get("x-trigger-branch")
     if not named:
         raise BadInput(
             "a personal token is of no environment: name one, in the header x-trigger-branch or, for a project's runs, "
