@@ -19,7 +19,6 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 _ZYGOTE_OF = "TRIGGERAPP_ZYGOTE_OF"
@@ -181,10 +180,10 @@ def _descent(root: int, there: Mapping[int, _Process]) -> list[int]:
 
 def _processes() -> dict[int, _Process]:
     found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # gone meanwhile
-            state, parent, *_ = stat.read_text().rpartition(")")[2].split()
-            found[int(stat.parent.name)] = _Process(state, int(parent))
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:  # gone meanwhile
+            state, parent, _ = stat.read().rpartition(b")")[2].split(maxsplit=2)
+            found[int(name)] = _Process(state.decode(), int(parent))
     return found
 
 
