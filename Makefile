@@ -30,7 +30,7 @@ dev: $(READY)
 	$(MANAGE) dev
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 versions: $(READY)
 	$(BIN)/python -m pytest -m versions tests/versions
