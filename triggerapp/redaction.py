@@ -40,12 +40,15 @@ def _data(value: Json, secret: re.Pattern[str], *, in_texts: bool) -> Json:
 
 
 def _in_text(value: str, secret: re.Pattern[str]) -> str:
-    if not secret.search(value):
-        return value
+    """Of JSON the values are looked at: a key may be written with escapes, which no pattern knows."""
+    if not value.lstrip().startswith(("{", "[", '"')):
+        return text(value)
     try:
-        return json.dumps(_data(json.loads(value), secret, in_texts=True))
+        found = json.loads(value)
+        shown = _data(found, secret, in_texts=True)
     except (ValueError, RecursionError):
         return text(value)
+    return value if shown == found else json.dumps(shown)
 
 
 def text(line: str) -> str:

@@ -16,9 +16,10 @@ from django.test import override_settings
 from tests.api.conftest import Answer, Api, personal
 from tests.factories import make_run
 from tests.inprocess import durable
-from triggerapp.engine import environments, keys
+from triggerapp.engine import environments, keys, packets
+from triggerapp.errors import BadInput
 from triggerapp.levels import Level
-from triggerapp.models import ApiKey, AuditEntry, Status
+from triggerapp.models import ApiKey, AuditEntry, Run, Status
 
 pytestmark = pytest.mark.django_db
 WHOAMI = "/api/v1/whoami"
@@ -144,6 +145,38 @@ def test_who_does_not_administer_is_not_shown_what_the_dashboard_hides(path):
 def test_what_is_hidden_in_json_within_json_leaves_it_json():
     answer = Api(personal("view").text).get(f"/api/v1/runs/{secretive()}/result", **DEV)
     assert json.loads(answer.body["output"]) == {"user": {"password": "(hidden)", "name": "Ada"}}
+
+
+@override_settings(TRIGGERAPP={"REDACT": ["пароль"]})
+def test_a_key_that_is_written_with_escapes_is_found_too():
+    run = make_run(Status.COMPLETED, result=json.dumps({"пароль": "hunter2"}).encode(), result_type="application/json")
+    answer = Api(personal("view").text).get(f"/api/v1/runs/run_{run.id}/result", **DEV)
+    assert answer.status == 200 and "hunter2" not in str(answer.body)
+
+
+@pytest.mark.parametrize(("method", "path"), [("PUT", "v1/runs/{}/metadata"), ("POST", "v1/runs/{}/replay")])
+def test_what_was_hidden_is_not_taken_back_for_the_value(method, path):
+    run = secretive()
+    hidden = {"metadata": {"password": "(hidden)"}, "payload": {"password": "(hidden)"}}
+    body = {name: hidden[name] for name in (("metadata",) if method == "PUT" else ("payload",))}
+    answer = Api(personal("operate").text).call(method, f"/api/{path.format(run)}", body, **DEV)
+    assert answer.status == 400 and "(hidden)" in answer.body["error"]
+    assert Run.objects.get().metadata == {"password": "hunter2", "name": "Ada"}
+
+
+def test_a_packet_is_not_given_to_who_is_not_to_see_all_of_it():
+    packet = packets.reserve(environments.current(), actor="")
+    answer = Api(personal("operate").text).get(f"/api/v1/packets/packet_{packet}", **DEV)
+    assert answer.status == 403 and "as it is" in answer.body["error"]
+
+
+def test_a_user_has_so_many_tokens_and_no_more(monkeypatch):
+    monkeypatch.setattr(keys, "MOST_PERSONAL", 2)
+    first, _ = (keys.create_personal("7", "laptop") for _ in range(2))
+    with pytest.raises(BadInput, match="revoke some"):
+        keys.create_personal("7", "laptop")
+    keys.revoke(first.key.prefix)
+    assert keys.create_personal("7", "laptop").key.owner == "7"
 
 
 def test_a_subscription_hides_it_too():

@@ -257,10 +257,12 @@ def say(run: Run, text: str) -> None:
 def test_who_comes_back_to_a_hidden_tab_is_told_what_was_missed_and_nothing_twice(page):
     run = make_run(Status.WAITING)
     make_wait(run)
+    page.add_init_script(KEEP_STREAM)
     page.goto(f"/triggers/runs/{run.id}/")
     say(run, "before it was hidden")
     said(page, "before it was hidden")
     page.evaluate(HIDE, True)
+    assert page.evaluate("stream.readyState === EventSource.CLOSED")
     say(run, "while it was hidden")
     Run.objects.get(pk=run.pk).move(Status.CANCELED)
     page.evaluate(HIDE, False)

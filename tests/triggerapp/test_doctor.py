@@ -51,7 +51,6 @@ def test_a_worker_with_a_heartbeat_is_counted():
     assert found("workers").level == "ok"
 
 
-@pytest.mark.slow
 def test_a_broker_that_is_down_is_an_error_with_a_remedy_and_an_exit_status(monkeypatch):
     monkeypatch.setattr(app.conf, "broker_read_url", "redis://127.0.0.1:1/0")
     finding = found("broker")
@@ -203,7 +202,6 @@ def test_an_installation_without_fault_is_in_order(sound):
     assert ends_well("--strict")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plant", "about", "level", "remedy"), FAULTS, ids=lambda value: getattr(value, "__name__", "")
 )

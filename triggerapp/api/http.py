@@ -103,7 +103,8 @@ class View(APIView):
     """Method -> verb and kind of the scope that it needs."""
     narrow: ClassVar[tuple[str, ...]] = ()
     """Kinds of which a scope for single rows is enough to come in; the view then asks `require`."""
-    redacted = False
+    redacted: bool = False
+    """Whether the caller is not to see what the setting `REDACT` names."""
 
     def get_exception_handler(self) -> Callable[..., Response | None]:
         """Ours, whatever the host project has for its own views."""
@@ -142,6 +143,11 @@ def body_of(request: Request) -> dict[str, Json]:
     """The body, which must be an object."""
     if not isinstance(request.data, dict):
         raise ParseError("the body must be a JSON object", code="bad_json")
+    if getattr(request.user, "redacted", False) and redaction.HIDDEN in json.dumps(request.data):
+        raise BadInput(
+            f"the body says {redaction.HIDDEN} where this token is not shown a value: sent back, it would take the "
+            "value's place. Leave it out, or use a key that may see it"
+        )
     return request.data
 
 

@@ -18,6 +18,8 @@ from triggerapp.errors import BadInput, NotFound
 from triggerapp.levels import Level
 from triggerapp.models import Environment
 
+_LONGEST_ACTOR: Final = 200
+"""Characters; what follows must fit into 255 too."""
 _LONG_NAMES: Final = {short: slug for slug, short in SHORT_NAMES.items()}
 _SHOWN: Final = "runs batch tasks tags queues events schedules deployments webhooks metrics whoami".split()
 _SEEN: Final = tuple(f"read:{kind}" for kind in _SHOWN)
@@ -44,7 +46,7 @@ def principal(token: Known, request: Request) -> Principal | None:
     return Principal(
         environment=environment.pk,
         slug=environment.slug,
-        actor=f"{levels.actor(http)}, {token.prefix}",
+        actor=f"{levels.actor(http)[:_LONGEST_ACTOR]}, {token.prefix}",
         scopes=_scopes(level, str(request.method)),
         key=token.id,
         personal=True,

@@ -195,12 +195,13 @@ SELECT k.prefix, k.name, COALESCE(e.slug, '') AS environment, k.owner, k.scopes,
   k.expires_at, k.last_used_at,
   CASE WHEN k.revoked_at IS NOT NULL THEN 'revoked' WHEN k.expires_at <= now() THEN 'expired' ELSE 'valid' END AS state
 FROM triggerapp_apikey k LEFT JOIN triggerapp_environment e ON e.id = k.environment_id
-WHERE %s::text IS NULL OR k.owner = %s ORDER BY k.id DESC LIMIT 500
+WHERE %s::text IS NULL OR k.owner = %s
+ORDER BY k.revoked_at IS NOT NULL OR COALESCE(k.expires_at <= now(), false), k.owner <> '', k.id DESC LIMIT 500
 """
 
 
 def keys(*, owner: str | None = None) -> list[KeyRow]:
-    """The newest API keys and personal tokens: all, or those of one user."""
+    """API keys and personal tokens, those that are valid first: all, or those of one user."""
     rows = sql.rows(_KEYS, [owner, owner])
     names = levels.usernames(row["owner"] for row in rows)
     return [KeyRow(**{**row, "owner": names.get(row["owner"], row["owner"])}) for row in rows]

@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 
 from triggerapp.dashboard import actions, overviews
-from triggerapp.dashboard.keys import ttl_in
+from triggerapp.dashboard import keys as key_pages
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import keys
 from triggerapp.errors import BadInput
@@ -37,7 +37,8 @@ def _owner(request: HttpRequest) -> str:
 def create(request: HttpRequest) -> HttpResponseBase:
     """Make a token. The answer to this request is the only place where it is ever shown."""
     name = request.POST.get("name", "").strip()
-    return _shown(request, keys.create_personal(_owner(request), name, ttl=ttl_in(request), actor=actor(request)))
+    issued = keys.create_personal(_owner(request), name, ttl=key_pages.ttl_in(request), actor=actor(request))
+    return _shown(request, issued)
 
 
 @page(methods=("POST",))

@@ -29,6 +29,8 @@ Json = Any
 SHORT_NAMES = {"dev": "dev", "staging": "stg", "prod": "prod"}
 """Environments as keys name them; any other is a `preview`."""
 VERBS = ("admin", "read", "write", "trigger", "batchTrigger")
+MOST_PERSONAL = 50
+"""Tokens of one user that stand at a time."""
 PERSONAL = "tr_pat_"
 """How a personal token begins: that of a user, who names the environment in each request."""
 
@@ -90,6 +92,9 @@ def create(
 @transaction.atomic
 def create_personal(owner: str, name: str, *, ttl: timedelta | None = None, actor: str = "") -> Issued:
     """A new personal token of the user with this primary key: it may do what they may, for as long as they may."""
+    standing = ApiKey.objects.filter(owner=owner, revoked_at=None).exclude(expires_at__lte=now())
+    if standing.count() >= MOST_PERSONAL:
+        raise BadInput(f"there are {MOST_PERSONAL} personal tokens of this user already: revoke some that are not used")
     text = PERSONAL + _secret(_LONG_CHARACTERS)
     return _issued(ApiKey(owner=owner, scopes=[]), text, name, ttl=ttl, actor=actor, noted={"owner": owner})
 

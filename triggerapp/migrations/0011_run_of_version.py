@@ -11,6 +11,8 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        # What an interrupted attempt left is of no use, and in the way.
+        migrations.RunSQL('DROP INDEX CONCURRENTLY IF EXISTS run_of_version', migrations.RunSQL.noop),
         AddIndexConcurrently(
             model_name='run',
             index=models.Index(condition=models.Q(('version__isnull', False)), fields=['environment', 'version', '-created_at', '-id'], name='run_of_version'),

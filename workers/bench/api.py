@@ -40,7 +40,7 @@ def measure(on: Stage) -> list[Figure]:
         stage.clear()
         runs = on.pick(on.runs, quick=10_000)
         on.say(f"the list among {runs:,} runs, which are loaded first")
-        found += lists.measure(port, key, runs, on.pick(20, quick=2))
+        found += lists.measure(port, key, runs=runs, count=on.pick(20, quick=2))
     stage.clear()
     return found
 

@@ -25,11 +25,11 @@ def spread(
     """So many requests by so many clients; how long each took."""
     share = max(1, count // clients)
     with ThreadPoolExecutor(clients) as pool:
-        each = [pool.submit(_ask, port, path, headers, share, body) for _ in range(clients)]
+        each = [pool.submit(_ask, port, path, headers=headers, count=share, body=body) for _ in range(clients)]
         return [taken for one in each for taken in one.result()]
 
 
-def _ask(port: int, path: str, headers: Headers, count: int, body: str | None) -> list[float]:
+def _ask(port: int, path: str, *, headers: Headers, count: int, body: str | None) -> list[float]:
     server = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
     def ask() -> None:

@@ -50,7 +50,7 @@ class Asked:
     headers: Headers
 
 
-def measure(port: int, key: str, runs: int, count: int) -> list[Figure]:
+def measure(port: int, key: str, *, runs: int, count: int) -> list[Figure]:
     """A page by each filter, of the API's list and of the dashboard's."""
     batch, schedule = load(runs)
     times: list[float] = []
