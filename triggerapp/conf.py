@@ -194,9 +194,13 @@ _POSITIVE = (
 )
 
 
+ENVIRONMENT_NAME = re.compile(r"[\w-]{1,32}", re.ASCII)
+ENVIRONMENT_RULE = "1 to 32 letters, digits, hyphens or underscores"
+
+
 def _check_environment(slug: str) -> None:
-    if not re.fullmatch(r"[\w-]{1,32}", slug, re.ASCII):
-        raise _wrong("ENVIRONMENT", slug, want="1 to 32 letters, digits, hyphens or underscores")
+    if not ENVIRONMENT_NAME.fullmatch(slug):
+        raise _wrong("ENVIRONMENT", slug, want=ENVIRONMENT_RULE)
 
 
 def _check_durations(conf: Conf) -> None:

@@ -9,7 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from triggerapp.engine import webhooks
-from triggerapp.models import AuditEntry, Endpoint
+from triggerapp.models import AuditEntry, Endpoint, Environment
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -81,3 +81,24 @@ def test_what_cannot_be_is_refused_with_a_sentence(arguments, says):
     with pytest.raises(CommandError, match=says):
         call_command("webhooks", *arguments)
     assert not Endpoint.objects.exists()
+
+
+MAKERS = [
+    ("api_keys", "create", "--name", "ci"),
+    ("webhooks", "create", "clerk"),
+    ("destinations", "create", "ops", "https://example.com/hook"),
+]
+
+
+@pytest.mark.parametrize("arguments", MAKERS, ids=" ".join)
+def test_what_makes_an_environment_says_so_and_makes_none_of_a_name_that_cannot_be(arguments, capsys):
+    Environment.objects.filter(slug="prdo").delete()
+    call_command(*arguments)
+    assert "new environment" not in capsys.readouterr().err
+    before = Environment.objects.count()
+    for name in ("pr od!", "x" * 33, "é"):
+        with pytest.raises(CommandError, match="letters, digits, hyphens or underscores"):
+            call_command(*arguments, "--environment", name)
+    assert Environment.objects.count() == before
+    call_command(*arguments, "--environment", "prdo")
+    assert "prdo is a new environment" in capsys.readouterr().err

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from django.db import transaction
 
-from triggerapp.engine import audit, limits, posting, secrets
+from triggerapp.engine import audit, environments, limits, posting, secrets
 from triggerapp.engine.named import Named, check_name
 from triggerapp.errors import BadInput
-from triggerapp.models import FINAL, Destination, Environment
+from triggerapp.models import FINAL, Destination
 
 KINDS = tuple(f"run.{status.value}" for status in FINAL)
 """What there is to hear of."""
@@ -42,7 +42,7 @@ def create(
     check_name(name)
     posting.check_url(url)
     _check(wants, tasks)
-    owner, _ = Environment.objects.get_or_create(slug=environment)
+    owner = environments.named(environment)
     text = _new_secret()
     with transaction.atomic():
         destination, made = Destination.objects.get_or_create(

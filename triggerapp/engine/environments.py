@@ -10,7 +10,7 @@ from django.db import ProgrammingError, connection
 from triggerapp import conf
 from triggerapp.engine import sql
 from triggerapp.engine.idcache import IdCache
-from triggerapp.errors import DatabaseNotReady
+from triggerapp.errors import BadInput, DatabaseNotReady
 from triggerapp.models import Environment
 
 
@@ -19,18 +19,30 @@ def current() -> int:
     return by_slug(conf.get().ENVIRONMENT)
 
 
+def is_known(slug: str) -> bool:
+    """Whether there is one of this name, or this process works for it and so will make it."""
+    return slug == conf.get().ENVIRONMENT or Environment.objects.filter(slug=slug).exists()
+
+
+def named(slug: str) -> Environment:
+    """The one of this name, made on first use. Raises `BadInput` for what can be no name."""
+    if not conf.ENVIRONMENT_NAME.fullmatch(slug):
+        raise BadInput(f"the environment {slug[:40]!r} cannot be: its name must have {conf.ENVIRONMENT_RULE}")
+    environment, _ = Environment.objects.get_or_create(slug=slug)
+    return environment
+
+
 def _make(slug: str) -> int:
     if connection.vendor != "postgresql":
         raise DatabaseNotReady(
             f"the default database must be PostgreSQL, not {connection.vendor}: see `manage.py check`"
         )
     try:
-        environment, _ = Environment.objects.get_or_create(slug=slug)
+        return int(named(slug).pk)
     except ProgrammingError as error:
         if not sql.lacks_tables(error):
             raise
         raise DatabaseNotReady(sql.NO_TABLES) from error
-    return int(environment.pk)
 
 
 by_slug = IdCache(_make)

@@ -19,10 +19,10 @@ from uuid import UUID
 from django.db import transaction
 
 from triggerapp.clock import now
-from triggerapp.engine import audit, limits, sql
+from triggerapp.engine import audit, environments, limits, sql
 from triggerapp.engine import secrets as secretbox
 from triggerapp.errors import BadInput, NotFound
-from triggerapp.models import ApiKey, Environment
+from triggerapp.models import ApiKey
 
 Json = Any
 
@@ -81,7 +81,7 @@ def create(
         raise BadInput("a root key may do everything: what it signs is not asked about")
     for scope in scopes:
         check_scope(scope)
-    its, _ = Environment.objects.get_or_create(slug=environment)
+    its = environments.named(environment)
     start = f"tr_{SHORT_NAMES.get(environment, 'preview')}_" + ("" if root else "sk_")
     text = start + _secret(_LONG_CHARACTERS if root else _SECRET_CHARACTERS)
     sealed = secretbox.seal(text, _prefix(text)) if root else None

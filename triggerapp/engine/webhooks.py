@@ -19,11 +19,11 @@ from django.db.models.functions import Now
 
 from triggerapp import conf
 from triggerapp.clock import now
-from triggerapp.engine import audit, limits, named, readings, secrets, signatures
+from triggerapp.engine import audit, environments, limits, named, readings, secrets, signatures
 from triggerapp.engine.named import Named
 from triggerapp.engine.signatures import Scheme
 from triggerapp.errors import BadInput
-from triggerapp.models import Endpoint, EndpointSecret, Environment, Preset
+from triggerapp.models import Endpoint, EndpointSecret, Preset
 
 Json = Any
 
@@ -57,7 +57,7 @@ def create(
     """A new endpoint; without a `secret` of the provider's, one is made."""
     named.check_name(name)
     _check(preset, options or {}, tolerance)
-    owner, _ = Environment.objects.get_or_create(slug=environment)
+    owner = environments.named(environment)
     with transaction.atomic():
         endpoint, made = Endpoint.objects.get_or_create(
             environment=owner,

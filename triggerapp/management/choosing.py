@@ -5,14 +5,15 @@ from __future__ import annotations
 import getpass
 import json
 from argparse import ArgumentTypeError
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser, OutputWrapper
 
 from triggerapp import conf
-from triggerapp.engine import bulk, tokens
+from triggerapp.engine import bulk, environments, tokens
 from triggerapp.engine.selection import PERIODS, Selection, id_range
 from triggerapp.models import Run, Status
 
@@ -71,6 +72,21 @@ def actor() -> str:
         return f"shell {getpass.getuser()}"
     except (KeyError, OSError):  # a user without a name, as in some containers
         return "shell"
+
+
+def add_environment(parser: Any) -> None:
+    """The option of whatever belongs to one environment."""
+    parser.add_argument("--environment", help="default: the one of the settings")
+
+
+@contextmanager
+def environment_to_make_in(options: dict[str, Any], stderr: OutputWrapper) -> Iterator[str]:
+    """The name of the environment that something is made in; if that made it too, says so: it may be a typo."""
+    name: str = options["environment"] or conf.get().ENVIRONMENT
+    is_new = conf.ENVIRONMENT_NAME.fullmatch(name) and not environments.is_known(name)
+    yield name
+    if is_new:
+        stderr.write(f"{name} is a new environment: nothing runs in it until a process has that name in its settings.")
 
 
 def add_filters(parser: CommandParser) -> None:

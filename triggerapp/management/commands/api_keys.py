@@ -14,10 +14,11 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError, CommandParser
 
-from triggerapp import conf, levels
+from triggerapp import levels
 from triggerapp.engine import keys
 from triggerapp.engine.keys import Issued
 from triggerapp.management.base import BaseCommand
+from triggerapp.management.choosing import add_environment, environment_to_make_in
 from triggerapp.models import ApiKey
 
 
@@ -30,7 +31,7 @@ class Command(BaseCommand):
         verbs = parser.add_subparsers(dest="verb", required=True)
         create = verbs.add_parser("create", help="make a key; it is shown once")
         create.add_argument("--name", required=True, help="what it is for")
-        create.add_argument("--environment", help="default: the one of the settings")
+        add_environment(create)
         create.add_argument("--user", help="make a personal token of this user; it may do what they may")
         create.add_argument("--scope", action="append", default=[], help="such as read, or trigger:tasks; repeatable")
         create.add_argument("--days", type=float, help="how long it is valid (default: until revoked)")
@@ -45,9 +46,14 @@ class Command(BaseCommand):
 
     def _create(self, options: dict[str, Any]) -> None:
         ttl = None if options["days"] is None else timedelta(days=options["days"])
-        issued = _personal(options, ttl) if options["user"] else _of_environment(options, ttl)
+        issued = _personal(options, ttl) if options["user"] else self._of_environment(options, ttl)
         self.stderr.write("Keep it well: it is not shown again.")
         self.stdout.write(issued.text)
+
+    def _of_environment(self, options: dict[str, Any], ttl: timedelta | None) -> Issued:
+        name, scopes, root = options["name"], options["scope"] or ["admin"], options["root"]
+        with environment_to_make_in(options, self.stderr) as environment:
+            return keys.create(environment, name, scopes=scopes, ttl=ttl, root=root, actor=_actor())
 
     def _list(self, options: dict[str, Any]) -> None:
         found = list(ApiKey.objects.select_related("environment").order_by("created_at"))
@@ -62,11 +68,6 @@ class Command(BaseCommand):
     def _revoke(self, options: dict[str, Any]) -> None:
         key = keys.revoke(options["prefix"], actor=_actor())
         self.stdout.write(f"revoked {key}")
-
-
-def _of_environment(options: dict[str, Any], ttl: timedelta | None) -> Issued:
-    environment, scopes = options["environment"] or conf.get().ENVIRONMENT, options["scope"] or ["admin"]
-    return keys.create(environment, options["name"], scopes=scopes, ttl=ttl, root=options["root"], actor=_actor())
 
 
 def _personal(options: dict[str, Any], ttl: timedelta | None) -> Issued:

@@ -13,7 +13,7 @@ from triggerapp import conf
 from triggerapp.engine import destinations, posting
 from triggerapp.engine.destinations import Issued
 from triggerapp.management.base import BaseCommand
-from triggerapp.management.choosing import actor
+from triggerapp.management.choosing import actor, add_environment, environment_to_make_in
 from triggerapp.management.output import dump, table
 from triggerapp.models import Destination
 
@@ -55,8 +55,10 @@ class Command(BaseCommand):
 
     def _create(self, options: dict[str, Any]) -> None:
         wants = options["want"] or destinations.FAILURES
-        environment, name, url = options["environment"], options["name"], options["url"]
-        self._show(destinations.create(environment, name, url, wants=wants, tasks=options["task"], actor=actor()))
+        name, url, tasks = options["name"], options["url"], options["task"]
+        with environment_to_make_in(options, self.stderr) as environment:
+            issued = destinations.create(environment, name, url, wants=wants, tasks=tasks, actor=actor())
+        self._show(issued)
 
     def _show(self, issued: Issued) -> None:
         self.stderr.write("Give the receiver this secret, to verify with; it is not shown again.")
@@ -87,7 +89,7 @@ class Command(BaseCommand):
 
 def _add_name(parser: Any) -> None:
     parser.add_argument("name")
-    parser.add_argument("--environment", help="default: the one of the settings")
+    add_environment(parser)
 
 
 def _row(each: Destination) -> dict[str, Any]:

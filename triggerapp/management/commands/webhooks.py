@@ -16,7 +16,7 @@ from triggerapp import conf
 from triggerapp.engine import webhooks
 from triggerapp.engine.webhooks import Issued
 from triggerapp.management.base import BaseCommand
-from triggerapp.management.choosing import actor
+from triggerapp.management.choosing import actor, add_environment, environment_to_make_in
 from triggerapp.management.output import dump, table
 from triggerapp.models import Endpoint, Preset
 
@@ -52,15 +52,16 @@ class Command(BaseCommand):
         getattr(self, f"_{options['verb']}")(options)
 
     def _create(self, options: dict[str, Any]) -> None:
-        issued = webhooks.create(
-            options["environment"],
-            options["name"],
-            preset=options["preset"],
-            secret=_given(options),
-            options={name: options[name] for name in _OPTIONS if options[name] is not None},
-            tolerance=_span("tolerance", seconds=options["tolerance"]),
-            actor=actor(),
-        )
+        with environment_to_make_in(options, self.stderr) as environment:
+            issued = webhooks.create(
+                environment,
+                options["name"],
+                preset=options["preset"],
+                secret=_given(options),
+                options={name: options[name] for name in _OPTIONS if options[name] is not None},
+                tolerance=_span("tolerance", seconds=options["tolerance"]),
+                actor=actor(),
+            )
         self._show(issued, is_ours=not options["given"])
         self.stdout.write(webhooks.url(issued.endpoint))
 
@@ -93,7 +94,7 @@ class Command(BaseCommand):
 
 def _add_name(parser: Any) -> None:
     parser.add_argument("name")
-    parser.add_argument("--environment", help="default: the one of the settings")
+    add_environment(parser)
 
 
 def _add_given(parser: Any) -> None:
