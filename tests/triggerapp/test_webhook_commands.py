@@ -35,7 +35,7 @@ def test_a_providers_secret_is_read_from_standard_input_and_not_shown(capsys, mo
 
 def test_a_secret_is_rotated(capsys):
     call_command("webhooks", "create", "clerk")
-    call_command("webhooks", "rotate", "clerk", "--keep-hours", "1")
+    call_command("webhooks", "rotate", "clerk", "--keep-hours", "1h30m")
     assert len(webhooks.standing_secrets(Endpoint.objects.get())) == 2
     call_command("webhooks", "rotate", "clerk", "--keep-hours", "0")
     assert len(webhooks.standing_secrets(Endpoint.objects.get())) == 1
@@ -74,7 +74,11 @@ def test_a_generic_one_says_how_it_signs():
         (["create", "acme", "--tolerance", "nan"], "tolerance"),
         (["rotate", "none"], "no endpoint"),
         (["disable", "none"], "no endpoint"),
+        (["create", "acme", "--tolerance=-5m"], "--tolerance='-5m' must be a duration such as '30s'"),
+        (["create", "acme", "--tolerance", "0"], "the tolerance 0s must be more than nothing and at most 1h"),
         (["rotate", "none", "--keep-hours", "1e30"], "keep-hours"),
+        (["rotate", "none", "--keep-hours", "abc"], "or a number of hours"),
+        (["rotate", "none", "--keep-hours", "31d"], "cannot be kept for 31d"),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_sentence(arguments, says):

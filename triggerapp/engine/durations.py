@@ -10,20 +10,32 @@ from triggerapp.errors import BadInput
 
 _PARTS = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)hr?)?(?:(\d+)m)?(?:(\d+)s)?")
 _NAMES = ("weeks", "days", "hours", "minutes", "seconds")
+_LETTERS = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
 _LONGEST_TEXT = 40
 
 
-def duration(name: str, value: Any) -> timedelta:
-    """A text of units, or a number of seconds."""
+def text(length: timedelta) -> str:
+    """As people write it: `1h30m`, `-5s`."""
+    rest, found = abs(length), ""
+    for letter, unit in _LETTERS.items():
+        count, rest = divmod(rest, unit)
+        found += f"{count}{letter}" if count else ""
+    if rest or not found:
+        found += f"{rest.total_seconds():.10g}s"
+    return f"-{found}" if length < timedelta() else found
+
+
+def duration(name: str, value: Any, *, unit: str = "seconds") -> timedelta:
+    """A text of units, or a number of one: of seconds, unless it is said."""
     try:
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return timedelta(seconds=value)
+            return timedelta(**{unit: value})
         found = _PARTS.fullmatch(value) if isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT else None
         if found is not None:
-            return timedelta(**{unit: int(n) for unit, n in zip(_NAMES, found.groups(), strict=True) if n})
+            return timedelta(**{each: int(n) for each, n in zip(_NAMES, found.groups(), strict=True) if n})
     except (OverflowError, ValueError) as error:
         raise BadInput(f"{name}={value!r:.60} is too long a time") from error
-    raise BadInput(f"{name}={value!r:.60} must be a duration such as '30s', '1h30m' or '2w', or a number of seconds")
+    raise BadInput(f"{name}={value!r:.60} must be a duration such as '30s', '1h30m' or '2w', or a number of {unit}")
 
 
 def deadline(name: str, value: Any) -> timedelta | datetime:

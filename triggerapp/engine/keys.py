@@ -102,6 +102,7 @@ def create_personal(owner: str, name: str, *, ttl: timedelta | None = None, acto
 def _issued(key: ApiKey, text: str, name: str, *, ttl: timedelta | None, actor: str, noted: dict[str, Json]) -> Issued:
     limits.check_text("name", name)
     limits.check_more_than_nothing("ttl", ttl)
+    limits.check_deadline("ttl", ttl)
     key.name, key.prefix, key.digest = name, _prefix(text), _digest(text)
     key.created_by, key.expires_at = actor or "code", None if ttl is None else now() + ttl
     key.save()

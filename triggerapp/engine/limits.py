@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from triggerapp import conf
+from triggerapp.engine import durations
 from triggerapp.errors import BadInput, PayloadTooLarge
 
 Json = Any
@@ -72,11 +73,11 @@ def check_deadline(name: str, value: object) -> None:
     if not isinstance(value, datetime | timedelta):
         raise BadInput(f"{name}={value!r}: pass a timedelta or an aware datetime")
     if isinstance(value, datetime) and value.tzinfo is None:
-        raise BadInput(f"{name}={value!r} has no time zone: pass an aware datetime, as timezone.now() is")
+        raise BadInput(f"{name}={value.isoformat()} has no time zone: pass an aware datetime, as timezone.now() is")
     if isinstance(value, timedelta) and value < timedelta():
-        raise BadInput(f"{name}={value!r} is negative")
+        raise BadInput(f"{name}={durations.text(value)} is negative")
     if isinstance(value, timedelta) and value > LONGEST:
-        raise BadInput(f"{name}={value!r} is longer than {LONGEST.days // 365} years")
+        raise BadInput(f"{name}={durations.text(value)} is longer than {LONGEST.days // 365} years")
 
 
 def check_more_than_nothing(name: str, value: object) -> None:
@@ -86,7 +87,7 @@ def check_more_than_nothing(name: str, value: object) -> None:
     if not isinstance(value, timedelta):
         raise BadInput(f"{name}={value!r}: pass a timedelta")
     if value <= timedelta():
-        raise BadInput(f"{name}={value!r} must be more than nothing")
+        raise BadInput(f"{name}={durations.text(value)} must be more than nothing")
 
 
 def check_attempts(value: object) -> None:

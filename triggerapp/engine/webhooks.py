@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 
 from triggerapp import conf
 from triggerapp.clock import now
-from triggerapp.engine import audit, environments, limits, named, readings, secrets, signatures
+from triggerapp.engine import audit, durations, environments, limits, named, readings, secrets, signatures
 from triggerapp.engine.named import Named
 from triggerapp.engine.signatures import Scheme
 from triggerapp.errors import BadInput
@@ -85,7 +85,10 @@ def _check(preset: str, options: Mapping[str, Json], tolerance: timedelta) -> No
     elif options:
         raise BadInput(f"the preset {preset} has no options")
     if not timedelta(0) < tolerance <= _LONGEST_TOLERANCE:
-        raise BadInput(f"the tolerance {tolerance} must be more than nothing and at most {_LONGEST_TOLERANCE}")
+        raise BadInput(
+            f"the tolerance {durations.text(tolerance)} must be more than nothing "
+            f"and at most {durations.text(_LONGEST_TOLERANCE)}"
+        )
 
 
 def _add_secret(endpoint: Endpoint, given: str | None, *, actor: str) -> str:
@@ -133,7 +136,8 @@ def rotate(
     """A new secret; those before it stand for `keep` longer."""
     if not timedelta(0) <= keep <= _LONGEST_KEEP:
         raise BadInput(
-            f"the old secrets cannot be kept for {keep}: nothing is the least, {_LONGEST_KEEP.days} days the most"
+            f"the old secrets cannot be kept for {durations.text(keep)}: "
+            f"nothing is the least, {_LONGEST_KEEP.days} days the most"
         )
     with transaction.atomic():
         endpoint = find(environment, name, lock=True)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import getpass
 import json
+import math
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser, OutputWrapper
 
 from triggerapp import conf
-from triggerapp.engine import bulk, environments, tokens
+from triggerapp.engine import bulk, durations, environments, limits, tokens
 from triggerapp.engine.selection import PERIODS, Selection, id_range
 from triggerapp.models import Run, Status
 
@@ -23,6 +25,7 @@ PAYLOAD = (
     'JSON, as for the API: an object is keyword arguments; {"args": […], "kwargs": {…}} is both kinds; '
     "anything else, a list too, is the one positional argument"
 )
+WHEN = "30s, 1h30m, 2w, a number of seconds, or a moment in ISO 8601"
 _SHOWN = 3
 
 
@@ -53,6 +56,27 @@ def json_of(text: str, what: str) -> Json:
         return json.loads(tokens.value_of(text.encode()))
     except (ValueError, RecursionError) as error:
         raise CommandError(f"{what} is not JSON that can be stored: {error}") from error
+
+
+def span(option: str, text: str | float, *, unit: str = "seconds") -> timedelta:
+    """A length of time as an argument: `1h30m`, or a number of `unit`."""
+    return durations.duration(option, _number(text), unit=unit)
+
+
+def when(option: str, text: str | float) -> timedelta | datetime:
+    """A time from now as an argument: `1h30m`, a number of seconds, or a moment in ISO 8601."""
+    found = durations.deadline(option, _number(text))
+    limits.check_deadline(option, found)
+    return found
+
+
+def _number(text: str | float) -> str | float:
+    """Of an argument that is a number that number, of any other its text."""
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return number if math.isfinite(number) else str(text)
 
 
 def count_to(most: int, *, least: int = 1) -> Callable[[str], int]:

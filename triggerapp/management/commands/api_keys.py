@@ -15,10 +15,10 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError, CommandParser
 
 from triggerapp import levels
-from triggerapp.engine import keys
+from triggerapp.engine import keys, limits
 from triggerapp.engine.keys import Issued
 from triggerapp.management.base import BaseCommand
-from triggerapp.management.choosing import add_environment, environment_to_make_in
+from triggerapp.management.choosing import add_environment, environment_to_make_in, span
 from triggerapp.models import ApiKey
 
 
@@ -34,7 +34,7 @@ class Command(BaseCommand):
         add_environment(create)
         create.add_argument("--user", help="make a personal token of this user; it may do what they may")
         create.add_argument("--scope", action="append", default=[], help="such as read, or trigger:tasks; repeatable")
-        create.add_argument("--days", type=float, help="how long it is valid (default: until revoked)")
+        create.add_argument("--days", help="how long it is valid, or as 36h (default: until revoked)")
         create.add_argument("--root", action="store_true", help="signs public tokens itself; kept here, encrypted")
         listing = verbs.add_parser("list", help="show keys, never their secrets")
         listing.add_argument("--json", action="store_true", help="for machines")
@@ -45,7 +45,9 @@ class Command(BaseCommand):
         getattr(self, f"_{options['verb']}")(options)
 
     def _create(self, options: dict[str, Any]) -> None:
-        ttl = None if options["days"] is None else timedelta(days=options["days"])
+        ttl = None if options["days"] is None else span("--days", options["days"], unit="days")
+        limits.check_more_than_nothing("--days", ttl)
+        limits.check_deadline("--days", ttl)
         issued = _personal(options, ttl) if options["user"] else self._of_environment(options, ttl)
         self.stderr.write("Keep it well: it is not shown again.")
         self.stdout.write(issued.text)

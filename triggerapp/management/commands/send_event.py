@@ -8,9 +8,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import transaction
 
-from triggerapp.engine import audit, durations, environments, events, limits
+from triggerapp.engine import audit, environments, events, limits
 from triggerapp.management.base import BaseCommand
-from triggerapp.management.choosing import actor, json_of
+from triggerapp.management.choosing import WHEN, actor, json_of, when
 from triggerapp.management.output import dump
 
 
@@ -24,7 +24,7 @@ class Command(BaseCommand):
         parser.add_argument("name")
         parser.add_argument("payload", nargs="?", default="null", help="JSON (default: %(default)s)")
         parser.add_argument("--id", help="the sender's own id: the same id twice is one event")
-        parser.add_argument("--after", help="deliver it later: 30s, 1h30m, 2w, or a moment in ISO 8601")
+        parser.add_argument("--after", help=f"deliver it later: {WHEN}")
         parser.add_argument("--json", action="store_true", help="for machines")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -32,7 +32,7 @@ class Command(BaseCommand):
         payload = json.dumps(json_of(options["payload"], "the payload"))
         limits.check_text("an event's name", options["name"])
         limits.check_text("an event's id", options["id"])
-        deliver = durations.deadline("--after", options["after"]) if options["after"] else None
+        deliver = None if options["after"] is None else when("--after", options["after"])
         with transaction.atomic():
             sent = events.emit(options["name"], payload, external_id=options["id"], deliver=deliver)
             environment = environments.current()

@@ -7,9 +7,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import transaction
 
-from triggerapp.engine import calls, durations, environments
+from triggerapp.engine import calls, environments
 from triggerapp.management.base import BaseCommand
-from triggerapp.management.choosing import PAYLOAD, actor, json_of
+from triggerapp.management.choosing import PAYLOAD, WHEN, actor, json_of, when
 from triggerapp.management.output import dump
 
 
@@ -24,7 +24,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "payload", nargs="?", help="such as '{\"order\": 7}' or '{\"args\": [7]}'; none: no argument"
         )
-        parser.add_argument("--delay", type=float, help="seconds until it starts")
+        parser.add_argument("--delay", help=f"start it later: {WHEN}")
         parser.add_argument("--tag", action="append", default=[], help="may be given repeatedly")
         parser.add_argument("--idempotency-key")
         parser.add_argument("--json", action="store_true", help="for machines")
@@ -33,7 +33,7 @@ class Command(BaseCommand):
         """Accept it."""
         payload = calls.MISSING if options["payload"] is None else json_of(options["payload"], "the payload")
         given = {
-            "delay": None if options["delay"] is None else durations.duration("--delay", options["delay"]),
+            "delay": None if options["delay"] is None else when("--delay", options["delay"]),
             "tags": options["tag"] or None,
             "idempotency_key": options["idempotency_key"],
         }

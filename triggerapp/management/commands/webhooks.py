@@ -7,16 +7,15 @@ list of processes nor the shell's history sees it.
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 
 from triggerapp import conf
 from triggerapp.engine import webhooks
 from triggerapp.engine.webhooks import Issued
 from triggerapp.management.base import BaseCommand
-from triggerapp.management.choosing import actor, add_environment, environment_to_make_in
+from triggerapp.management.choosing import actor, add_environment, environment_to_make_in, span
 from triggerapp.management.output import dump, table
 from triggerapp.models import Endpoint, Preset
 
@@ -40,7 +39,7 @@ class Command(BaseCommand):
         rotate = verbs.add_parser("rotate", help="another secret; the old ones stand for a while")
         _add_name(rotate)
         _add_given(rotate)
-        rotate.add_argument("--keep-hours", type=float, default=24, help="how long (default: %(default)s)")
+        rotate.add_argument("--keep-hours", default=24, help="how long, or as 30m or 2d (default: %(default)s)")
         for verb, what in (("disable", "refuse all deliveries from now on"), ("enable", "take deliveries again")):
             _add_name(verbs.add_parser(verb, help=what))
 
@@ -59,7 +58,7 @@ class Command(BaseCommand):
                 preset=options["preset"],
                 secret=_given(options),
                 options={name: options[name] for name in _OPTIONS if options[name] is not None},
-                tolerance=_span("tolerance", seconds=options["tolerance"]),
+                tolerance=span("--tolerance", options["tolerance"]),
                 actor=actor(),
             )
         self._show(issued, is_ours=not options["given"])
@@ -78,7 +77,7 @@ class Command(BaseCommand):
             table(self.stdout, _COLUMNS, [list(row.values()) for row in rows])
 
     def _rotate(self, options: dict[str, Any]) -> None:
-        keep = _span("keep-hours", hours=options["keep_hours"])
+        keep = span("--keep-hours", options["keep_hours"], unit="hours")
         environment, name = options["environment"], options["name"]
         issued = webhooks.rotate(environment, name, secret=_given(options), keep=keep, actor=actor())
         self._show(issued, is_ours=not options["given"])
@@ -107,7 +106,7 @@ def _add_create(parser: Any) -> None:
     _add_name(parser)
     _add_given(parser)
     parser.add_argument("--preset", choices=Preset.values, default=Preset.STANDARD, help="default: %(default)s")
-    parser.add_argument("--tolerance", type=float, default=300, help="seconds a signature is good (%(default)s)")
+    parser.add_argument("--tolerance", default=300, help="seconds a signature is good, or as 5m (default: %(default)s)")
     generic = parser.add_argument_group("for --preset generic")
     generic.add_argument("--signature", help="the header with the signature (default: x-signature)")
     generic.add_argument("--signed", help="what is signed (default: {body}), such as {timestamp}.{body}")
@@ -123,13 +122,6 @@ def _add_create(parser: Any) -> None:
 
 def _given(options: dict[str, Any]) -> str | None:
     return sys.stdin.readline().strip() if options["given"] else None
-
-
-def _span(name: str, **parts: float) -> timedelta:
-    try:
-        return timedelta(**parts)
-    except (OverflowError, ValueError) as error:
-        raise CommandError(f"--{name} is no time: {error}") from error
 
 
 def _row(endpoint: Endpoint) -> dict[str, Any]:
