@@ -89,8 +89,11 @@ def moves_its_runs_out(mine: Worker) -> None:
     found = [run_of(result) for result in results]
     assert [(run.status, run.checkpoint.wait) for run in found] == [("queued", None)] * 4, mine.text()
     mine.restart()
-    assert [result.get(timeout=120) for result in results] == [[200, 1, 1]] * 4
-    assert [note_of(result) for result in results] == [""] * 4
+    for result in results:
+        *counted, entries = result.get(timeout=120)
+        assert counted == [200, 1]
+        # Where pids cannot be chosen one may be taken at the restore: that run is entered again, and says so.
+        assert note_of(result) == "" if entries == 1 else "is in use by" in note_of(result)
 
 
 @pytest.mark.parametrize("user", [0, NOBODY])

@@ -75,11 +75,12 @@ def test_a_running_task_shows_started_again_and_a_users_own_state_stays(on: Work
 
 
 def test_states_in_the_order_they_were(prefork: Worker):
-    """Trap 11."""
+    """Trap 11. Who listens is told what is stored first, which on a slow machine is the end already."""
     seen: list[Any] = []
     result = add.apply_async((1, 1), countdown=3)  # time to listen in
     result.get(timeout=40, on_message=lambda message: seen.append(message["status"]))
-    assert seen == ["WAITING", "STARTED", "SUCCESS"]
+    assert seen[-3:] == ["WAITING", "STARTED", "SUCCESS"]
+    assert seen[:-3] in ([], ["WAITING"], ["SUCCESS"])
 
 
 def test_abort_of_a_waiting_task_is_there_to_be_read(prefork: Worker):

@@ -14,6 +14,8 @@ from tests.faults.world import World
 
 PATIENCE = 300.0
 """Seconds until a run counts as lost: several imports of everything, on processors shared with other lanes."""
+_LOOK = 0.2
+"""Seconds between two looks at a scenario: twelve are played at a time, and each look asks the database."""
 _LATE = 3.0
 """Seconds after the run's end in which a tick still gets to the fault's occurrence."""
 
@@ -36,7 +38,7 @@ def play(world: World, *, fails: bool, fault: str = "", client_fault: str = "") 
         if not emitted and _awaits_go(world, run):
             _emit(world, run, client_fault)
             emitted = True
-        time.sleep(0.1)
+        time.sleep(_LOOK)
     return _report(world, run, fails, fault, ready=ready, seconds=time.monotonic() - started)
 
 
