@@ -39,9 +39,9 @@ class Mode(Enum):
     """With which rights CRIU works."""
 
     PRIVILEGED = "privileged"
-    """All it wants: restored processes get a time namespace, and their monotonic clock stands still meanwhile."""
+    """Root, and all it wants: restored processes get a time namespace, so their monotonic clock stands still."""
     UNPRIVILEGED = "unprivileged"
-    """CAP_CHECKPOINT_RESTORE alone: the monotonic clock jumps."""
+    """Another user's, or CAP_CHECKPOINT_RESTORE alone: the monotonic clock jumps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

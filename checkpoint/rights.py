@@ -27,8 +27,8 @@ WHY_IT_FAILS: Final = WHY_IT_DOES_NOT_START | {"seccomp", "capabilities", "file_
 
 
 def mode() -> Mode:
-    """How CRIU is to work with what this process may."""
-    return Mode.PRIVILEGED if own() >= _PRIVILEGED else Mode.UNPRIVILEGED
+    """How CRIU is to work with what this process may. Another user's request it takes as an unprivileged one alone."""
+    return Mode.PRIVILEGED if os.geteuid() == 0 and own() >= _PRIVILEGED else Mode.UNPRIVILEGED
 
 
 def own() -> frozenset[Capability]:
@@ -49,8 +49,8 @@ def _look_at_clock() -> Iterator[Reason]:
     if mode() is Mode.UNPRIVILEGED:
         yield Reason(
             code="time_namespace",
-            message="without CAP_SYS_ADMIN and CAP_SYS_TIME time.monotonic() jumps over a wait",
-            remedy=f"harmless for most programs; else add {', '.join(right.name for right in sorted(_PRIVILEGED))}",
+            message="for others than root with CAP_SYS_ADMIN and CAP_SYS_TIME time.monotonic() jumps over a wait",
+            remedy=f"harmless for most programs; else run the worker as root with {filecaps.names(_PRIVILEGED)}",
         )
 
 

@@ -98,6 +98,13 @@ def test_without_any_capability_both_ways_to_them_are_named(folder: Path, option
     assert "AmbientCapabilities=" in first["remedy"] and "--file-capabilities GROUP" in first["remedy"]
 
 
+def test_another_user_with_all_the_capabilities_of_root_works_as_other_users_do(folder: Path) -> None:
+    """CRIU refuses to work for such a one as it does for root."""
+    said = verdict(folder, "--user", str(NOBODY), "--ambient", "sys_admin,sys_time,net_admin,sys_chroot,setpcap")
+    assert said["ok"] and said["mode"] == "unprivileged", said
+    assert "time_namespace" in codes(said)
+
+
 CONTAINER = ("--container", "--capabilities", f"{DOCKERS},checkpoint_restore")
 
 
