@@ -85,7 +85,7 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**_ENVIRONMENT, "XDG_RUNTIME_DIR": memory()},
+                env=_environment(),
                 cwd="/",
                 start_new_session=True,
                 preexec_fn=partial(processes.die_with, os.getpid()),
@@ -143,6 +143,11 @@ class Worker:
 def memory() -> str:
     """Where CRIU keeps what it learned about the kernel, if that is a tmpfs. With all its rights it is always /run."""
     return "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "")
+
+
+def _environment() -> dict[str, str]:
+    """Without a folder of no name: that would be the root of the file system."""
+    return _ENVIRONMENT | ({"XDG_RUNTIME_DIR": memory()} if memory() else {})
 
 
 def encode(kind: Kind, options: Iterable[tuple[Option, Value]]) -> bytes:

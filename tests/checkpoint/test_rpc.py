@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,21 @@ def test_a_descriptor_has_the_name_criu_gives_it() -> None:
     assert rpc.key(reader) == f"pipe:[{os.fstat(reader).st_ino}]"
     os.close(reader)
     os.close(writer)
+
+
+@pytest.mark.parametrize(("folder", "told"), [("", {}), ("/run/user/1", {"XDG_RUNTIME_DIR": "/run/user/1"})])
+def test_criu_is_told_of_a_folder_for_what_it_learned_only_where_there_is_one(
+    folder: str, told: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rpc.os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+    program = tmp_path / "criu"
+    program.write_text(f"#!/bin/sh\nenv > {tmp_path}/all\n")
+    program.chmod(0o755)
+    with rpc.Worker(program) as worker, pytest.raises(Gone):
+        worker.request(Kind.DUMP, [], timeout=timedelta(seconds=60))
+    all_of_it = dict(line.split("=", 1) for line in (tmp_path / "all").read_text().splitlines())
+    assert {name: value for name, value in all_of_it.items() if name.startswith("XDG")} == told
 
 
 def test_the_log_tells_the_errors_and_leaves_out_the_harmless_one(tmp_path: Path) -> None:
