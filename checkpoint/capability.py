@@ -112,7 +112,8 @@ def _look_at_pids() -> Iterator[Reason]:
     if not pids.can_leap():
         yield Reason(
             code="ns_last_pid",
-            message="/proc/sys/kernel/ns_last_pid cannot be written: pids of threads and children may be taken",
+            message="/proc/sys/kernel/ns_last_pid cannot be written: pids of threads and children may be taken, and "
+            "those of runs too where libraries have threads, as OpenBLAS has",
             remedy="in a container unmask /proc/sys (Docker: systempaths=unconfined; Kubernetes: procMount: Unmasked)",
         )
     if pids.most() < _FEW_PIDS:

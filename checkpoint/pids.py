@@ -1,7 +1,8 @@
 """Forking far away: run processes get a random pid, so that it is still free where they are restored.
 
 A restored process has the pid it had. With `ns_last_pid` its later threads and children are far away too; with clone3
-only the process itself is. Where neither is allowed, pids are as everybody's, and restores collide now and then.
+only the process itself is, and only where the one that forks has no further thread, a library's included. Where
+neither can be, pids are as everybody's, and restores collide now and then.
 """
 
 from __future__ import annotations
