@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -37,20 +38,26 @@ class _Segment:
 
 def loader(program: bytes) -> str:
     """Who starts it: the path that is written in it. ValueError if there is none."""
-    found = _last(program, _INTERPRETER)
+    with _telling_damage():
+        found = _last(program, _INTERPRETER)
     return os.fsdecode(program[found.offset : found.offset + found.size].rstrip(b"\0"))
 
 
 def bind(program: bytes, *, loader: Path, libraries: Path) -> bytes:
     """The same program, started by `loader`; libraries, and theirs, are in `libraries`. ValueError if it cannot be."""
+    with _telling_damage():
+        return _bind(program, os.fsencode(loader) + b"\0", os.fsencode(libraries) + b"\0")
+
+
+def _bind(program: bytes, loader: bytes, libraries: bytes) -> bytes:
+    """Both paths end with a zero."""
     bound = bytearray(program)
-    first, second = os.fsencode(loader) + b"\0", os.fsencode(libraries) + b"\0"
     offset = _to_page(len(program))
     address = _to_page(max(segment.address + segment.memory for segment in _segments(program) if segment.kind == _LOAD))
-    _write(bound, _last(program, _NOTE), _LOAD, offset=offset, address=address, size=len(first + second))
-    _write(bound, _last(program, _INTERPRETER), _INTERPRETER, offset=offset, address=address, size=len(first))
-    _add_entry(bound, _last(program, _DYNAMIC), address + len(first))
-    return bytes(bound.ljust(offset, b"\0")) + first + second
+    _write(bound, _last(program, _NOTE), _LOAD, offset=offset, address=address, size=len(loader + libraries))
+    _write(bound, _last(program, _INTERPRETER), _INTERPRETER, offset=offset, address=address, size=len(loader))
+    _add_entry(bound, _last(program, _DYNAMIC), address + len(loader))
+    return bytes(bound.ljust(offset, b"\0")) + loader + libraries
 
 
 def _add_entry(program: bytearray, dynamic: _Segment, path: int) -> None:
@@ -86,6 +93,15 @@ def _segments(program: bytes) -> Iterator[_Segment]:
     for at in range(start, start + size * count, size):
         kind, _, offset, address, _, length, memory, _ = _HEADER.unpack_from(program, at)
         yield _Segment(at, kind, offset, address, length, memory)
+
+
+@contextmanager
+def _telling_damage() -> Iterator[None]:
+    """What it says of itself may lead out of the file, or to numbers that no file has."""
+    try:
+        yield
+    except (struct.error, KeyError, OverflowError) as problem:
+        raise ValueError("it is cut off or damaged") from problem
 
 
 def _to_page(number: int) -> int:

@@ -1,3 +1,5 @@
+"""A program that was bound to a loader and libraries uses these and no others; what cannot be bound is told."""
+
 from __future__ import annotations
 
 import shutil
@@ -5,6 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from checkpoint import elf
 
@@ -51,3 +55,25 @@ def test_a_program_is_bound_once(own: Path) -> None:
 def test_what_is_no_program_is_told(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no 64-bit program"):
         elf.bind(content, loader=tmp_path, libraries=tmp_path)
+
+
+CAT = Path("/bin/cat").read_bytes()
+HEADERS = st.integers(16, 1023)
+
+
+@given(st.integers(0, len(CAT)), st.dictionaries(HEADERS, st.integers(0, 255), max_size=4))
+def test_a_program_that_is_cut_off_or_damaged_is_bound_or_a_value_error(kept: int, changed: dict[int, int]) -> None:
+    damaged = bytearray(CAT)
+    for place, byte in changed.items():
+        damaged[place] = byte
+    try:
+        elf.loader(bytes(damaged[:kept]))
+        elf.bind(bytes(damaged[:kept]), loader=Path("/loader"), libraries=Path("/libraries"))
+    except ValueError:
+        return
+
+
+@pytest.mark.parametrize("kept", [8, 60, 100])
+def test_a_program_that_is_cut_off_is_told(kept: int, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cut off"):
+        elf.bind(CAT[:kept], loader=tmp_path, libraries=tmp_path)
