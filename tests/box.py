@@ -200,7 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--nosuid", type=Path, action="append", default=[], help="a folder whose files give no rights")
     parser.add_argument("--filter", action="store_true", help="a seccomp filter like Docker's")
     parser.add_argument("--user", type=int, default=0, help="another user, without capabilities")
-    parser.add_argument("--group", type=int, default=0, help="a further group of that user")
+    parser.add_argument("--group", help="a further group of that user")
     parser.add_argument("--no-new-privs", action="store_true")
     parser.add_argument("--capabilities", help="those that can be had; all of the tests' by default")
     parser.add_argument("--ambient", help="those that it has whoever it is; of another user's no others")

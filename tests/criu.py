@@ -17,9 +17,7 @@ import pytest
 import checkpoint
 from checkpoint import __main__ as command
 from checkpoint import binary
-
-GROUP, ANOTHER = [group.gr_name for group in grp.getgrall() if 0 < group.gr_gid < 1000][:2]
-"""Of this host, whichever they are."""
+from tests.box import NOBODY
 
 
 def require() -> None:
@@ -36,14 +34,29 @@ def require_root() -> None:
         leave("setpriv is not installed (on Debian: apt install util-linux)")
 
 
+def group() -> str:
+    """One of this host's, whichever it is."""
+    return _groups()[0]
+
+
+def another_group() -> str:
+    """Not that one."""
+    return _groups()[1]
+
+
+def member() -> tuple[str, ...]:
+    """The options of a box for somebody who has no rights, and is in that group."""
+    return ("--user", str(NOBODY), "--group", group())
+
+
 def with_capabilities(folder: Path) -> Path:
-    """CRIU once more, in `folder`, with capabilities of its own for members of GROUP."""
+    """CRIU once more, in `folder`, with capabilities of its own for members of `group()`."""
     start = binary.find().path
     if binary.program_of(start) == start:
         leave(f"{start} was not brought by the installer, which gives capabilities to its own alone")
     prefix = folder / "criu"
     shutil.copytree(start.parent.parent, prefix, symlinks=True)
-    assert command.main(["install", "--prefix", str(prefix), "--file-capabilities", GROUP]) == 0
+    assert command.main(["install", "--prefix", str(prefix), "--file-capabilities", group()]) == 0
     return binary.start_of(prefix)
 
 
@@ -51,6 +64,12 @@ def leave(reason: str) -> NoReturn:
     """This test cannot be run here."""
     (pytest.fail if os.environ.get("TRIGGERAPP_REQUIRE_CRIU") else pytest.skip)(reason)
     raise AssertionError
+
+
+@cache
+def _groups() -> list[str]:
+    found = [entry.gr_name for entry in grp.getgrall() if 0 < entry.gr_gid < 1000]
+    return found if len(found) > 1 else leave("this host has no two groups to give capabilities to")
 
 
 @cache

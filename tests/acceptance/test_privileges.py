@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import grp
 import os
 import shutil
 import signal
@@ -25,8 +24,6 @@ from tests.box import DOCKERS, NOBODY, box
 from triggerapp.models import Checkpoint
 
 pytestmark = pytest.mark.criu
-
-MEMBER = ("--user", str(NOBODY), "--group", str(grp.getgrnam(criu.GROUP).gr_gid))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -109,7 +106,7 @@ def test_a_worker_without_any_capability_dumps_and_restores_by_those_of_the_file
 ):
     """And its tasks have no more rights after a wait than before it: none."""
     start = criu.with_capabilities(folder)
-    with here(options=("-c", "4"), under=boxed(*MEMBER), **places, **{binary.VARIABLE: str(start)}) as mine:
+    with here(options=("-c", "4"), under=boxed(*criu.member()), **places, **{binary.VARIABLE: str(start)}) as mine:
         waits_by_image(mine)
         before, after = rights_over_a_wait()
         assert before == after

@@ -25,8 +25,6 @@ from tests.box import DOCKERS, NOBODY, ROOT, box
 
 pytestmark = pytest.mark.criu
 
-MEMBER = ("--user", str(NOBODY), "--group", str(grp.getgrnam(criu.GROUP).gr_gid))
-
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
@@ -62,7 +60,7 @@ def codes(said: dict[str, Any]) -> list[str]:
 
 
 def test_a_member_of_the_group_dumps_and_restores_without_any_capability(folder: Path, start: Path) -> None:
-    said = verdict(folder, *MEMBER, use=start)
+    said = verdict(folder, *criu.member(), use=start)
     assert said["ok"] and said["mode"] == "unprivileged", said
     assert "pids" in codes(said)
 
@@ -74,20 +72,20 @@ def test_root_uses_the_same_one(folder: Path, start: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "remedy"),
     [
-        (("--user", str(NOBODY)), "not_in_group", f"group {criu.GROUP}"),
-        ((*MEMBER, "--no-new-privs"), "no_new_privs", "NoNewPrivileges=no"),
-        ((*MEMBER, "--nosuid", "{folder}"), "nosuid", "--prefix"),
-        ((*MEMBER, "--capabilities", "setpcap"), "bounding_set", "CapabilityBoundingSet="),
-        ((*MEMBER, "--filter"), "seccomp", "seccomp=unconfined"),
+        (f"--user {NOBODY}", "not_in_group", "group {group}"),
+        ("{member} --no-new-privs", "no_new_privs", "NoNewPrivileges=no"),
+        ("{member} --nosuid {folder}", "nosuid", "--prefix"),
+        ("{member} --capabilities setpcap", "bounding_set", "CapabilityBoundingSet="),
+        ("{member} --filter", "seccomp", "seccomp=unconfined"),
     ],
 )
 def test_what_keeps_a_files_capabilities_from_working_is_named(
-    folder: Path, start: Path, options: tuple[str, ...], code: str, remedy: str
+    folder: Path, start: Path, options: str, code: str, remedy: str
 ) -> None:
-    said = verdict(folder, *(option.format(folder=folder) for option in options), use=start)
+    said = verdict(folder, *options.format(member=" ".join(criu.member()), folder=folder).split(), use=start)
     first = said["reasons"][0]
     assert (said["ok"], first["code"], first["blocking"]) == (False, code, True), said
-    assert remedy in first["remedy"]
+    assert remedy.format(group=criu.group()) in first["remedy"]
 
 
 @pytest.mark.parametrize("options", [("--user", str(NOBODY)), ("--capabilities", DOCKERS)])
@@ -146,7 +144,7 @@ def test_what_criu_learned_about_the_kernel_is_kept_in_memory_for_root_and_for_o
 
 
 def test_in_a_container_another_user_needs_no_more_with_file_capabilities(folder: Path, start: Path) -> None:
-    said = verdict(folder, *CONTAINER, *MEMBER, "--volume", str(folder), use=start)
+    said = verdict(folder, *CONTAINER, *criu.member(), "--volume", str(folder), use=start)
     assert said["ok"], said
 
 
@@ -159,14 +157,13 @@ AGAIN = ("test_cycles.py", "test_held_processes.py")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [MEMBER, CONTAINER], ids=["by file capabilities", "in a container"])
-def test_what_goes_on_after_a_wait_of_roots_does_so_with_less(
-    folder: Path, start: Path, options: tuple[str, ...]
-) -> None:
+@pytest.mark.parametrize("in_container", [False, True], ids=["by file capabilities", "in a container"])
+def test_what_goes_on_after_a_wait_of_roots_does_so_with_less(folder: Path, start: Path, in_container: bool) -> None:
     """These tests once more. In a container nobody chooses where pids go on, so processes are forked another way."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     env |= {"PYTHONPATH": str(ROOT), "HOME": str(folder), "TMPDIR": str(folder), "DJANGO_SECRET_KEY": "of no account"}
-    env |= {binary.VARIABLE: str(start), "TRIGGERAPP_REQUIRE_CRIU": "1"} if options == MEMBER else {"TMPDIR": "/run"}
+    env |= {"TMPDIR": "/run"} if in_container else {binary.VARIABLE: str(start), "TRIGGERAPP_REQUIRE_CRIU": "1"}
+    options = CONTAINER if in_container else criu.member()
     files = [str(Path(__file__).with_name(name)) for name in AGAIN]
     testing = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "criu and not slow", *files]
     done = subprocess.run([*box(*options), *testing], env=env, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -176,7 +173,7 @@ def test_what_goes_on_after_a_wait_of_roots_does_so_with_less(
 def test_what_is_granted_is_one_groups_and_roots(start: Path) -> None:
     program = binary.program_of(start)
     found = program.stat()
-    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, grp.getgrnam(criu.GROUP).gr_gid, 0o750)
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, grp.getgrnam(criu.group()).gr_gid, 0o750)
     assert filecaps.read(program) == NEEDED
     own_loader = Path(elf.loader(program.read_bytes()))
     assert own_loader.is_relative_to(start.parent.parent) and not filecaps.read(own_loader)
@@ -184,16 +181,17 @@ def test_what_is_granted_is_one_groups_and_roots(start: Path) -> None:
 
 def test_granting_again_moves_it_to_another_group(start: Path, capsys: pytest.CaptureFixture[str]) -> None:
     again = ["install", "--prefix", str(start.parent.parent), "--file-capabilities"]
-    assert command.main([*again, criu.ANOTHER]) == 0
-    assert f"the group {criu.ANOTHER} and root alone" in capsys.readouterr().out
-    assert filecaps.group(binary.program_of(start)) == criu.ANOTHER
+    assert command.main([*again, criu.another_group()]) == 0
+    assert f"the group {criu.another_group()} and root alone" in capsys.readouterr().out
+    assert filecaps.group(binary.program_of(start)) == criu.another_group()
     assert filecaps.read(binary.program_of(start)) == NEEDED
-    assert command.main([*again, criu.GROUP]) == 0
+    assert command.main([*again, criu.group()]) == 0
 
 
-def refused(prefix: Path, group: str = criu.GROUP) -> str:
+def refused(prefix: Path, group: str | None = None) -> str:
+    criu.require_root()
     with pytest.raises(InstallFailed) as caught:
-        grant.grant(prefix, group, loader="loader", libraries="libraries")
+        grant.grant(prefix, group or criu.group(), loader="loader", libraries="libraries")
     return caught.value.message
 
 
