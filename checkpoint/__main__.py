@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from checkpoint import binary, capability
+from checkpoint import binary, capability, install
 from checkpoint.errors import CheckpointError
-from checkpoint.install import give_capabilities, install
 from checkpoint.seal import Keyring
 
 
@@ -35,9 +34,7 @@ def _check(*, as_json: bool) -> int:
 
 def _install(prefix: Path | None, group: str | None) -> int:
     try:
-        made = install(prefix, say=_say)
-        if group is not None:
-            _say(give_capabilities(prefix, group))
+        made = install.install(prefix, group=group, say=_say)
     except CheckpointError as problem:
         sys.stderr.write(f"{problem}\n")
         return 1

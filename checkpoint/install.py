@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from checkpoint import binary
+from checkpoint import binary, grant
 from checkpoint.binary import Binary
 from checkpoint.errors import InstallFailed, Unsupported
-from checkpoint.grant import grant
 
 Say = Callable[[str], None]
 
@@ -39,25 +38,30 @@ _ELSEWHERE: Final = (
 )
 
 
-def install(prefix: Path | None = None, *, say: Say = lambda line: None) -> Binary:
-    """A CRIU in `prefix`, made now or before. InstallFailed says what is in the way."""
+def install(prefix: Path | None = None, *, group: str | None = None, say: Say = lambda line: None) -> Binary:
+    """A CRIU in `prefix`, made now or before. InstallFailed says what is in the way.
+
+    For a `group` it brings the capabilities it needs; `say` tells what that means.
+    """
     prefix = (prefix or binary.default_prefix()).absolute()
+    if group is not None:
+        prefix = grant.guarded(prefix, group)  # before what lies there is executed
     with _alone(prefix):
-        made = _made_before(prefix)
-        if made is not None:
-            say(f"{made} is there already")
-            return made
-        _require_debian()
-        with tempfile.TemporaryDirectory(prefix="criu-", dir=prefix.parent) as folder:
-            Path(folder).chmod(0o755)  # apt fetches under an account of its own
-            return _make(prefix, Path(folder), say)
+        made = _there_or_made(prefix, say)
+        if group is not None:
+            say(grant.grant(prefix, group, loader=_LOADER, libraries=_LIBRARIES))
+    return made
 
 
-def give_capabilities(prefix: Path | None, group: str) -> str:
-    """Have the CRIU in `prefix` bring the capabilities it needs, for this group alone; what that means."""
-    prefix = (prefix or binary.default_prefix()).absolute()
-    with _alone(prefix):
-        return grant(prefix, group, loader=_LOADER, libraries=_LIBRARIES)
+def _there_or_made(prefix: Path, say: Say) -> Binary:
+    made = _made_before(prefix)
+    if made is not None:
+        say(f"{made} is there already")
+        return made
+    _require_debian()
+    with tempfile.TemporaryDirectory(prefix="criu-", dir=prefix.parent) as folder:
+        Path(folder).chmod(0o755)  # apt fetches under an account of its own
+        return _make(prefix, Path(folder), say)
 
 
 def _make(prefix: Path, folder: Path, say: Say) -> Binary:

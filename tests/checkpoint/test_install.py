@@ -122,6 +122,18 @@ def test_the_command_tells_how_to_use_another_prefix(tmp_path: Path, capsys: pyt
     assert f"export CHECKPOINT_CRIU={tmp_path}/prefix/bin/criu" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("user", "says"), [(0, "groupadd"), (1000, "by root alone")])
+def test_nothing_is_fetched_for_capabilities_that_cannot_be_given(
+    user: int, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_mirror(tmp_path)
+    monkeypatch.setattr(install.grant.os, "geteuid", lambda: user)
+    prefix = tmp_path / "new/prefix"
+    assert command.main(["install", "--prefix", str(prefix), "--file-capabilities", "absent-group"]) == 1
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "calls").exists() and not prefix.parent.exists()
+
+
 def test_the_command_fails_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["install", "--prefix", str(tmp_path / "prefix")]) == 1
     assert "its mirror is not known" in capsys.readouterr().err

@@ -200,18 +200,76 @@ def test_nothing_is_granted_that_others_could_change(tmp_path: Path) -> None:
     library = prefix / "usr/lib/library.so"
     library.parent.mkdir(parents=True)
     library.touch()
-    library.chmod(0o666)
-    assert f"{library} can be changed by others" in refused(prefix)
+    for mode in (0o666, 0o1666):
+        library.chmod(mode)
+        assert f"{library} can be changed by others" in refused(prefix)
     library.chmod(0o644)
     os.chown(library.parent, NOBODY, NOBODY)
     assert f"{library.parent} can be changed by others" in refused(prefix)
     assert "a colon" in refused(tmp_path / "a:b")
 
 
+def test_in_a_sticky_folder_others_can_only_add(tmp_path: Path) -> None:
+    sticky = tmp_path / "sticky"
+    (sticky / "prefix").mkdir(parents=True)
+    sticky.chmod(0o1777)
+    assert "not brought by the installer" in refused(sticky / "prefix")
+    assert f"{sticky} can be changed by others" in refused(sticky / "another")
+    (sticky / "prefix").chmod(0o1777)
+    assert f"{sticky / 'prefix'} can be changed by others" in refused(sticky / "prefix")
+
+
+def test_a_link_in_a_folder_of_somebody_is_followed_once_and_never_again(tmp_path: Path, start: Path) -> None:
+    """He could have it lead elsewhere later."""
+    link = tmp_path / "link"
+    link.symlink_to(start.parent.parent)
+    os.chown(tmp_path, NOBODY, NOBODY)
+    assert command.main(["install", "--prefix", str(link), "--file-capabilities", criu.group()]) == 0
+    named = [start.read_text(), elf.loader(binary.program_of(start).read_bytes())]
+    assert all(str(start.parent.parent) in text and str(link) not in text for text in named)
+
+
+def test_what_others_put_there_is_refused_and_never_executed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    criu.require_root()
+    planted, executed = binary.start_of(tmp_path / "prefix"), tmp_path / "executed"
+    planted.parent.mkdir(parents=True)
+    planted.write_text(f"#!/bin/sh\ntouch {executed}\necho Version: 4.2.1\n")
+    planted.chmod(0o755)
+    install = ["install", "--prefix", str(tmp_path / "prefix"), "--file-capabilities", criu.group()]
+    os.chown(planted, NOBODY, NOBODY)
+    assert command.main(install) == 1
+    assert f"{planted} can be changed by others" in capsys.readouterr().err
+    assert not executed.exists()
+    os.chown(planted, 0, 0)
+    assert command.main(install) == 1
+    assert executed.exists()
+
+
+def test_where_nothing_can_be_granted_nothing_is_changed(start: Path) -> None:
+    program, in_the_way = binary.program_of(start), start.with_name(f"{start.name}.new")
+    before = (program.stat(), start.read_text())
+    in_the_way.mkdir()
+    try:
+        assert "cannot be given capabilities" in refused(start.parent.parent)
+    finally:
+        in_the_way.rmdir()
+    assert (program.stat(), start.read_text()) == before
+    assert not program.with_name(f"{program.name}.new").exists()
+
+
+def test_a_program_that_is_cut_off_is_told(tmp_path: Path) -> None:
+    program = tmp_path / binary.PROGRAMS[0]
+    program.parent.mkdir(parents=True)
+    program.write_bytes(Path("/bin/cat").read_bytes()[:100])
+    assert f"{program} cannot be given capabilities: it is cut off" in refused(tmp_path)
+
+
 def test_nothing_is_granted_to_a_group_that_is_not_there_or_by_others_than_root(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "groupadd" in refused(tmp_path, "absent-group")
-    assert "cannot be given capabilities" in refused(tmp_path)
     monkeypatch.setattr(grant.os, "geteuid", lambda: 1000)
-    assert "by root alone" in refused(tmp_path)
+    with pytest.raises(InstallFailed, match="by root alone"):
+        grant.guarded(tmp_path, criu.group())
