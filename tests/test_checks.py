@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from celery import Celery
+from django.contrib import admin
 from django.core.management import call_command
 from django.db import connections
+from django.urls import include, path
 from pytest_django import Settings
 
 from triggerapp import checks
@@ -156,3 +158,28 @@ def test_connections_that_requests_would_leave_over(
     settings.ASGI_APPLICATION = asgi
     monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", age)
     assert [message.id for message in checks.check_connections(None)] == found
+
+
+DASHBOARD = path("triggers/", include("triggerapp.dashboard.urls"))
+ADMIN = path("admin/", admin.site.urls)
+ACCOUNTS = path("accounts/", include("django.contrib.auth.urls"))
+
+
+@pytest.mark.parametrize(
+    ("routes", "login", "found"),
+    [
+        ((DASHBOARD,), "/accounts/login/", ["triggerapp.W008"]),
+        ((DASHBOARD,), "shop:login", ["triggerapp.W008"]),
+        ((DASHBOARD,), "/oauth2/start", []),
+        ((DASHBOARD,), "https://login.example.com/", []),
+        ((DASHBOARD, ADMIN), "/accounts/login/", []),
+        ((DASHBOARD, ACCOUNTS), "/accounts/login/", []),
+        ((DASHBOARD, ACCOUNTS), "login", []),
+        ((), "/accounts/login/", []),
+    ],
+)
+def test_a_dashboard_that_nobody_can_log_in_to_is_warned_of(
+    settings: Settings, routes: tuple[object, ...], login: str, found: list[str]
+) -> None:
+    settings.ROOT_URLCONF, settings.LOGIN_URL = routes, login
+    assert [message.id for message in checks.check_login(None)] == found

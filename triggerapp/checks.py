@@ -18,9 +18,10 @@ from django.core import checks
 from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections
+from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
-from triggerapp import conf
+from triggerapp import conf, loginpage
 
 SITE: Final = Path(__file__).resolve().parent.parent
 """The folder all our packages are in."""
@@ -45,7 +46,7 @@ DEFAULT_VISIBILITY: Final = 3600
 
 def register() -> None:
     """Hand the checks to Django."""
-    for check in (check_settings, check_database, check_connections, check_packages, check_celery):
+    for check in (check_settings, check_database, check_connections, check_packages, check_celery, check_login):
         checks.register(check, "triggerapp")
 
 
@@ -96,6 +97,27 @@ def check_connections(app_configs: Sequence[AppConfig] | None, **_: Any) -> list
             id="triggerapp.W007",
         )
     ]
+
+
+def check_login(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """A dashboard that nobody can log in to."""
+    if not _has_dashboard() or loginpage.address() is not None:
+        return []
+    return [
+        checks.Warning(
+            f"nobody can log in to the dashboard: LOGIN_URL = {settings.LOGIN_URL!r} is no page of this project, and "
+            "Django's admin is not mounted",
+            hint="Set LOGIN_URL to your login page, or mount django.contrib.auth.urls or the admin.",
+            id="triggerapp.W008",
+        )
+    ]
+
+
+def _has_dashboard() -> bool:
+    try:
+        return bool(getattr(settings, "ROOT_URLCONF", None) and reverse("triggers:home"))
+    except NoReverseMatch:
+        return False
 
 
 def check_packages(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:

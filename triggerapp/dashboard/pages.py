@@ -8,16 +8,14 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, cast
 
-from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.contrib.messages import get_messages
 from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
 from django.shortcuts import render as django_render
-from django.shortcuts import resolve_url
 from django.views.decorators.csrf import csrf_protect
 
-from triggerapp import conf
+from triggerapp import conf, loginpage
 from triggerapp.errors import NotFound, TriggerError
 from triggerapp.levels import Level, level_of
 
@@ -114,10 +112,18 @@ def _refusal(request: HttpRequest, needs: Level, methods: tuple[str, ...]) -> Ht
     if level >= needs:
         return None
     if level == Level.NONE and not request.user.is_authenticated:
-        return redirect_to_login(request.get_full_path(), resolve_url(settings.LOGIN_URL))
+        return _to_login(request)
     return failure(
         request, 403, "You may not do this", f"It needs the permission to {needs.name.lower()} in the dashboard."
     )
+
+
+def _to_login(request: HttpRequest) -> HttpResponseBase:
+    where = loginpage.address()
+    if where is not None:
+        return redirect_to_login(request.get_full_path(), where)
+    why = "You are not logged in, and this project has no page to do so: its settings must name one as LOGIN_URL."
+    return failure(request, 403, "Log in first", why)
 
 
 def _secure(response: HttpResponseBase, nonce: str) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from django.contrib.staticfiles import finders
 from django.test import override_settings
-from django.urls import reverse
+from django.urls import include, reverse
+from django.urls import path as route
 
 from triggerapp.dashboard import urls
 from triggerapp.levels import Level
@@ -116,3 +117,22 @@ def closed(request):
 @override_settings(TRIGGERAPP={"DASHBOARD_ACCESS": f"{__name__}.closed"})
 def test_a_project_can_say_by_itself_who_may_do_what(administrator):
     assert administrator.get(reverse("triggers:runs")).status_code == 403
+
+
+@override_settings(LOGIN_URL="/accounts/login/")
+def test_a_project_without_a_login_page_of_its_own_has_the_admins(log_in):
+    assert log_in("nobody").get("/triggers/runs/").url == "/admin/login/?next=/triggers/runs/"
+
+
+@override_settings(LOGIN_URL="/sign-in")
+def test_the_projects_own_login_page_comes_first(log_in):
+    assert log_in("nobody").get("/triggers/runs/").url == "/sign-in?next=/triggers/runs/"
+
+
+@override_settings(
+    LOGIN_URL="/accounts/login/", ROOT_URLCONF=(route("triggers/", include("triggerapp.dashboard.urls")),)
+)
+def test_where_nobody_can_log_in_the_page_says_what_to_set(log_in):
+    answer = log_in("nobody").get("/triggers/runs/")
+    assert answer.status_code == 403
+    assert "LOGIN_URL" in answer.content.decode()
