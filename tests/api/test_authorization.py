@@ -244,10 +244,13 @@ class Place:
         for name, value in self.names.items():
             text = text.replace(f"{{{name}}}", value)
         body = text.encode()
-        path = row.path.format(**self.names)
-        path = path if path.startswith("/") else f"/api/{path}"
-        answer = client().generic(row.method, path, body, content_type=kind, **headers)
+        answer = client().generic(row.method, self.address(row), body, content_type=kind, **headers)
         return answer.status_code, answer.content.decode()
+
+    def address(self, row: Row) -> str:
+        """Where the route is."""
+        path = row.path.format(**self.names)
+        return path if path.startswith("/") else f"/api/{path}"
 
 
 @pytest.fixture
@@ -399,3 +402,17 @@ def test_who_may_gets_in(row, place):
     status, text = place.call(row, keys.create("prod", "owner").text)
     assert status not in (401, 403, 500), text
     assert status < 300 or row.path.count("none") or row.verb in ("write", "batchTrigger") or "result" in row.path, text
+
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_method_that_a_route_does_not_have_is_refused_as_such_to_those_who_are_let_in(name, place):
+    rows, reader = ROWS[name], keys.create("prod", "reader", scopes=["read:runs:run_1"]).text
+    for method in set(METHODS) - {row.method for row in rows}:
+        row = replace(rows[0], method=method, body=None)
+        refuses(place, row, None, {401})
+        answer = client().generic(method, place.address(row), HTTP_AUTHORIZATION=f"Bearer {reader}")
+        assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+        assert set(answer["Allow"].split(", ")) == {row.method for row in rows}

@@ -38,3 +38,24 @@ def test_below_our_versions_there_is_nobody_else(url):
 def test_the_standalone_project_refuses_in_words_that_programs_read(url):
     answer = client().get(url)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+CALLBACK = "/api/v1/waitpoints/tokens/waitpoint_0192f000-0000-7000-8000-000000000000/callback/none"
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "allow"),
+    [
+        ("POST", "/api/v1/health", "GET, HEAD"),
+        ("DELETE", "/api/v1/ready", "GET, HEAD"),
+        ("PUT", "/api/v1/openapi.json", "GET, HEAD"),
+        ("POST", "/api/v1/timezones", "GET, HEAD"),
+        ("GET", CALLBACK, "POST"),
+        ("GET", "/hooks/none", "POST"),
+        ("POST", "/api/v1/packet-bytes/none", "GET, PUT"),
+    ],
+)
+def test_a_wrong_method_is_refused_in_words_that_programs_read(method, url, allow):
+    answer = client().generic(method, url)
+    assert (answer.status_code, answer["Allow"], answer.json()["code"]) == (405, allow, "method_not_allowed")
+    assert method in answer.json()["error"]

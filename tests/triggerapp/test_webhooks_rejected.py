@@ -162,7 +162,8 @@ def test_an_endpoint_that_is_not_there_leaves_nothing():
 
 
 def test_a_get_is_no_delivery():
-    assert client().get("/hooks/hook").status_code == 405
+    answer = client().get("/hooks/hook")
+    assert (answer.status_code, answer["Allow"], answer.json()["code"]) == (405, "POST", "method_not_allowed")
 
 
 def test_without_a_secret_everything_is_rejected():

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, cast
 
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
-from rest_framework.exceptions import AuthenticationFailed, Throttled
+from rest_framework.exceptions import AuthenticationFailed, MethodNotAllowed, Throttled
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 
 from triggerapp import conf
-from triggerapp.api import personal
+from triggerapp.api import methods, personal
 from triggerapp.api.principals import Principal
 from triggerapp.engine import guard, keys, publictokens
 from triggerapp.engine.keys import Known
@@ -103,13 +103,15 @@ def _refused(why: str) -> AuthenticationFailed:
 
 
 class Scoped(BasePermission):
-    """The view says which scope a method needs; a view that does not is closed."""
+    """The view says which methods it takes and which scope each needs; a view that does not is closed."""
 
     message = "the key has no scope for this"
     code = "forbidden"
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """Whether any row of the view's kind may be open to the caller; the view asks for its row."""
+        if view.access and request.method not in view.access:
+            raise MethodNotAllowed(str(request.method), methods.refusal(request.method, view.access))
         need = view.access.get(request.method)
         if need is None:
             return False

@@ -8,16 +8,17 @@ from __future__ import annotations
 from django.db import DatabaseError, connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.http import HttpRequest, JsonResponse
-from django.views.decorators.http import require_safe
+
+from triggerapp.api.methods import takes
 
 
-@require_safe
+@takes("GET", "HEAD")
 def health(request: HttpRequest) -> JsonResponse:
     """The process answers."""
     return JsonResponse({"status": "ok"})
 
 
-@require_safe
+@takes("GET", "HEAD")
 def ready(request: HttpRequest) -> JsonResponse:
     """The database answers and has our tables."""
     try:

@@ -110,6 +110,11 @@ class View(APIView):
         """Ours, whatever the host project has for its own views."""
         return errors.answer
 
+    @property
+    def allowed_methods(self) -> list[str]:
+        """What `Allow` says."""
+        return list(self.access)
+
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
         """A body that comes in chunks has no length, which REST framework takes for no body."""
         if not request.META.get("CONTENT_LENGTH") and "chunked" in request.headers.get("Transfer-Encoding", ""):

@@ -11,11 +11,10 @@ import logging
 from django.db import OperationalError
 from django.http import HttpRequest, JsonResponse
 from django.urls import URLPattern, path
-from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_POST
 
 from triggerapp import conf
 from triggerapp.api import ids
+from triggerapp.api.methods import takes
 from triggerapp.engine import deliveries
 from triggerapp.engine.deliveries import Accepted, Challenged, Outcome, Request
 from triggerapp.errors import DatabaseUnavailable, NotFound
@@ -27,8 +26,7 @@ _STATUSES = {"bad_body": 400, "disabled": 410, "unreadable_secret": 503}
 _REMOTE_CHARACTERS = 64
 
 
-@csrf_exempt
-@require_POST
+@takes("POST")
 def receive(request: HttpRequest, endpoint: str, environment: str = "") -> JsonResponse:
     """Take a delivery; the same one twice is one event."""
     limit = conf.get().MAX_VALUE_BYTES

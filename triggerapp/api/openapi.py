@@ -6,9 +6,10 @@ from functools import cache
 from typing import Any
 
 from django.http import HttpRequest, JsonResponse
-from django.views.decorators.http import require_safe
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.settings import patched_settings
+
+from triggerapp.api.methods import takes
 
 Json = dict[str, Any]
 
@@ -30,7 +31,7 @@ def document() -> Json:
     return found
 
 
-@require_safe
+@takes("GET", "HEAD")
 def openapi(request: HttpRequest) -> JsonResponse:
     """The document. It tells what there is to ask for, and nothing of what is stored."""
     return JsonResponse(document())

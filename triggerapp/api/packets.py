@@ -9,8 +9,6 @@ from typing import ClassVar
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_http_methods
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -18,6 +16,7 @@ from rest_framework.response import Response
 from triggerapp import conf
 from triggerapp.api import errors, http, ids
 from triggerapp.api.http import Access, View
+from triggerapp.api.methods import takes
 from triggerapp.engine import packets
 from triggerapp.errors import TriggerError
 
@@ -56,8 +55,7 @@ def address(verb: str, packet: UUID, environment: int) -> str:
     return f"{conf.get().BASE_URL.rstrip('/')}/api/v1/packet-bytes/{packets.permit(verb, packet, environment)}"
 
 
-@csrf_exempt
-@require_http_methods(["GET", "PUT"])
+@takes("GET", "PUT")
 def content(request: HttpRequest, permit: str) -> HttpResponse:
     """The bytes of a packet; the permit in the address says which, and what may be done."""
     try:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.http import HttpRequest, JsonResponse
-from django.views.decorators.http import require_safe
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from triggerapp.api import ids, rendering
 from triggerapp.api.http import Access, View, body_of, numbered, only
+from triggerapp.api.methods import takes
 from triggerapp.engine import cron, schedules
 from triggerapp.engine.schedules import Plan
 from triggerapp.errors import BadInput
@@ -128,7 +128,7 @@ class ScheduleDeactivate(ScheduleView):
         return self.shown(schedules.set_active(*self.key(schedule), active=False, actor=self.principal.actor))
 
 
-@require_safe
+@takes("GET", "HEAD")
 def timezones(request: HttpRequest) -> JsonResponse:
     """What a schedule may name as its time zone. The SDK asks without a key; it tells nothing of what is stored."""
     names = cron.timezones()

@@ -10,15 +10,13 @@ from uuid import UUID
 
 from django.db import OperationalError
 from django.http import HttpRequest, JsonResponse
-from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_POST
 
 from triggerapp import conf
+from triggerapp.api.methods import takes
 from triggerapp.engine import tokens
 
 
-@csrf_exempt
-@require_POST
+@takes("POST")
 def callback(request: HttpRequest, token: UUID, secret: str) -> JsonResponse:
     """Complete the token with the request's JSON body; repeating it changes nothing."""
     if not tokens.is_secret(token, secret):
