@@ -16,7 +16,7 @@ from psycopg.errors import UndefinedTable
 from tests.factories import fresh, make_event_wait, make_run, make_step, make_unreadable
 from tests.inprocess import durable
 from triggerapp.clock import now
-from triggerapp.engine import deployments, durations, environments
+from triggerapp.engine import catalog, deployments, durations, environments
 from triggerapp.engine.deployments import Build
 from triggerapp.management.commands.trigger import Command as Trigger
 from triggerapp.models import AuditEntry, Event, Run, Status
@@ -388,3 +388,10 @@ def test_prune_deletes_what_is_older_than_its_retention():
     kept = make_run(Status.COMPLETED)
     assert answered("prune") == {"runs": 1}
     assert list(Run.objects.values_list("pk", flat=True)) == [kept.pk]
+
+
+def test_a_refusal_names_no_tasks_of_celerys_own():
+    assert catalog.durable_task("celery.map")
+    with pytest.raises(CommandError, match="there is no durable task 'xyzzy'") as told:
+        said("trigger", "xyzzy")
+    assert "celery." not in str(told.value)

@@ -36,7 +36,7 @@ def listing(request: HttpRequest) -> HttpResponseBase:
         "chosen": {"environment": environment},
         "environments": queries.environment_names(),
         "rows": [{**row, "words": cron.describe(row["cron"])} for row in overviews.schedules(environment)],
-        "tasks": catalog.durable_tasks(),
+        "tasks": catalog.offered(),
         "timezones": cron.timezones(),
     }
     return render(request, "schedules.html", context)

@@ -43,9 +43,8 @@ class Field:
 
 @page()
 def tasks(request: HttpRequest) -> HttpResponseBase:
-    """All durable tasks that this process knows, without Celery's: nobody triggers `celery.map` by hand."""
-    names = [name for name in catalog.durable_tasks() if not name.startswith("celery.")]
-    rows = [(name, str(_signature(name)), _about(name)) for name in names]
+    """All durable tasks that this process knows and that people trigger."""
+    rows = [(name, str(_signature(name)), _about(name)) for name in catalog.offered()]
     return render(request, "tasks.html", {"title": "Tasks", "rows": rows, "active": "tasks"})
 
 

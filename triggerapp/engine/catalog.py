@@ -52,7 +52,7 @@ def durable_task(name: str) -> Triggerable | None:
 
 def missing(name: object) -> NotFound:
     """The refusal of a name that no durable task has, with what it may have meant."""
-    known = durable_tasks()
+    known = offered()
     meant = difflib.get_close_matches(str(name), known, n=1)
     if meant:
         hint = f"did you mean {meant[0]!r}?"
@@ -79,6 +79,11 @@ def durable_tasks() -> list[str]:
     _load_tasks(app)
     found = (name for name, task in app.tasks.items() if hasattr(task, "request_for"))
     return sorted(name for name in found if not name.startswith(OURS))
+
+
+def offered() -> list[str]:
+    """Those to choose from, without Celery's own: nobody triggers `celery.map` by hand."""
+    return [name for name in durable_tasks() if not name.startswith("celery.")]
 
 
 def subscriptions() -> tuple[str, list[tuple[str, Subscribed]]]:
