@@ -56,9 +56,13 @@ def test_an_endpoint_is_disabled_and_enabled_and_every_deed_is_noted():
     assert all(actor.startswith("shell") for _, actor in actions)
 
 
-def test_a_generic_one_says_how_it_signs():
+def test_a_generic_one_says_how_it_signs(capsys):
+    call_command("webhooks", "create", "plain", "--preset", "generic")
+    assert "the header x-signature: HMAC-SHA256 of {body} in hex." in capsys.readouterr().err
+    Endpoint.objects.all().delete()
     options = ["--signature", "X-Sig", "--signed", "{timestamp}.{body}", "--timestamp", "X-Time", "--mark", "v1="]
     call_command("webhooks", "create", "acme", "--preset", "generic", *options, "--type", "body:kind")
+    assert "x-sig: HMAC-SHA256 of {timestamp}.{body} in hex after 'v1='; x-time must" in capsys.readouterr().err
     scheme = webhooks.scheme_of(Endpoint.objects.get())
     assert (scheme.signature, scheme.timestamp, scheme.mark) == ("x-sig", "x-time", "v1=")
 

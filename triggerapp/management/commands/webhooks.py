@@ -13,6 +13,7 @@ from django.core.management.base import CommandParser
 
 from triggerapp import conf
 from triggerapp.engine import webhooks
+from triggerapp.engine.signatures import Scheme
 from triggerapp.engine.webhooks import Issued
 from triggerapp.management.base import BaseCommand
 from triggerapp.management.choosing import actor, add_environment, environment_to_make_in, span
@@ -62,6 +63,8 @@ class Command(BaseCommand):
                 actor=actor(),
             )
         self._show(issued, is_ours=not options["given"])
+        if options["preset"] == Preset.GENERIC:
+            self.stderr.write(_told(webhooks.scheme_of(issued.endpoint)))
         self.stdout.write(webhooks.url(issued.endpoint))
 
     def _show(self, issued: Issued, *, is_ours: bool) -> None:
@@ -122,6 +125,16 @@ def _add_create(parser: Any) -> None:
 
 def _given(options: dict[str, Any]) -> str | None:
     return sys.stdin.readline().strip() if options["given"] else None
+
+
+def _told(scheme: Scheme) -> str:
+    """What a delivery must have: the flags that were not given have a meaning too."""
+    mark = f" after {scheme.mark!r}" if scheme.mark else ""
+    also = " and ".join(filter(None, (scheme.timestamp, scheme.id)))
+    return (
+        f"Checked is the header {scheme.signature}: HMAC-{scheme.algorithm.upper()} of {scheme.signed} in "
+        f"{scheme.encoding}{mark}" + (f"; {also} must be there too." if also else ". Flags of `create` change that.")
+    )
 
 
 def _row(endpoint: Endpoint) -> dict[str, Any]:
