@@ -341,3 +341,9 @@ def test_a_replay_of_what_cannot_be_read_is_refused(api):
     answer = api.post(f"{RUNS}/run_{run.id}/replay", {})
     assert (answer.status, answer.body["code"]) == (422, "undecodable")
     assert Run.objects.count() == 1
+
+
+def test_a_form_is_told_what_to_send_instead(api):
+    answer = api.call("POST", "/api/v1/tasks/x/trigger", raw=b"a=1", content_type="application/x-www-form-urlencoded")
+    assert (answer.status, answer.body["code"]) == (415, "unsupported_media_type")
+    assert "Send it with Content-Type: application/json" in answer.body["error"]

@@ -42,6 +42,9 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
     code, message, number, extra = _read(error)
     if not code:
         return None
+    if isinstance(error, exceptions.UnsupportedMediaType):  # curl sends a form unless it is told
+        wanted = " or ".join(parser.media_type for parser in context["view"].parser_classes)
+        message = f"{message} Send it with Content-Type: {wanted}"
     response = Response({"error": message, "code": code, **extra}, status=number)
     if isinstance(error, exceptions.APIException) and getattr(error, "auth_header", None):
         response["WWW-Authenticate"] = error.auth_header  # type: ignore[attr-defined]  # set by DRF
