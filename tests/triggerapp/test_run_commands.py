@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, ProgrammingError, connection
 from psycopg.errors import UndefinedTable
 
-from tests.factories import fresh, make_event_wait, make_run, make_step, make_unreadable
+from tests.factories import fresh, make_event, make_event_wait, make_run, make_step, make_unreadable
 from tests.inprocess import durable
 from triggerapp.clock import now
 from triggerapp.engine import catalog, deployments, durations, environments
@@ -386,7 +386,15 @@ def test_prune_deletes_what_is_older_than_its_retention():
     old = make_run(Status.COMPLETED)
     Run.objects.filter(pk=old.pk).update(finished_at=now() - timedelta(days=31))
     kept = make_run(Status.COMPLETED)
-    assert answered("prune") == {"runs": 1}
+    make_event("old", age=timedelta(days=8))
+    counts = answered("prune", "--dry-run")
+    assert {kind: count for kind, count in counts.items() if count} == {"runs": 1, "events": 1}
+    assert said("prune", "--dry-run").strip() == "1 runs, 1 events would be deleted"
+    assert (Run.objects.count(), Event.objects.count(), AuditEntry.objects.count()) == (2, 1, 0)
+    assert answered("prune") == counts
+    assert said("prune").strip() == "nothing deleted"
+    assert not Event.objects.exists()
+    assert AuditEntry.objects.get().after == counts
     assert list(Run.objects.values_list("pk", flat=True)) == [kept.pk]
 
 

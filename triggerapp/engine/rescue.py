@@ -280,6 +280,14 @@ _OLD_TOKEN = "environment_id = %s AND run_id IS NULL AND resolved_at < now() - %
 
 def prune(limit: int = 1000) -> int:
     """Delete what is older than its retention: ended runs with their journals, tokens, workers; how many runs."""
+    deleted = prune_runs(limit)
+    prune_workers(limit)
+    prune_tokens(limit)
+    return deleted
+
+
+def prune_runs(limit: int = 1000) -> int:
+    """Delete ended runs that are older than their retention, with all that belongs to them; how many."""
     settings, environment = conf.get(), environments.current()
     old = sql.rows(
         "SELECT id FROM triggerapp_run WHERE environment_id = %s AND finished_at < now() - %s AND delivered "
@@ -299,7 +307,15 @@ def prune(limit: int = 1000) -> int:
         "run WHERE id",
     ):
         sql.run(f"DELETE FROM triggerapp_{which} = ANY(%s)", [ids])
-    sql.run("DELETE FROM triggerapp_worker WHERE expires_at < now() - %s", [timedelta(days=1)])
-    params = [environment, settings.RUN_RETENTION]
-    sql.delete_some("triggerapp_wait", _OLD_TOKEN, params, limit=limit)
     return len(ids)
+
+
+def prune_workers(limit: int = 1000) -> int:
+    """Forget workers that ended a day ago; how many."""
+    return sql.delete_some("triggerapp_worker", "expires_at < now() - %s", [timedelta(days=1)], limit=limit)
+
+
+def prune_tokens(limit: int = 1000) -> int:
+    """Delete tokens of no run that were resolved longer ago than runs are kept; how many."""
+    params = [environments.current(), conf.get().RUN_RETENTION]
+    return sql.delete_some("triggerapp_wait", _OLD_TOKEN, params, limit=limit)
