@@ -1,3 +1,5 @@
+"""Images on their way into a store and out of it: whole, sealed, and only as they were put there."""
+
 from __future__ import annotations
 
 import hashlib

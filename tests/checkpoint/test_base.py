@@ -1,3 +1,5 @@
+"""What an image shares with its zygote is left out of it, and put back before a restore."""
+
 from __future__ import annotations
 
 import os

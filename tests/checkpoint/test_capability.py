@@ -1,3 +1,5 @@
+"""Whether processes can be dumped here, and what is said where they cannot."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""What the errors of `checkpoint` say."""
+
 from __future__ import annotations
 
 import pickle

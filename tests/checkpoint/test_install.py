@@ -1,3 +1,5 @@
+"""The installer: what it fetches, makes and refuses; Debian itself is played."""
+
 from __future__ import annotations
 
 import stat

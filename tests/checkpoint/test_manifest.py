@@ -1,3 +1,5 @@
+"""What an image is compared with before it is restored: host, Python, mapped files."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""What no image can carry is named before the dump."""
+
 from __future__ import annotations
 
 import ctypes

@@ -1,3 +1,5 @@
+"""CRIU's protocol, and what becomes of a CRIU that hangs, dies or says nonsense."""
+
 from __future__ import annotations
 
 import os

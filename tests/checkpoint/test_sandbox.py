@@ -1,3 +1,5 @@
+"""A process of its own: parked, woken, ended, and nothing inherited."""
+
 from __future__ import annotations
 
 import os

@@ -1,3 +1,5 @@
+"""Sealing: what is altered, swapped or of another key is not opened."""
+
 from __future__ import annotations
 
 import io

@@ -1,3 +1,5 @@
+"""The folder as a store: written whole or not at all, and never over."""
+
 from __future__ import annotations
 
 import errno

@@ -1,3 +1,5 @@
+"""The zygote: it forks processes on request, and they go with it."""
+
 from __future__ import annotations
 
 import os
