@@ -157,6 +157,23 @@ def test_a_query_that_means_nothing_is_refused_with_a_sentence(api, query):
     assert len(answer.body["error"]) > 10
 
 
+@pytest.mark.parametrize(
+    ("query", "meant"),
+    [
+        ("status=WAITING", "did you mean filter[status]"),
+        ("size=5", "did you mean page[size]"),
+        ("period=1d", "did you mean filter[createdAt][period]"),
+        ("order=asc", "there are filter[status], "),
+    ],
+)
+def test_an_unknown_parameter_is_refused_by_name(api, query, meant):
+    for url in (RUNS, "/api/v1/projects/p/runs"):
+        answer = api.get(f"{url}?{query}")
+        assert (answer.status, answer.body["code"]) == (400, "bad_input")
+        assert query.partition("=")[0] in answer.body["error"]
+        assert meant in answer.body["error"]
+
+
 def test_pages_go_forth_and_back_and_stay_right_while_new_runs_come(api):
     runs = [make_run() for _ in range(5)][::-1]
     first = api.get(f"{RUNS}?page[size]=2").body

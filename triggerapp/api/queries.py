@@ -29,6 +29,7 @@ Params = Mapping[str, str]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST = 100
+_PAGING = ("page[size]", "page[after]", "page[before]")
 _HEAVY = ("message", "payload", "result", "error")
 
 
@@ -48,13 +49,20 @@ class Page(Generic[M]):
 
 
 def filtered(rows: QuerySet[M], params: Params, known: Mapping[str, Callable[[str], Q]]) -> QuerySet[M]:
-    """The rows that pass all filters of the query; one that is not known is refused."""
+    """The rows that pass all filters of the query; what else it asks for is refused: all rows would be no answer."""
     for name, text in params.items():
-        if name.startswith("filter[") and text:
-            if name not in known:
-                raise BadInput(f"there is no {name[:60]!r}; there are {', '.join(known)}")
-            rows = rows.filter(known[name](text))
+        if name in _PAGING or not text:
+            continue
+        if name not in known:
+            raise BadInput(_no_parameter(name, (*known, *_PAGING)))
+        rows = rows.filter(known[name](text))
     return rows
+
+
+def _no_parameter(name: str, known: Sequence[str]) -> str:
+    meant = next((each for each in known if each.endswith(f"[{name}]")), None)
+    instead = f"did you mean {meant}" if meant else f"there are {', '.join(known)}"
+    return f"there is no parameter {name[:60]!r} here; {instead}"
 
 
 class _Row(Func):
