@@ -24,6 +24,8 @@ def start(request: HttpRequest) -> HttpResponseBase:
     if verb not in BulkVerb.values:
         raise BadInput(f"a bulk action is one of {', '.join(BulkVerb.values)}")
     wanted = RunFilter.parse(QueryDict(request.POST.get("query", "")))
+    if wanted.no_status:
+        raise BadInput(f"there is no status {wanted.no_status!r}: show the list again, without it")
     selected = [found for text in request.POST.getlist("run") if (found := uuid_or_none(text))]
     begun = bulk.start(
         BulkVerb(verb),

@@ -1,6 +1,7 @@
 """Which runs a list shows: read from the URL, and written back to it, so that a list can be shared.
 
-What is no choice of ours is left out, not refused: an old link still shows something.
+A status, batch or schedule that cannot be is kept, and finds nothing: without it the list would show all runs, beside
+buttons for all that match. A period that is none of ours is the usual one.
 """
 
 from __future__ import annotations
@@ -24,12 +25,23 @@ def environment_in(data: QueryDict) -> str:
     return data.get("environment", "").replace("\0", "")[:32] or conf.get().ENVIRONMENT
 
 
+_NOBODY = str(UUID(int=0))
+
+
 def _id(text: str) -> str:
-    """An id as it is, and no condition for what is none."""
+    """An id as it is; for what is none, the id that nothing has."""
     try:
-        return str(UUID(text))
+        return text and str(UUID(text))
     except ValueError:
-        return ""
+        return _NOBODY
+
+
+def _statuses(asked: list[str]) -> tuple[str, ...]:
+    """Those that there are, and the first that there is not."""
+    unknown = [
+        text.replace("\0", "\N{REPLACEMENT CHARACTER}")[:_LONGEST] for text in asked if text not in ("", *Status.values)
+    ]
+    return (*(status for status in Status.values if status in asked), *unknown[:1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +57,7 @@ class RunFilter(Selection):
         }
         period = data.get("period", "")
         return cls(
-            status=tuple(status for status in Status.values if status in data.getlist("status")),
+            status=_statuses(data.getlist("status")),
             environment=environment_in(data),
             period=period if period in PERIODS else DEFAULT_PERIOD,
             root=data.get("root") == "1",
@@ -54,6 +66,11 @@ class RunFilter(Selection):
             schedule=_id(data.get("schedule", "")),
             **texts,
         )
+
+    @property
+    def no_status(self) -> str:
+        """What is asked for as a status and is none."""
+        return next((status for status in self.status if status not in Status.values), "")
 
     def query(self, **more: str) -> str:
         """As the query of a URL, without what is as it always is."""

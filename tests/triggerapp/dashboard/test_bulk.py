@@ -120,6 +120,15 @@ def test_what_cannot_be_is_refused(operator, form):
     assert BulkAction.objects.count() == 0
 
 
+def test_a_filter_that_asks_for_a_status_that_is_none_is_refused(operator):
+    run = make_run()
+    form = {"verb": "cancel", "all": "1", "query": "status=bogus"}
+    answer = operator.post("/triggers/bulk/start", form)
+    assert answer.status_code == 400
+    assert "bogus" in answer.content.decode()
+    assert (BulkAction.objects.count(), fresh(run).status) == (0, Status.QUEUED)
+
+
 def test_more_than_a_thousand_are_chosen_by_a_filter(database):
     with pytest.raises(BadInput):
         bulk.start(BulkVerb.CANCEL, environment=1, actor="", selected=[uuid4()] * 1001)

@@ -189,3 +189,18 @@ def test_a_database_that_is_away_is_said_in_a_sentence(viewer, monkeypatch):
     response = viewer.get(URL)
     assert response.status_code == 503
     assert "The database does not answer" in response.content.decode()
+
+
+@pytest.mark.parametrize("query", ["?status=bogus", "?status=%00", "?batch=rubbish", "?schedule=rubbish"])
+def test_what_no_run_can_have_shows_none_and_nothing_to_do_with_all(operator, query):
+    make_run()
+    assert shown(operator, query) == []
+    assert "all that match" not in operator.get(URL + query).content.decode()
+
+
+def test_a_status_that_is_none_is_named_beside_those_that_are(operator):
+    run = make_run(Status.WAITING)
+    assert shown(operator, "?status=bogus&status=waiting&status=<b>") == [run.id]
+    page = operator.get(URL + "?status=<b>&status=waiting").content.decode()
+    assert "There is no status “&lt;b&gt;”" in page
+    assert 'name="verb"' not in page
