@@ -121,6 +121,18 @@ def test_a_payload_that_does_not_fit_names_the_argument_and_makes_no_run(api, ta
     assert not Run.objects.exists()
 
 
+def test_an_argument_beside_the_payload_is_refused_by_name(api):
+    for body in (
+        {"ticket_id": "t"},
+        {"ticket_id": None, "payload": {}},
+        {"payload": {}, "options": {}, "ticket_id": 0},
+    ):
+        answer = trigger(api, buy, body)
+        assert (answer.status, answer.body["code"]) == (400, "bad_input")
+        assert 'did you mean {"payload": {"ticket_id": ...}}?' in answer.body["error"]
+    assert not Run.objects.exists()
+
+
 def test_a_task_that_nobody_has_is_a_404(api):
     answer = api.post("/api/v1/tasks/shop.none/trigger", {})
     assert (answer.status, answer.body["code"]) == (404, "not_found")

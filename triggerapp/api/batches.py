@@ -47,7 +47,7 @@ class BatchView(View):
             raise BadInput(f"item {index} must be an object with a task")
         self.require([("tasks", task)], f"durable task {task[:200]!r}")
         try:
-            return options.call_of(task, body, self.principal.environment)
+            return options.call_of(task, body, self.principal.environment, of_batch=True)
         except BadInput as error:
             raise BadInput(f"item {index}: {error}") from error
 

@@ -6,6 +6,7 @@ deployment, which the SDK of Trigger.dev sends by itself, and which have no mean
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,11 +24,15 @@ PASSED_OVER = frozenset(
     "machine region externalDeploymentId payloadSize payloadType idempotencyKeyOptions metadataType parentAttempt "
     "parentBatch bulkActionId".split()
 )
+_FIELDS = frozenset(("payload", "options"))
+_OF_ITEM = frozenset(("task", "index"))
+"""What an item of a batch has beside them."""
 _PRIORITIES = 32_767
 
 
-def call_of(task: str, body: Body, environment: int) -> Call:
+def call_of(task: str, body: Body, environment: int, *, of_batch: bool = False) -> Call:
     """The call that the body of a trigger asks for, in this environment."""
+    _refuse_fields(body, _FIELDS | _OF_ITEM if of_batch else _FIELDS)
     options = _object("options", body.get("options"))
     return Call(
         task=task,
@@ -35,6 +40,14 @@ def call_of(task: str, body: Body, environment: int) -> Call:
         options=_options(task, options),
         changes=_changes(options),
     )
+
+
+def _refuse_fields(body: Body, known: frozenset[str]) -> None:
+    """Of an argument beside the payload its caller would only hear that it is missing."""
+    for name in body:
+        if name not in known:
+            meant = f'{{"payload": {{{json.dumps(name[:80])}: ...}}}}'
+            raise BadInput(f"there is no field {name[:80]!r} here; did you mean {meant}?")
 
 
 def of_replay(task: str, body: Body, environment: int) -> tuple[Arguments | None, Found]:
