@@ -318,6 +318,15 @@ def test_a_body_that_is_no_json_object_is_refused(api, raw):
     assert (answer.status, answer.body["code"]) == (400, "bad_json")
 
 
+@pytest.mark.parametrize("verb", ["v2/runs/{}/cancel", "v1/runs/{}/retry"])
+def test_a_broken_body_is_not_taken_for_none_where_none_is_needed(api, verb):
+    run = make_run(Status.FAILED if "retry" in verb else Status.WAITING)
+    url = f"/api/{verb.format(f'run_{run.id}')}"
+    answer = api.post(url, raw=b'{"reason": ')
+    assert (answer.status, answer.body["code"], Run.objects.get().status) == (400, "bad_json", run.status)
+    assert api.post(url, raw=b"").status == 200
+
+
 def test_a_body_over_the_limit_is_refused_unread(api, settings):
     settings.TRIGGERAPP = {"API_MAX_BODY_BYTES": 10}
     assert api.post(f"{RUNS}/run_{make_run().id}/tags", {"tags": ["0123456789"]}).status == 413

@@ -125,6 +125,8 @@ class View(APIView):
         """Let the caller in, or not; and note what they are not to see."""
         super().initial(request, *args, **kwargs)
         self.redacted = self.principal.redacted
+        if request.method != "GET":
+            _ = request.data  # read here: who needs no body is not to take a broken one for none
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         """The answer, as the caller may see it."""
