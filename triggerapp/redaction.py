@@ -64,7 +64,7 @@ def _assignment(patterns: tuple[str, ...]) -> re.Pattern[str] | None:
     # The key may go on after what names it (`password_2`), be quoted, also within a quoted text (`\"`), or be a header.
     key = rf"(?P<key>(?:{'|'.join(f'(?:{each})' for each in patterns)})[\w.-]*(?:\\?[\"'])?\s*[:=]\s*)"
     value = r"""(?:b?\\?"(?:[^"\\]|\\.)*"|b?\\?'(?:[^'\\]|\\.)*'|(?:(?:Bearer|Basic|Token|Digest)\s+)?[^\s,;&}\])]+)"""
-    return re.compile(key + value, re.IGNORECASE)
+    return re.compile(f"{key}(?:{re.escape(HIDDEN)}|{value})", re.IGNORECASE)  # what is hidden stays as it is
 
 
 def _hide(found: re.Match[str]) -> str:
