@@ -18,8 +18,10 @@ from tests.inprocess import durable
 from triggerapp.clock import now
 from triggerapp.engine import catalog, deployments, durations, environments
 from triggerapp.engine.deployments import Build
+from triggerapp.management import base
 from triggerapp.management.commands.trigger import Command as Trigger
 from triggerapp.models import AuditEntry, Event, Run, Status
+from triggerapp.services import ServiceUrls
 
 pytestmark = pytest.mark.usefixtures("database")
 NOWHERE = "0192f000-0000-7000-8000-000000000000"
@@ -363,6 +365,7 @@ def test_a_database_that_is_down_is_one_sentence_with_what_to_do(monkeypatch, ar
         'connection failed: connection to server at "127.0.0.1", port 1 failed: Connection refused\n\tIs it?'
     )
     with monkeypatch.context() as patch:
+        patch.setattr(base, "running_urls", lambda _: None)
         fail_with(patch, OperationalError(said_by_driver))
         with pytest.raises(
             CommandError, match=r"the database .* at .* did not answer \(Connection refused\)\."
@@ -371,6 +374,16 @@ def test_a_database_that_is_down_is_one_sentence_with_what_to_do(monkeypatch, ar
     assert "`manage.py services start`" in str(told.value)
     assert "\n" not in str(told.value)
     assert told.value.returncode == 1
+
+
+def test_a_database_that_is_down_beside_servers_that_run_says_how_to_take_those(monkeypatch):
+    environments.current()
+    urls = ServiceUrls(database_url="postgres://x", broker_url="redis://x")
+    with monkeypatch.context() as patch:
+        patch.setattr(base, "running_urls", lambda _: urls)
+        fail_with(patch, OperationalError("connection refused"))
+        with pytest.raises(CommandError, match=re.escape("`export $(manage.py services status)` leads there")):
+            said("runs", "list")
 
 
 def test_a_database_without_our_tables_says_to_migrate(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from django.core.management import base
 from django.core.management.base import CommandError
@@ -11,6 +12,8 @@ from django.db import InterfaceError, OperationalError, ProgrammingError, connec
 from triggerapp.checks import database_remedy
 from triggerapp.engine import sql
 from triggerapp.errors import DatabaseUnavailable, TriggerError
+from triggerapp.management.place import project
+from triggerapp.services import running_urls
 
 
 class BaseCommand(base.BaseCommand):
@@ -36,4 +39,13 @@ def _unanswered(error: Exception) -> str:
     place = connection.settings_dict
     where = ":".join(str(place[name]) for name in ("HOST", "PORT") if place.get(name)) or "the local socket"
     said = sql.reason(cause)
-    return f"the database {place.get('NAME')!r} at {where} did not answer ({said}). {database_remedy()}"
+    return f"the database {place.get('NAME')!r} at {where} did not answer ({said}). {_remedy()}"
+
+
+def _remedy() -> str:
+    """What to do: if the project's own servers run, perhaps this terminal only does not know of them."""
+    own, asked = running_urls(project()), quote(str(connection.settings_dict["HOST"]), safe="")
+    if own is None or (asked and asked in own.database_url):
+        return database_remedy()
+    take = "`export $(manage.py services status)`"
+    return f"This project's own servers run: {take} leads there, if the settings read DATABASE_URL."

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from triggerapp import flowerconfig
 from triggerapp.management.choosing import count_to
-from triggerapp.management.commands.services import project
+from triggerapp.management.place import project
 from triggerapp.services import FOLDER, Services, ServicesError
 from triggerapp.services.process import leash, until
 
@@ -69,6 +70,8 @@ class Command(BaseCommand):
                 environment.setdefault("TRIGGERAPP_FLOWER_URL", f"http://127.0.0.1:{options['flower_port']}")
             _run(["migrate", "--verbosity", "0"], environment)
             _run(_login(options), environment)
+            if not _is_given():
+                self.stdout.write(f"In another terminal: export $({shlex.join([*_manage(), 'services', 'status'])})")
             children = [_start(name, command, environment) for name, command in _commands(options)]
             self._follow(children)
 
@@ -93,6 +96,11 @@ class Command(BaseCommand):
         output: IO[str] | None = child.process.stdout
         for line in output or ():
             self.stdout.write(f"{child.name:>6} | {line.rstrip()}")
+
+
+def _is_given() -> bool:
+    """Whether any server is somebody else's: another terminal has to be told of it as this one was."""
+    return bool(os.environ.get("DATABASE_URL") or os.environ.get("CELERY_BROKER_URL"))
 
 
 @contextmanager

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from triggerapp.management.place import project
 from triggerapp.services import FOLDER, Services, ServicesError, ServiceUrls
 
 NOT_RUNNING = 3
@@ -50,11 +49,6 @@ class Command(BaseCommand):
             return
         for name, did in ran.items():
             self.stdout.write(f"{name}: {'stopped' if did else 'not running'}")
-
-
-def project() -> Path:
-    """The folder of the project: its `BASE_DIR` setting, else where we are."""
-    return Path(getattr(settings, "BASE_DIR", None) or Path.cwd())
 
 
 def _as_text(urls: ServiceUrls) -> str:
