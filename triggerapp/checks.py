@@ -22,6 +22,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
 from triggerapp import conf, loginpage
+from triggerapp.engine import durations
 
 SITE: Final = Path(__file__).resolve().parent.parent
 """The folder all our packages are in."""
@@ -188,7 +189,8 @@ def _is_redis(url: str | Sequence[str] | None) -> bool:
 
 def _chords_expire(kept: timedelta) -> CheckMessage:
     return checks.Warning(
-        f"Celery forgets a chord after {kept}: if a task of its header waits longer, its body never runs",
+        f"Celery forgets a chord after {durations.text(kept)}: "
+        "if a task of its header waits longer, its body never runs",
         hint="Set CELERY_RESULT_CHORD_EXPIRES = 0 (Celery 5.7), or CELERY_RESULT_EXPIRES longer than the longest wait.",
         id="triggerapp.W001",
     )
