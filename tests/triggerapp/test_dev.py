@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from contextlib import nullcontext
+from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -53,3 +55,16 @@ def test_a_celery_app_beside_flat_settings_is_found_too(tmp_path, monkeypatch):
     (tmp_path / "celery_app.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     assert celery_app("settings") == "celery_app"
+
+
+@pytest.mark.parametrize(("given", "told"), [("", True), ("postgres://elsewhere/shop", False)])
+def test_another_terminal_is_told_how_to_use_servers_that_are_our_own(monkeypatch, given, told):
+    out = StringIO()
+    monkeypatch.setenv("DATABASE_URL", given)
+    monkeypatch.delenv("CELERY_BROKER_URL", raising=False)
+    monkeypatch.setattr(dev, "_servers", lambda: nullcontext({}))
+    monkeypatch.setattr(dev, "_run", lambda *_: None)
+    monkeypatch.setattr(dev, "_commands", lambda _: [])
+    monkeypatch.setattr(dev.Command, "_follow", lambda *_: None)
+    call_command("dev", stdout=out)
+    assert ("services status)" in out.getvalue()) is told
