@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from io import StringIO
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from psycopg.errors import UndefinedTable
 from tests.factories import fresh, make_event, make_event_wait, make_run, make_step, make_unreadable
 from tests.inprocess import durable
 from triggerapp.clock import now
-from triggerapp.engine import catalog, deployments, durations, environments
+from triggerapp.engine import catalog, deployments, environments
 from triggerapp.engine.deployments import Build
 from triggerapp.management import base
 from triggerapp.management.commands.trigger import Command as Trigger
@@ -84,47 +84,6 @@ def test_a_trigger_that_cannot_be_is_refused_and_there_is_no_run(arguments):
     with pytest.raises(CommandError):
         said("trigger", *arguments)
     assert Run.objects.count() == 0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (("trigger", greet.name, "--delay=-5"), "--delay=-5s is negative"),
-        (("trigger", greet.name, "--delay", "soon"), "--delay='soon' must be a duration such as '30s'"),
-        (("trigger", greet.name, "--delay", "2026-01-01"), "--delay='2026-01-01' has no time zone"),
-        (("send_event", "paid", "--after=-90"), "--after=-1m30s is negative"),
-        (("send_event", "paid", "--after", ""), "--after='' must be a duration"),
-        (("api_keys", "create", "--name", "x", "--days", "0"), "--days=0s must be more than nothing"),
-        (("api_keys", "create", "--name", "x", "--days", "101w1e"), "or a number of days"),
-        (("api_keys", "create", "--name", "x", "--days", "1e8"), "--days=100000000d is longer than 100 years"),
-    ],
-)
-def test_a_time_that_cannot_be_is_told_as_people_write_it_with_the_name_of_its_option(arguments, says):
-    with pytest.raises(CommandError, match=re.escape(says)):
-        said(*arguments)
-
-
-@pytest.mark.parametrize(
-    "delay",
-    ["5400", "1h30m", (datetime.now(UTC) + timedelta(minutes=90)).isoformat()],
-    ids=["seconds", "duration", "moment"],  # all processes of a session must call them the same
-)
-def test_a_delay_is_a_number_of_seconds_a_duration_or_a_moment(delay):
-    run = Run.objects.get(pk=said("trigger", greet.name, '{"name": "Eve"}', "--delay", delay).strip())
-    assert abs(run.due_at - now() - timedelta(minutes=90)) < timedelta(minutes=5)
-
-
-@pytest.mark.parametrize(
-    ("length", "text"),
-    [
-        (timedelta(), "0s"),
-        (timedelta(seconds=-5), "-5s"),
-        (timedelta(days=1, minutes=90), "1d1h30m"),
-        (timedelta(milliseconds=350), "0.35s"),
-    ],
-)
-def test_a_duration_is_written_as_people_write_it(length, text):
-    assert durations.text(length) == text
 
 
 def test_send_event_resolves_what_waits_for_it():
