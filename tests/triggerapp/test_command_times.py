@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from io import StringIO
 
 import pytest
@@ -46,14 +46,10 @@ def test_a_time_that_cannot_be_is_told_as_people_write_it_with_the_name_of_its_o
         said(*arguments)
 
 
-@pytest.mark.parametrize(
-    "delay",
-    ["5400", "1h30m", (datetime.now(UTC) + timedelta(minutes=90)).isoformat()],
-    ids=["seconds", "duration", "moment"],  # all processes of a session must call them the same
-)
-def test_a_delay_is_a_number_of_seconds_a_duration_or_a_moment(delay):
-    run = Run.objects.get(pk=said("trigger", greet.name, '{"name": "Eve"}', "--delay", delay).strip())
-    assert abs(run.due_at - now() - timedelta(minutes=90)) < timedelta(minutes=5)
+def test_a_delay_is_a_number_of_seconds_a_duration_or_a_moment():
+    for delay in ("5400", "1h30m", (now() + timedelta(minutes=90)).isoformat()):
+        run = Run.objects.get(pk=said("trigger", greet.name, '{"name": "Eve"}', "--delay", delay).strip())
+        assert abs(run.due_at - now() - timedelta(minutes=90)) < timedelta(minutes=5)
 
 
 @pytest.mark.parametrize(
