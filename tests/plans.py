@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tests.factories import make_run
+from tests.factories import large, make_run
 from triggerapp.engine import environments, queues, sql
 from triggerapp.models import Status
 from workers.bench.plans import Statement, noted, scanned
@@ -28,6 +28,7 @@ def filled() -> None:
     sql.run(
         "TRUNCATE triggerapp_run CASCADE"
     )  # in the holes that other tests left, rows lie in no order: an index is dear
+    large.add("triggerapp_run")
     sql.run(_FILL, [environment, queues.identify(environment, "tests"), MANY])
     for status in (Status.WAITING, Status.RUNNING, Status.FAILED):
         make_run(status)

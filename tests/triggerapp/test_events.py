@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from tests.factories import for_event, fresh, make_event, make_run, make_waiting
+from tests.factories import for_event, fresh, large, make_event, make_run, make_waiting
 from tests.inprocess import at_once, forward
 from triggerapp.engine import environments, events, waits
 from triggerapp.engine.waits import Resolution, Suspended
@@ -167,6 +167,7 @@ def many_waits(count: int) -> None:
 
 @pytest.fixture
 def crowd(database):
+    large.add("triggerapp_wait")
     many_waits(100_000)
 
 
