@@ -30,7 +30,7 @@ from triggerapp.engine import environments
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 40.0
+PATIENCE = 120.0
 SHARED = {
     "threads": {"ACCEPTANCE_CONF": json.dumps({"task_track_started": True})},
     "frozen": {"ACCEPTANCE_CHECKPOINT": "on"},
@@ -192,7 +192,7 @@ class Worker:
     def wait_ready(self) -> None:
         """Return once it takes tasks."""
         if not self._ready:
-            wait_until(self._is_ready, within=60, reason=f"{self.name} did not start")
+            wait_until(self._is_ready, within=120, reason=f"{self.name} did not start")
             self._ready = True
 
     def _is_ready(self) -> bool:

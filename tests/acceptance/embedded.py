@@ -16,5 +16,5 @@ from triggerapp.models import Run  # noqa: E402
 
 with start_worker(app, pool="threads", concurrency=2, perform_ping_check=False, queues="acceptance-embedded"):
     result = add.delay(2, 4)
-    value = result.get(timeout=20)
+    value = result.get(timeout=120)
     sys.stdout.write(str([value, Run.objects.get(task_id=result.id).waits.count() == 1]))

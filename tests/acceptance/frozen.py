@@ -37,7 +37,7 @@ def run_of(result: Any) -> Run:
 
 def waiting(result: Any) -> Checkpoint:
     """The run's checkpoint, once it waits; its process is gone then or very soon."""
-    wait_until(lambda: run_of(result).status == "waiting", within=90)
+    wait_until(lambda: run_of(result).status == "waiting", within=120)
     return Checkpoint.objects.get(run__task_id=result.id)
 
 

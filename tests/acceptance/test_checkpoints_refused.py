@@ -24,7 +24,7 @@ pytestmark = pytest.mark.criu
 def assert_entered_again(result: Any, tag: str, *, because: str) -> None:
     """The run, which waits, comes to its right end without its image, and its attempt says why."""
     go(tag)
-    assert result.get(timeout=30) == HELD
+    assert result.get(timeout=120) == HELD
     assert notes(tag) == ["entered", "entered"]
     assert note_of(result).startswith("entered again and not restored:")
     assert run_of(result).restores.get().problem in note_of(result)
@@ -69,10 +69,10 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
 
 def waits_without_an_image(result: Any, tag: str) -> str:
     """The run waits all the same and comes to its right end; what its attempt says."""
-    wait_until(lambda: run_of(result).status == "waiting", within=90)
+    wait_until(lambda: run_of(result).status == "waiting", within=120)
     assert not Checkpoint.objects.filter(run__task_id=result.id).exists()
     go(tag)
-    assert result.get(timeout=60) == HELD
+    assert result.get(timeout=120) == HELD
     assert notes(tag) == ["entered", "entered"]
     return note_of(result)
 
@@ -107,7 +107,7 @@ def test_a_file_that_the_process_maps_and_that_is_another_by_now_means_a_re_entr
     waiting(result)
     (tmp_path / "mapped").write_bytes(b"after!" * 1000)
     go(tag)
-    assert result.get(timeout=30) == "after!"
+    assert result.get(timeout=120) == "after!"
     assert "mapped, which the process maps, is another file here" in note_of(result)
 
 
@@ -127,7 +127,7 @@ def test_what_no_image_can_carry_is_named_and_the_run_waits_without_a_process(fr
     wait_until(lambda: run_of(result).status == "waiting")
     assert not Checkpoint.objects.filter(run__task_id=result.id).exists()
     go(tag)
-    assert result.get(timeout=30) == ["came", 1]
+    assert result.get(timeout=120) == ["came", 1]
     assert "a unix connection to " in note_of(result)
     assert "close it before the wait" in note_of(result)
 
@@ -136,7 +136,7 @@ def test_what_is_registered_is_closed_before_the_dump_and_opened_after_it(frozen
     result = connects.delay(tag := fresh(), elsewhere, registered=True)
     waiting(result)
     go(tag)
-    assert result.get(timeout=30) == ["came", 1]
+    assert result.get(timeout=120) == ["came", 1]
     assert notes(tag) == ["closed", "opened"]
 
 
@@ -147,6 +147,6 @@ def test_without_its_base_an_image_is_whole(here: Start):
         result = holds.delay(tag := fresh())
         assert waiting(result).size > 1_000_000
         go(tag)
-        assert result.get(timeout=30) == HELD
+        assert result.get(timeout=120) == HELD
         assert notes(tag) == ["entered"] and note_of(result) == ""
         assert "an image is stored whole" in mine.text()

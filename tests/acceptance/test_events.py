@@ -14,7 +14,7 @@ SEGMENT = ["task-received", "task-started"]
 
 def test_events_of_a_suspended_run(on: Worker):
     result = add.delay(1, 1, pause=0.3)
-    result.get(timeout=40)
+    result.get(timeout=120)
     wait_until(lambda: "task-succeeded" in watch.types(result.id))
     assert watch.types(result.id) == [*SEGMENT, "task-waiting", *SEGMENT, "task-succeeded"]
     sent = [event for event in watch.events(result.id) if event["type"] == "task-sent"]
@@ -42,7 +42,7 @@ def test_what_flower_shows_at_each_moment(on: Worker):
 
 def test_failures_and_retries_show_as_in_celery(on: Worker):
     failed, retried = boom.delay(), retries_by_hand.delay(fresh(), times=1)
-    assert retried.get(timeout=40) == [1]
+    assert retried.get(timeout=120) == [1]
     wait_until(lambda: watch.state_of(failed.id) == "FAILURE" and watch.state_of(retried.id) == "SUCCESS")
     assert watch.types(failed.id)[-1] == "task-failed"
     assert watch.types(retried.id).count("task-retried") == 1
@@ -50,9 +50,9 @@ def test_failures_and_retries_show_as_in_celery(on: Worker):
 
 def test_a_task_that_sends_no_events_sends_none_of_ours(on: Worker):
     result = durable_without_events.delay()
-    assert result.get(timeout=40) == "quiet"
+    assert result.get(timeout=120) == "quiet"
     other = for_event.delay(tag := fresh())
     wait_until(lambda: watch.state_of(other.id) == "WAITING")
     events.send("go", {"tag": tag, "value": 1})
-    other.get(timeout=40)
+    other.get(timeout=120)
     assert watch.types(result.id) == []

@@ -51,7 +51,7 @@ def flower(cluster: Cluster) -> Iterator[Ask]:
             return ""
 
     try:
-        wait_until(lambda: ask("/healthcheck"), within=90, reason="Flower did not start")
+        wait_until(lambda: ask("/healthcheck"), within=120, reason="Flower did not start")
         yield ask
     finally:
         process.terminate()
@@ -72,17 +72,17 @@ def state(flower: Ask, task_id: str) -> str:
 
 def test_a_run_that_waits_and_goes_on_is_one_task_in_flower(flower: Ask, threads: Worker):
     result = gated_after_wait.delay(tag := fresh())
-    wait_until(lambda: state(flower, result.id) == "WAITING", within=60)
+    wait_until(lambda: state(flower, result.id) == "WAITING", within=120)
     assert "suspended: event go" in tasks(flower, result.id)[0]["result"]
     page = flower(f"/task/{result.id}")
     assert "WAITING" in page
     assert f"/triggers/runs/?text={result.id}" in page
     events.send("go", {"tag": tag, "value": 1})
-    wait_until(lambda: notes(tag) == ["resumed"], within=60)
-    wait_until(lambda: state(flower, result.id) == "STARTED", within=60)
+    wait_until(lambda: notes(tag) == ["resumed"], within=120)
+    wait_until(lambda: state(flower, result.id) == "STARTED", within=120)
     open_gate(tag)
-    assert result.get(timeout=60) == tag
-    wait_until(lambda: state(flower, result.id) == "SUCCESS", within=60)
+    assert result.get(timeout=120) == tag
+    wait_until(lambda: state(flower, result.id) == "SUCCESS", within=120)
     (task,) = tasks(flower, result.id)
     assert task["result"] == f"'{tag}'"
     assert task["retries"] == 0

@@ -70,7 +70,7 @@ def assert_heard(on: Worker, result: Any, expected: list[str]) -> None:
 
 def test_a_childs_publishing_is_signaled_once_though_its_parent_is_entered_twice():
     result = spawns.delay(fresh())
-    first, second = result.get(timeout=40)
+    first, second = result.get(timeout=120)
     assert [heard.of(first).count("publish"), heard.of(second).count("publish")] == [1, 1]
     assert "publish" not in heard.of(result.id)  # that was here, and no wake publishes as a client does
 

@@ -16,7 +16,7 @@ def said(task_id: str) -> list[tuple[str, int, str]]:
 
 def test_what_a_run_logs_and_prints_is_kept_beside_it(on: Worker):
     result = says.delay("before", "after")
-    result.get(timeout=40)
+    result.get(timeout=120)
     first, second = (
         [("tests.said", logging.WARNING, f"logged {word}"), ("stdout", logging.INFO, f"printed {word}")]
         for word in ("before", "after")

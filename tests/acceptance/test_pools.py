@@ -56,10 +56,10 @@ def test_the_list_in_short(worker: Start, pool: str):
         ]
         failed = boom.delay()
         for result, value in expected:
-            found = result.get(timeout=40)
+            found = result.get(timeout=120)
             assert value is None or found == value
         with pytest.raises(ValueError, match="boom"):
-            failed.get(timeout=40)
+            failed.get(timeout=120)
         assert notes(tags[3]) == ["before_start", "on_success", "after_return SUCCESS"]
         long = steps_on.delay(tag := fresh(), 100)
         wait_until(lambda: len(notes(tag)) >= 3)
@@ -67,15 +67,15 @@ def test_the_list_in_short(worker: Start, pool: str):
         open_gate(tag)
         events.send("go", {"tag": tags[0], "value": "meanwhile"})
         mine.restart()
-        assert waits.get(timeout=40) == "meanwhile"
-        assert long.get(timeout=40) == 100
+        assert waits.get(timeout=120) == "meanwhile"
+        assert long.get(timeout=120) == 100
         assert notes(tag) == list(range(100))
 
 
 def test_many_waits_at_once_on_gevent(worker: Start):
     with worker("gevent", options=("-c", "20")):
         results = [echo.delay(n, pause=0.2) for n in range(60)]
-        assert [result.get(timeout=40) for result in results] == list(range(60))
+        assert [result.get(timeout=120) for result in results] == list(range(60))
 
 
 def test_the_rest_of_the_list_on_gevent(worker: Start):
@@ -86,25 +86,25 @@ def test_the_rest_of_the_list_on_gevent(worker: Start):
         revoked.revoke()
         assert revoked.state == "REVOKED"
         with pytest.raises(TimeLimitExceeded):
-            limited.get(timeout=40)
+            limited.get(timeout=120)
         wait_until(lambda: Run.objects.get(task_id=limited.id).status == "timed_out")
         assert notes(tag) == ["begin", "end", "begin"]
-        assert echo.chunks([(1,), (2,), (3,)], 2).delay().get(timeout=40) == [[1, 2], [3]]
-        who.apply_async((seen := fresh(),), priority=4, expires=60).get(timeout=40)
+        assert echo.chunks([(1,), (2,), (3,)], 2).delay().get(timeout=120) == [[1, 2], [3]]
+        who.apply_async((seen := fresh(),), priority=4, expires=60).get(timeout=120)
         before, _, after = notes(seen)
         assert before == after
         running = gated.delay(gate := fresh())
         wait_until(lambda: notes(gate))
-        assert "outside" in plain_waits.delay().get(timeout=40)
+        assert "outside" in plain_waits.delay().get(timeout=120)
         open_gate(gate)
-        assert running.get(timeout=40) == gate
+        assert running.get(timeout=120) == gate
 
 
 def test_processes_that_are_replaced_after_each_task(worker: Start):
     """Trap 19: nothing in the worker's main process talks to the database, so that late forks are safe."""
     with worker("prefork", options=("--max-tasks-per-child", "1")) as mine:
         results = [echo.delay(n, pause=0.05) for n in range(10)]
-        assert [result.get(timeout=40) for result in results] == list(range(10))
+        assert [result.get(timeout=120) for result in results] == list(range(10))
         main = mine.family()[0]
         assert _database_port() not in {link.raddr.port for link in main.net_connections("tcp") if link.raddr}
 

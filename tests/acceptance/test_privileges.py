@@ -62,7 +62,7 @@ def waits_by_image(mine: Worker) -> None:
     result = holds.delay(tag := fresh())
     waiting(result)
     go(tag)
-    assert result.get(timeout=60) == HELD, mine.text()
+    assert result.get(timeout=120) == HELD, mine.text()
     assert notes(tag) == ["entered"] and note_of(result) == ""
 
 
@@ -71,7 +71,7 @@ def rights_over_a_wait() -> tuple[dict[str, str], dict[str, str]]:
     result = rights.delay(tag := fresh())
     waiting(result)
     go(tag)
-    before, after = (dict(line.split(":\t", 1) for line in lines) for lines in result.get(timeout=60))
+    before, after = (dict(line.split(":\t", 1) for line in lines) for lines in result.get(timeout=120))
     assert notes(tag) == ["entered"]
     return before, after
 
@@ -80,7 +80,7 @@ def moves_its_runs_out(mine: Worker) -> None:
     """Computations of this worker go on, where they were, in the next one."""
     tags = [fresh() for _ in range(4)]
     results = [computes.delay(tag, 200) for tag in tags]
-    wait_until(lambda: all(map(notes, tags)), within=90)
+    wait_until(lambda: all(map(notes, tags)), within=120)
     mine.signal(signal.SIGTERM)
     mine.wait(120)
     found = [run_of(result) for result in results]
@@ -152,9 +152,9 @@ def test_where_it_cannot_work_the_log_says_why_and_nothing_is_lost(
         assert "entered again from their journal" in log and says in log and remedy in log, log
         assert "Traceback" not in log
         result = holds.delay(tag := fresh())
-        wait_until(lambda: run_of(result).status == "waiting", within=90)
+        wait_until(lambda: run_of(result).status == "waiting", within=120)
         assert not Checkpoint.objects.filter(run__task_id=result.id).exists()
         go(tag)
-        assert result.get(timeout=60) == HELD, mine.text()
+        assert result.get(timeout=120) == HELD, mine.text()
         assert notes(tag) == ["entered", "entered"]
         mine.stop()

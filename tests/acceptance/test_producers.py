@@ -31,7 +31,7 @@ from triggerapp.models import Run
 def test_a_message_keeps_its_serializer(on: Worker, serializer: str, value: Any, seen: list[str]):
     """Trap 4: a task that came in pickle would be sent again in JSON."""
     result = kinds.apply_async((value,), serializer=serializer, compression="gzip")
-    assert result.get(timeout=40) == seen
+    assert result.get(timeout=120) == seen
     run = Run.objects.get(task_id=result.id)
     message = dispatch.Message.load(run.message, bytes(run.payload))
     assert dispatch.serializer_of(message) == serializer
@@ -41,7 +41,7 @@ def test_a_message_keeps_its_serializer(on: Worker, serializer: str, value: Any,
 def test_a_result_that_the_result_serializer_cannot_take_fails_the_run(on: Worker):
     result = echo.apply_async(({1, 2},), serializer="pickle")
     with pytest.raises(Exception, match="cannot be encoded as json"):
-        result.get(timeout=40)
+        result.get(timeout=120)
     assert Run.objects.get(task_id=result.id).status == "failed"
 
 
@@ -54,7 +54,7 @@ def test_a_producer_that_knows_nothing_of_us(on: Worker, cluster: Cluster):
     done = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     ids = json.loads(done.stdout)
-    results = {name: AsyncResult(task_id, app=app).get(timeout=40) for name, task_id in ids.items()}
+    results = {name: AsyncResult(task_id, app=app).get(timeout=120) for name, task_id in ids.items()}
     assert results == {
         "once": 3,
         "pickled": ["set", "3"],
@@ -96,5 +96,5 @@ def test_a_task_id_that_is_used_again_is_another_run(on: Worker):
 def test_a_task_id_in_use_is_the_same_run(on: Worker):
     task_id, tag = fresh(), fresh()
     results = [noted.apply_async((1, tag), task_id=task_id) for _ in range(3)]
-    assert [result.get(timeout=40) for result in results] == [1, 1, 1]
+    assert [result.get(timeout=120) for result in results] == [1, 1, 1]
     assert notes(tag) == [1]

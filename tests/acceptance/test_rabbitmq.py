@@ -92,13 +92,13 @@ def test_the_list_in_short(mine: Worker):
         (who.apply_async((fresh(),), priority=3, headers={"custom": "kept"}, task_id=tag), tag),
     ]
     for result, value in expected:
-        found = result.get(timeout=40)
+        found = result.get(timeout=120)
         assert value is None or found == value
     with pytest.raises(ValueError, match="boom"):
-        boom.delay().get(timeout=40)
+        boom.delay().get(timeout=120)
     wait_until(lambda: status(waits) == "waiting")
     events.send("go", {"tag": tag, "value": "event"})
-    assert waits.get(timeout=40) == "event"
+    assert waits.get(timeout=120) == "event"
 
 
 def test_revoke_of_a_waiting_run(mine: Worker):
@@ -106,7 +106,7 @@ def test_revoke_of_a_waiting_run(mine: Worker):
     wait_until(lambda: status(result) == "waiting")
     result.revoke()
     assert status(result) == "canceled" and result.state == "REVOKED"
-    assert add.delay(1, 1, pause=1.6).get(timeout=40) == 2
+    assert add.delay(1, 1, pause=1.6).get(timeout=120) == 2
     assert notes(tag) == ["before"]
 
 
@@ -122,7 +122,7 @@ def test_kill_9_of_a_worker(mine: Worker):
     open_gate(tag2)
     open_gate(tag3)
     mine.restart()
-    assert [running.get(timeout=40), again.get(timeout=40), asleep.get(timeout=40)] == [tag2, tag3, "late"]
+    assert [running.get(timeout=120), again.get(timeout=120), asleep.get(timeout=120)] == [tag2, tag3, "late"]
     assert notes(tag1) == ["before", "after"]
     assert notes(tag2) == notes(tag3) == ["before", "through", "after"]
     assert wait_until(lambda: notes(f"{tag2}:link")) == [tag2]
@@ -135,5 +135,5 @@ def test_a_warm_shutdown_gives_its_runs_away(mine: Worker):
     assert len(notes(tag)) < 80
     open_gate(tag)
     mine.restart()
-    assert result.get(timeout=40) == 100
+    assert result.get(timeout=120) == 100
     assert notes(tag) == list(range(100))

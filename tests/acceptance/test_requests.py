@@ -30,7 +30,7 @@ def both_sights(tag: str) -> list[Any]:
 
 def test_the_request_is_the_same_before_and_after():
     tag = fresh()
-    assert (result := who.delay(tag)).get(timeout=40) == result.id
+    assert (result := who.delay(tag)).get(timeout=120) == result.id
     before, *_, after = notes(tag)
     assert before == after
     assert (before["id"], before["root_id"], before["parent_id"], before["retries"]) == (result.id, result.id, None, 0)
@@ -49,7 +49,7 @@ def test_headers_properties_and_options_of_the_call_are_kept():
         shadow="shadow.name",
         app_id="the-app",
         time_limit=60,
-    ).get(timeout=40)
+    ).get(timeout=120)
     before, *_, after = notes(tag)
     assert before == after
     assert before["custom"] == {"deep": [1]} and before["priority"] == 7 and before["app_id"] == "the-app"
@@ -63,7 +63,7 @@ def test_eta_is_kept_and_no_message_waits_for_it():
     tag = fresh()
     eta = datetime.now(UTC) + timedelta(seconds=0.5)
     result = who.apply_async((tag,), eta=eta)
-    assert result.get(timeout=40) == result.id
+    assert result.get(timeout=120) == result.id
     assert datetime.now(UTC) > eta
     before, *_, after = notes(tag)
     assert datetime.fromisoformat(before["eta"]) == eta == datetime.fromisoformat(after["eta"])
@@ -77,7 +77,7 @@ def test_stamps_are_kept_and_handed_on():
     tags = [fresh(), fresh()]
     flow = chain(who.si(tags[0]), who.si(tags[1]))
     flow.stamp(Stamps())
-    flow.delay().get(timeout=40)
+    flow.delay().get(timeout=120)
     for tag in tags:
         before, *_, after = notes(tag)
         assert before == after
@@ -87,7 +87,7 @@ def test_stamps_are_kept_and_handed_on():
 def test_root_and_parent_ids_through_a_chain():
     tags = [fresh(), fresh(), fresh()]
     result = chain(*(who.si(tag) for tag in tags)).delay()
-    result.get(timeout=40)
+    result.get(timeout=120)
     ids = [result.parent.parent.id, result.parent.id, result.id]
     for tag, parent in zip(tags, [None, *ids], strict=False):
         before, *_, after = notes(tag)
@@ -97,29 +97,29 @@ def test_root_and_parent_ids_through_a_chain():
 
 def test_links_and_the_rest_of_a_chain_show_in_the_request():
     tag, other = fresh(), fresh()
-    chain(who.s(tag), plain_note.s(other)).apply_async().get(timeout=40)
+    chain(who.s(tag), plain_note.s(other)).apply_async().get(timeout=120)
     before, *_, after = notes(tag)
     assert before == after and before["chain"] == 1
 
 
 def test_arguments_that_the_task_changes_are_sent_again_as_they_came():
     """Trap 3."""
-    assert mutates.delay([1, 2]).get(timeout=40) == [1, 2, 2]
+    assert mutates.delay([1, 2]).get(timeout=120) == [1, 2, 2]
 
 
 def test_children_of_before_and_after_the_wait_are_the_results_children():
     result = spawns.delay(tag := fresh())
-    ids = result.get(timeout=40)
+    ids = result.get(timeout=120)
     assert notes(tag) == [ids]
     assert sorted(child.id for child in result.children) == sorted(ids)
-    assert [child.get(timeout=40) for child in result.children] == [2, 4]
+    assert [child.get(timeout=120) for child in result.children] == [2, 4]
 
 
 def test_a_direct_call_and_apply_within_a_run_are_part_of_it():
     """Trap 13: Celery gives a direct call a copy of the request, with the same id."""
     result, recursion = calls_directly.delay(1), recurses.delay(2)
-    assert result.get(timeout=40) == [2, 3, result.id]
-    assert recursion.get(timeout=40) == 3
+    assert result.get(timeout=120) == [2, 3, result.id]
+    assert recursion.get(timeout=120) == 3
     for each, waits in ((result, 2), (recursion, 3)):
         assert Run.objects.get(task_id=each.id).waits.count() == waits
 
@@ -127,7 +127,7 @@ def test_a_direct_call_and_apply_within_a_run_are_part_of_it():
 def test_a_base_class_keeps_its_call_and_its_attributes(on: Worker):
     """Trap 12: a `__call__` of the user's runs at each entry."""
     tag = fresh()
-    assert counted.delay(tag).get(timeout=40) == "counted"
+    assert counted.delay(tag).get(timeout=120) == "counted"
     assert notes(f"{tag}:calls") == ["tests.acceptance.tasks.counted"] * (1 if on.by_checkpoint else 2)
 
 
@@ -135,14 +135,14 @@ def test_a_plain_task_beside_a_run_is_no_part_of_it():
     """Also where a pool of threads has just that one run: its journal is not for others to write."""
     running = gated.delay(tag := fresh())
     wait_until(lambda: notes(tag))
-    assert "outside" in plain_waits.delay().get(timeout=40)
+    assert "outside" in plain_waits.delay().get(timeout=120)
     open_gate(tag)
-    assert running.get(timeout=40) == tag
+    assert running.get(timeout=120) == tag
     assert not Wait.objects.filter(run__task_id=running.id).exists()
 
 
 def test_get_within_a_task_stays_refused():
-    assert "Never call result.get() within a task" in joins.delay().get(timeout=40)
+    assert "Never call result.get() within a task" in joins.delay().get(timeout=120)
 
 
 def test_nothing_is_stored_of_ignored_results():

@@ -48,8 +48,8 @@ def test_a_worker_killed_and_started_again_while_runs_wait(worker: Start, pool: 
         for tag in tags:
             events.send("go", {"tag": tag, "value": tag})
         mine.restart()
-        assert [result.get(timeout=40) for result in waiting] == tags
-        assert sleeping.get(timeout=40) == "slept"
+        assert [result.get(timeout=120) for result in waiting] == tags
+        assert sleeping.get(timeout=120) == "slept"
         assert [notes(tag) for tag in tags] == [["before"]] * 3
 
 
@@ -62,7 +62,7 @@ def test_kill_9_of_a_worker_in_the_middle_of_a_run(worker: Start, pool: str):
         mine.kill9()
         open_gate(tag)
         mine.restart()
-        assert result.get(timeout=40) == tag
+        assert result.get(timeout=120) == tag
         assert notes(tag) == ["before", "through", "after"]
         assert wait_until(lambda: notes(f"{tag}:link")) == [tag]
 
@@ -78,9 +78,9 @@ def test_a_warm_shutdown_releases_a_run_at_its_next_step(worker: Start, pool: st
         assert len(notes(tag)) < 80 and status(result) == "queued"
         open_gate(tag)
         mine.restart()
-        assert result.get(timeout=40) == 100
+        assert result.get(timeout=120) == 100
         assert notes(tag) == list(range(100))
-        assert waiting.get(timeout=40) == other
+        assert waiting.get(timeout=120) == other
         wait_until(lambda: "success" in heard.of(result.id))  # sent when the result is there already
         assert heard.of(result.id).count("success") == 1 and "retry" not in heard.of(result.id)
 
@@ -96,7 +96,7 @@ def test_a_cold_shutdown_gives_its_runs_away(worker: Start, early: bool):
         assert result.state != "RETRY"
         open_gate(tag)
         mine.restart()
-        assert result.get(timeout=40) == tag
+        assert result.get(timeout=120) == tag
         assert notes(tag) == ["before", "through", "after"]
         assert "retry" not in heard.of(result.id) and "task-retried" not in watch.types(result.id)
         assert Run.objects.get(task_id=result.id).crashes == 0
@@ -106,7 +106,7 @@ def test_a_killed_child_with_early_acknowledgement(prefork: Worker):
     """Trap 18: Celery would fail the task with WorkerLostError and call its errbacks."""
     tag = fresh()
     result = killed.apply_async((tag,), link=noted.s(f"{tag}:link"), link_error=plain_note.s(f"{tag}:errback"))
-    assert result.get(timeout=40) == "survived"
+    assert result.get(timeout=120) == "survived"
     assert [word for word in notes(tag) if word != "entered"] == ["first", "second"]
     assert notes(tag).count("entered") == 2
     assert wait_until(lambda: notes(f"{tag}:link")) == ["survived"]
@@ -117,24 +117,24 @@ def test_a_killed_child_with_early_acknowledgement(prefork: Worker):
 def test_a_killed_child_with_acks_late_and_reject_on_worker_lost(prefork: Worker):
     """Trap 16: the broker's redelivery and our rescue meet; one of them runs."""
     result = killed_late.delay(tag := fresh())
-    assert result.get(timeout=40) == "survived"
+    assert result.get(timeout=120) == "survived"
     assert notes(tag).count("entered") == 2 and notes(tag).count("second") == 1
 
 
 def test_a_killed_child_within_maps(prefork: Worker):
     """A map of a durable task goes on from its journal; a map of a plain one fails as ever in Celery."""
     durable, plain = killed.map([tag := fresh()]).delay(), plain_dies.map([1]).delay()
-    assert durable.get(timeout=40) == ["survived"]
+    assert durable.get(timeout=120) == ["survived"]
     assert [word for word in notes(tag) if word != "entered"] == ["first", "second"]
     with pytest.raises(WorkerLostError):
-        plain.get(timeout=40)
+        plain.get(timeout=120)
 
 
 def test_late_acknowledgement_everywhere(worker: Start):
     """The drop-in list in short, with `task_acks_late` for all."""
     with worker("prefork", conf={"task_acks_late": True, "task_reject_on_worker_lost": True}):
         results = [echo.delay(1), late.delay(fresh()), auto_retried.delay(fresh()), becomes.delay(add.s(1, 1))]
-        assert [result.get(timeout=40) for result in results] == [1, "late", 2, 2]
+        assert [result.get(timeout=120) for result in results] == [1, "late", 2, 2]
 
 
 def test_an_end_that_was_not_told_is_told_by_the_next_worker(worker: Start, tmp_path: Any):
@@ -142,7 +142,7 @@ def test_an_end_that_was_not_told_is_told_by_the_next_worker(worker: Start, tmp_
     fail = f"complete.after_commit:kill9@1;once={tmp_path / 'once'}"
     with worker("prefork", TRIGGERAPP_FAIL=fail, ACCEPTANCE_LEASE="2"):
         result = echo.apply_async(("told",), link=plain_note.s(tag := fresh()))
-        assert result.get(timeout=40) == "told"
+        assert result.get(timeout=120) == "told"
         assert (tmp_path / "once").exists()
         assert wait_until(lambda: notes(tag)) == ["told"]
         assert "failure" not in heard.of(result.id)

@@ -40,7 +40,7 @@ def test_revoke_of_a_waiting_run(on: Worker):
         result.get(timeout=5)
     wait_until(lambda: "task-revoked" in watch.types(result.id))
     assert heard.of(result.id).count("revoked") == 1
-    assert add.delay(1, 1, pause=1.6).get(timeout=40) == 2  # time for a wake that must not come
+    assert add.delay(1, 1, pause=1.6).get(timeout=120) == 2  # time for a wake that must not come
     assert notes(tag) == ["before"] and result.state == "REVOKED"
     assert watch.types(result.id).count("task-revoked") == 1 and watch.state_of(result.id) == "REVOKED"
 
@@ -82,7 +82,7 @@ def test_terminate_of_a_running_run(prefork: Worker):
     result.revoke(terminate=True)
     wait_until(lambda: "revoked" in heard.of(result.id))
     open_gate(tag)
-    assert add.delay(1, 1).get(timeout=40) == 2
+    assert add.delay(1, 1).get(timeout=120) == 2
     assert notes(tag) == ["before"] and status(result) == "canceled" and result.state == "REVOKED"
 
 
@@ -94,7 +94,7 @@ def test_terminate_by_a_plain_client_after_a_wake(prefork: Worker, cluster: Clus
     plain.control.terminate(result.id)
     wait_until(lambda: status(result) == "canceled")
     open_gate(tag)
-    assert add.delay(1, 1).get(timeout=40) == 2
+    assert add.delay(1, 1).get(timeout=120) == 2
     assert notes(tag) == ["before"]
 
 
@@ -106,7 +106,7 @@ def test_revoke_of_a_chords_waiting_header_fails_the_chord(on: Worker):
     waiting(first)
     first.revoke()
     with pytest.raises(Exception, match=r"canceled|revoked"):
-        result.get(timeout=40)
+        result.get(timeout=120)
     assert len(wait_until(lambda: notes(tag))) == 1
 
 
@@ -145,7 +145,7 @@ def test_revoke_without_a_worker_up(worker: Callable[..., Any]):
             revoked.revoke()
             assert status(revoked) == "canceled" and revoked.state == "REVOKED"
         mine.restart()
-        assert add.delay(1, 1, pause=1).get(timeout=40) == 2
+        assert add.delay(1, 1, pause=1).get(timeout=120) == 2
         assert notes(tag) == ["before"]
         assert [result.state, queued.state] == ["REVOKED", "REVOKED"]
         assert heard.of(queued.id) in ([], ["prerun", "postrun IGNORED"])

@@ -66,8 +66,8 @@ def status(result: Any) -> str:
 def test_no_header_of_ours_is_seen_by_the_task_or_kept_in_its_message(on: Worker):
     """Trap 1."""
     result, retried = who.delay(tag := fresh()), retries_by_hand.delay(fresh(), times=1)
-    result.get(timeout=40)
-    retried.get(timeout=40)
+    result.get(timeout=120)
+    retried.get(timeout=120)
     assert not {HEADER, CONTENT} & set(notes(tag)[-1]["headers"])
     for run in Run.objects.filter(task_id__in=[result.id, retried.id]):
         assert not {HEADER, CONTENT} & dispatch.Message.load(run.message, bytes(run.payload)).headers.keys()
@@ -76,7 +76,7 @@ def test_no_header_of_ours_is_seen_by_the_task_or_kept_in_its_message(on: Worker
 def test_a_doubled_message_is_dropped_wherever_the_run_is(on: Worker):
     """Traps 10 and 16: while it waits (the state stays WAITING), while it runs, after its end."""
     waiting, running, over = stays.delay(tag1 := fresh()), gated.delay(tag2 := fresh()), add.delay(1, 1, pause=0.05)
-    over.get(timeout=40)
+    over.get(timeout=120)
     wait_until(lambda: status(waiting) == "waiting" and notes(tag2))
     for result in (waiting, running, over):
         now = Run.objects.get(task_id=result.id).lease
@@ -87,7 +87,7 @@ def test_a_doubled_message_is_dropped_wherever_the_run_is(on: Worker):
     assert waiting.state == "WAITING" and status(waiting) == "waiting" and notes(tag1) == ["before"]
     assert notes(tag2) == ["before"]
     open_gate(tag2)
-    assert running.get(timeout=40) == tag2
+    assert running.get(timeout=120) == tag2
     assert notes(tag2) == ["before", "through", "after"]
     assert over.state == "SUCCESS" and over.get() == 2
     waiting.revoke()
@@ -96,7 +96,7 @@ def test_a_doubled_message_is_dropped_wherever_the_run_is(on: Worker):
 def test_reject_with_requeue_goes_on_and_reject_without_fails(on: Worker):
     """Trap 15: the rejected message comes back under a lease that is over; the run goes on all the same."""
     again, never = rejects_once.delay(tag1 := fresh()), rejects.delay(tag2 := fresh())
-    assert again.get(timeout=40) == "accepted"
+    assert again.get(timeout=120) == "accepted"
     assert notes(tag1) == ["entered", "entered"]
     wait_until(lambda: status(never) == "failed")
     assert notes(tag2) == ["entered"]
@@ -104,17 +104,17 @@ def test_reject_with_requeue_goes_on_and_reject_without_fails(on: Worker):
 
 def test_a_wait_within_atomic_is_refused(on: Worker):
     """Trap 20: leaving the function would roll the transaction back."""
-    assert waits_in_transaction.delay(fresh()).get(timeout=40) == "WaitInTransaction"
+    assert waits_in_transaction.delay(fresh()).get(timeout=120) == "WaitInTransaction"
 
 
 def test_a_swallowed_suspension_is_an_error_that_says_so(on: Worker):
     """Trap 30: `except BaseException` around a wait. By checkpoint there is nothing to swallow."""
     result = swallows.delay(tag := fresh())
     if on.by_checkpoint:
-        assert (result.get(timeout=40), notes(tag)) == ("as if nothing had been", [])
+        assert (result.get(timeout=120), notes(tag)) == ("as if nothing had been", [])
         return
     with pytest.raises(Exception, match="except Exception"):
-        result.get(timeout=40)
+        result.get(timeout=120)
     assert notes(tag)[0] == "caught" and status(result) == "failed"
 
 
@@ -124,7 +124,7 @@ def test_a_run_wakes_on_the_queue_it_was_sent_to(on: Worker, cluster: Cluster):
         cluster.shared(pool)
     tags = [fresh() for _ in range(5)]
     for result in [who.delay(tag) for tag in tags]:
-        result.get(timeout=40)
+        result.get(timeout=120)
     assert {seen["routing_key"] for tag in tags for seen in notes(tag)} == {on.queue}
 
 

@@ -26,7 +26,7 @@ def test_a_chords_counters_outlive_the_longest_wait(on: Worker):
     group = result.parent.id
     keys = [key for key in client.keys("*") if group.encode() in key and b"meta" in key]
     assert keys and all(client.ttl(key) == -1 for key in keys if not key.endswith(group.encode()))
-    assert result.get(timeout=40) == 3
+    assert result.get(timeout=120) == 3
 
 
 def test_a_check_warns_where_they_do_not():

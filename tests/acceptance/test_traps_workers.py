@@ -32,7 +32,7 @@ Start = Callable[..., AbstractContextManager[Worker]]
 def test_a_users_request_and_strategy_work_beside_ours(on: Worker):
     """Trap 22: either would hide the other."""
     result = loud.delay()
-    assert result.get(timeout=40) == "heard"
+    assert result.get(timeout=120) == "heard"
     wait_until(lambda: len(notes(f"request:{result.id}")) >= 2)
     assert notes(f"request:{result.id}") == ["accepted", "accepted"]
     assert notes(f"strategy:{result.id}") == ["received", "received"]
@@ -47,7 +47,7 @@ def test_the_apps_task_class_is_kept(on: Worker):
         add.delay_on_commit(20, 22)
         assert not Run.objects.filter(task=add.name, created_at__isnull=True).exists()
     run = wait_until(lambda: Run.objects.filter(task=add.name).order_by("-created_at").first())
-    assert app.AsyncResult(run.task_id).get(timeout=40) == 42
+    assert app.AsyncResult(run.task_id).get(timeout=120) == 42
 
 
 def test_names_and_registration_are_the_tasks_own(on: Worker):
@@ -110,7 +110,7 @@ def test_extended_results_with_pickled_arguments_end_as_in_plain_celery(worker: 
     with worker("threads", conf={"result_extended": True}):
         fine = add.delay(1, 1)
         durable, plain = (task.apply_async(({1, 2},), serializer="pickle") for task in (kinds, plain_kinds))
-        assert fine.get(timeout=40) == 2
+        assert fine.get(timeout=120) == 2
         assert json.loads(app.backend.get(app.backend.get_key_for_task(fine.id)))["args"] == [1, 1]
         for result in (durable, plain):
             wait_until(lambda result=result: "internal error" in heard.of(result.id))

@@ -36,20 +36,13 @@ def watching(app: Celery) -> Iterator[None]:
     """Receive events in a thread."""
     connection = app.connection_for_read()
     receiver = app.events.Receiver(connection, handlers={"*": _take})
-    thread = Thread(target=_capture, args=(receiver,), daemon=True)
+    # Without a timeout: after one it would subscribe anew, and what is told meanwhile would be lost.
+    thread = Thread(target=receiver.capture, kwargs={"wakeup": False}, daemon=True)
     thread.start()
     yield
-    receiver.should_stop = True
-    thread.join(5)
+    receiver.should_stop = True  # which it looks at once a second
+    thread.join(30)
     connection.release()
-
-
-def _capture(receiver: Any) -> None:
-    while not receiver.should_stop:
-        try:
-            receiver.capture(limit=None, timeout=0.5, wakeup=False)
-        except TimeoutError:
-            continue
 
 
 def _take(event: dict[str, Any]) -> None:

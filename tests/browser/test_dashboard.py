@@ -226,9 +226,9 @@ def told_of(run: Run) -> list[str]:
     """What a stream says of a waiting run that is canceled."""
     inbox = SimpleQueue[Message]()
     with Hub().viewing([run.id], inbox.put, rows=True):
-        before = inbox.get(timeout=60)
+        before = inbox.get(timeout=120)
         Run.objects.get(pk=run.pk).move(Status.CANCELED)
-        return [before.event, before.data, inbox.get(timeout=60).data]
+        return [before.event, before.data, inbox.get(timeout=120).data]
 
 
 def test_of_two_changes_of_a_row_that_come_together_the_last_one_is_shown(page):

@@ -177,7 +177,7 @@ def test_it_is_restored_by_another_supervisor_when_the_first_is_gone(run: Run, c
         [sys.executable, "-c", OTHER_SUPERVISOR, str(images), str(process.inode)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.stderr == ""

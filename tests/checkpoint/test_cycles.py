@@ -72,7 +72,7 @@ def test_of_two_supervisors_that_restore_one_image_at_once_one_gets_it(
             assert [rival.stdout.readline() for rival in rivals] == ["ended\n"] * 2  # type: ignore[union-attr]
     finally:
         for rival in rivals:
-            rival.communicate(timeout=20)
+            rival.communicate(timeout=120)
 
 
 @pytest.mark.parametrize("where", ["here", "in other network and mount namespaces"])
@@ -84,7 +84,7 @@ def test_it_goes_on_after_its_zygote_and_supervisor_are_gone_with_only_the_store
     if private and subprocess.run(["unshare", "-n", "-m", "true"], check=False, capture_output=True).returncode:
         pytest.skip("namespaces cannot be made here")
     first = subprocess.run(
-        [sys.executable, "-c", FIRST, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", FIRST, str(tmp_path)], capture_output=True, text=True, timeout=180, check=False
     )
     assert first.stderr == ""
     checkpoint_id, run_id = first.stdout.split()
@@ -94,7 +94,7 @@ def test_it_goes_on_after_its_zygote_and_supervisor_are_gone_with_only_the_store
         script = 'mkdir "$1.all" && mount --bind "$1" "$1.all" && mount -t tmpfs none "$1" && mkdir "$1/store" '
         script += '&& mount --bind "$1.all/store" "$1/store" && ip link set lo up && shift && exec "$@"'
         command = ["unshare", "-n", "-m", "sh", "-c", script, "sh", str(tmp_path), *command]
-    second = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=os.getcwd())
+    second = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, cwd=os.getcwd())
     assert second.stderr == ""
     assert second.stdout == "went on with 16 from 14\n"
 

@@ -36,7 +36,7 @@ def test_threads_idle_and_busy_go_on(held: Held) -> None:
         yield
         before = counted[0]
         work.put(21)
-        answer = done.get(timeout=10)
+        answer = done.get(timeout=60)
         time.sleep(0.2)
         stop.set()
         for thread in threads:
@@ -90,7 +90,7 @@ def test_multiprocessing_locks_queues_and_pools_go_on(held: Held) -> None:
             first = pool.map(abs, [-1, -2])
             time.sleep(0.1)  # the queue's thread has written
             yield
-            found = [first, pool.map(abs, [-3, -4]), values.get(timeout=10), lock.acquire(block=False)]
+            found = [first, pool.map(abs, [-3, -4]), values.get(timeout=60), lock.acquire(block=False)]
         values.close()
         values.join_thread()
         return found

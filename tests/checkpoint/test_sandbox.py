@@ -141,7 +141,7 @@ def test_a_line_does_not_wait_for_ever_and_believes_no_nonsense() -> None:
 
 def alone(program: str, *arguments: str) -> int:
     """The exit status of a program: parallel test processes have threads, and such must not fork past the C library."""
-    found = subprocess.run([sys.executable, "-c", program, *arguments], timeout=60, check=False)
+    found = subprocess.run([sys.executable, "-c", program, *arguments], timeout=180, check=False)
     return found.returncode
 
 

@@ -62,7 +62,7 @@ def zygote(started: tuple[Zygote, subprocess.Popen[bytes]]) -> Zygote:
 
 
 def gone(*tasks: processes.Task) -> bool:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while any(task.alive() for task in tasks) and time.monotonic() < deadline:
         time.sleep(0.01)
     return not any(task.alive() for task in tasks)

@@ -36,7 +36,7 @@ def post(url: str, sent: Sent) -> dict[str, Any] | None:
     """The answer to a delivery; None if nobody answered."""
     headers = {**sent.headers, "content-type": "application/json"}
     try:
-        with urlopen(Request(f"{url}/hooks/hub", sent.body, headers), timeout=60) as answer:
+        with urlopen(Request(f"{url}/hooks/hub", sent.body, headers), timeout=120) as answer:
             assert answer.status == 200
             return dict(json.load(answer))
     except HTTPError as error:
@@ -55,12 +55,12 @@ def runs(site: Site) -> list[str]:
 
 
 def test_a_delivery_starts_its_task_in_a_worker_of_another_process(site: Site, secret: str):
-    wait_until(lambda: rows(site, "SELECT 1 FROM triggerapp_subscription"), within=90)
+    wait_until(lambda: rows(site, "SELECT 1 FROM triggerapp_subscription"), within=120)
     before = len(runs(site))
     sent = signing.github({"n": 1}, secret=secret)
     answers = [post(site.url, sent) for _ in range(3)]
     assert [answer and answer["duplicate"] for answer in answers] == [False, True, True]
-    wait_until(lambda: len(runs(site)) > before and set(runs(site)) == {"completed"}, within=90)
+    wait_until(lambda: len(runs(site)) > before and set(runs(site)) == {"completed"}, within=120)
     assert len(runs(site)) == before + 1
 
 
@@ -68,18 +68,18 @@ def test_a_delivery_starts_its_task_in_a_worker_of_another_process(site: Site, s
 def test_a_server_killed_on_the_way_answers_nothing_and_the_next_try_starts_one_run(
     site: Site, secret: str, tmp_path: Path, point: str
 ):
-    wait_until(lambda: rows(site, "SELECT 1 FROM triggerapp_subscription"), within=90)
+    wait_until(lambda: rows(site, "SELECT 1 FROM triggerapp_subscription"), within=120)
     before, url = len(runs(site)), f"http://127.0.0.1:{(port := free_port())}"
     environment = {**site.environment, "TRIGGERAPP_FAIL": f"{point}:kill9@1"}
     command = ["uvicorn", "tests.live.asgi:application", "--port", str(port), "--lifespan", "off"]
     sent = signing.github({"n": 2, "point": point}, secret=secret)
     with running(command, environment, tmp_path / "server.log"):
-        wait_until(lambda: "running on" in (tmp_path / "server.log").read_text().lower(), within=90)
+        wait_until(lambda: "running on" in (tmp_path / "server.log").read_text().lower(), within=120)
         assert post(url, sent) is None, "there is no answer from a server that is dead"
     stored = rows(site, f"SELECT 1 FROM triggerapp_delivery WHERE position('{point}' in encode(body, 'escape')) > 0")
     assert bool(stored) == (point == "hook.after_commit")
     again = post(site.url, sent)
     assert again is not None
     assert again["duplicate"] == bool(stored)
-    wait_until(lambda: len(runs(site)) > before and set(runs(site)) == {"completed"}, within=90)
+    wait_until(lambda: len(runs(site)) > before and set(runs(site)) == {"completed"}, within=120)
     assert len(runs(site)) == before + 1

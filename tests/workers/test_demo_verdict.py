@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from workers.demo import __main__ as demo
 from workers.demo import verdict
 from workers.demo.ledger import Entry
 from workers.demo.payments import Charge
@@ -71,3 +72,18 @@ SPOILED: dict[str, Callable[[Observed], Observed]] = {
 @pytest.mark.parametrize("fault", SPOILED)
 def test_the_verdict_names_what_is_wrong(fault: str) -> None:
     assert fault in faults(SPOILED[fault](perfect()))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "status"), [(lambda seen: seen, 0), (SPOILED["tkt_1: reserved reserved charged"], 1)]
+)
+def test_the_verdict_is_the_exit_status(
+    spoil: Callable[[Observed], Observed],
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(demo, "_play", lambda console: spoil(perfect()))
+    monkeypatch.setattr(demo.signal, "signal", lambda *_: None)
+    assert demo.main() == status
+    assert ("NO" in capsys.readouterr().out) is bool(status)

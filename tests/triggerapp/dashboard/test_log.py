@@ -135,7 +135,7 @@ def collected(inbox, count):
     """The lines of the stream, until there are so many."""
     found, end = "", time.monotonic() + 60
     while found.count('class="said"') < count and time.monotonic() < end:
-        message = inbox.get(timeout=60)
+        message = inbox.get(timeout=120)
         found += message.data if message.event == "log" else ""
     return found
 
