@@ -131,19 +131,10 @@ class Ticker:
 
     def _prune(self) -> None:
         """Delete what is too old; where there may be more of it, the next tick goes on."""
-        from triggerapp.engine import (  # noqa: PLC0415  (Django is set up by `main`)
-            batches,
-            deliveries,
-            events,
-            logs,
-            notices,
-            packets,
-            rescue,
-            schedules,
-        )
+        from triggerapp.engine import retention  # noqa: PLC0415  (Django is set up by `main`)
 
-        for part in (rescue, events, logs, batches, deliveries, notices, packets, schedules):
-            self._in_parts(f"prune {part.__name__}", _RARELY, partial(_is_full, part.prune))
+        for name, kind in retention.KINDS.items():
+            self._in_parts(f"prune {name}", _RARELY, partial(_is_full, kind.prune))
 
     def _subscribe(self) -> None:
         """Keep the rows of subscriptions as the code has them; what older code had goes after a while."""

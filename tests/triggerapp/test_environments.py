@@ -12,7 +12,7 @@ from django.test import override_settings
 from tests.factories import everything, fresh, make_event, make_run, make_wait, make_waiting, make_worker
 from tests.inprocess import Worker, durable, forward, messages
 from triggerapp.clock import now
-from triggerapp.engine import environments, events, queues, rescue, runs, verbs, wakes
+from triggerapp.engine import environments, events, queues, rescue, retention, runs, verbs, wakes
 from triggerapp.engine.runs import Foreign
 from triggerapp.errors import NotFound
 from triggerapp.models import Attempt, Event, Run, Status, Wait, WaitStatus
@@ -78,10 +78,10 @@ def test_each_prunes_by_its_own_retention():
         make_run(Status.COMPLETED)
         make_event("old")
     forward(days=31)
-    rescue.prune(), events.prune()
+    retention.prune_runs(), events.prune()
     assert (Run.objects.count(), Event.objects.count()) == (1, 1)
     with staging():
-        rescue.prune(), events.prune()
+        retention.prune_runs(), events.prune()
     assert (Run.objects.count(), Event.objects.count()) == (0, 0)
 
 

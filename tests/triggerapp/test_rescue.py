@@ -12,21 +12,18 @@ from kombu import Queue
 from tests.factories import (
     QUEUE,
     fresh,
-    make_event,
     make_message,
     make_run,
-    make_step,
-    make_wait,
     make_waiting,
     make_worker,
 )
 from tests.inprocess import Worker as InProcess
 from tests.inprocess import app, durable, forward, messages
 from triggerapp.clock import now
-from triggerapp.engine import dispatch, events, rescue, runs, sql, wakes, workers
+from triggerapp.engine import dispatch, rescue, runs, sql, wakes, workers
 from triggerapp.engine.runs import Claimed
 from triggerapp.errors import StaleRun
-from triggerapp.models import Attempt, Event, Run, Status, Step, Wait, Worker
+from triggerapp.models import Attempt, Run, Status
 from triggerapp.models.runs import new_id
 from workers import identity
 
@@ -301,47 +298,6 @@ def test_an_end_without_a_worker_is_told_to_the_result_backend(status: Status):
     rescue.redeliver()
     assert fresh(run).delivered
     assert messages() == []
-
-
-# --- retention ------------------------------------------------------------------------------------
-
-
-def test_ended_runs_go_after_their_retention_with_all_that_belongs_to_them():
-    run = make_run(Status.COMPLETED)
-    make_step(run, "charge#1")
-    make_wait(run, status="resolved")
-    assert rescue.prune() == 0
-    forward(days=31)
-    assert rescue.prune() == 1
-    assert not any(model.objects.exists() for model in (Run, Step, Wait, Attempt))
-
-
-def test_live_runs_stay_however_old_and_so_do_ends_nobody_told():
-    make_run(Status.WAITING)
-    make_run(Status.COMPLETED, delivered=False)
-    forward(days=400)
-    assert rescue.prune() == 0
-    assert Run.objects.count() == 2
-
-
-def test_events_tokens_and_workers_go_too():
-    make_event("old", age=timedelta(days=8))
-    kept = make_event("new", age=timedelta(days=6))
-    make_wait(None, "token", status="resolved", resolved_at=now() - timedelta(days=31), key="")
-    make_worker()
-    Worker.objects.update(expires_at=now() - timedelta(days=2))
-    rescue.prune()
-    assert events.prune() == 1
-    assert Event.objects.get() == kept
-    assert not Wait.objects.exists()
-    assert not Worker.objects.exists()
-
-
-def test_pruning_takes_so_many_at_a_time():
-    for _ in range(3):
-        make_run(Status.COMPLETED)
-    forward(days=31)
-    assert [rescue.prune(limit=2), rescue.prune(limit=2)] == [2, 1]
 
 
 def test_a_tick_over_many_waits_that_are_not_due_touches_none():

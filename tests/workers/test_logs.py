@@ -19,7 +19,7 @@ from django.test import override_settings
 from tests.factories import make_run
 from tests.inprocess import durable
 from triggerapp.engine import logs as engine
-from triggerapp.engine import rescue
+from triggerapp.engine import retention
 from triggerapp.models import LogLine, Run, Status
 from workers import context, events, hearing, logs, step, wait
 
@@ -388,7 +388,7 @@ def test_lines_are_deleted_by_their_age_and_with_their_run(worker):
     worker.until(says.delay())
     Run.objects.update(finished_at="2020-01-01T00:00:00Z", delivered=True)
     LogLine.objects.update(at="2100-01-01T00:00:00Z")
-    rescue.prune()
+    retention.prune_runs()
     assert texts() == []
 
 

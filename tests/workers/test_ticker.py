@@ -22,10 +22,9 @@ from triggerapp.clock import now
 from triggerapp.engine import (
     environments,
     events,
-    logs,
     notices,
-    packets,
     rescue,
+    retention,
     schedules,
     sql,
     subscriptions,
@@ -229,13 +228,13 @@ def test_a_bug_in_one_part_of_a_tick_ends_no_other(worker, monkeypatch):
 
 @pytest.mark.parametrize(
     "bug",
-    [(events, "deliver_due"), (notices, "start_due"), (subscriptions, "of_code"), (packets, "prune")],
+    [(events, "deliver_due"), (notices, "start_due"), (subscriptions, "of_code"), (sql, "delete_some")],
     ids=lambda bug: bug[1],
 )
 def test_a_bug_in_a_tick_keeps_no_run_from_its_rescue_and_no_schedule_from_firing(worker, monkeypatch, bug):
     others, fired = held_by(make_worker(alive=False)), []
     forward(seconds=1)
-    monkeypatch.setattr(*bug, lambda *_: 1 / 0)
+    monkeypatch.setattr(*bug, lambda *_, **__: 1 / 0)
     monkeypatch.setattr(schedules, "fire", lambda: fired.append(1))
     worker.ticker._due.clear()
     worker.ticker.tick()
@@ -245,7 +244,7 @@ def test_a_bug_in_a_tick_keeps_no_run_from_its_rescue_and_no_schedule_from_firin
 
 def test_while_there_is_more_to_delete_the_next_tick_goes_on(worker, monkeypatch):
     found = [1000, 1000, 3]
-    monkeypatch.setattr(logs, "prune", lambda _: found.pop(0))
+    monkeypatch.setitem(retention.KINDS, "lines", retention.Kind(prune=lambda _: found.pop(0), kept=""))
     worker.ticker._due.clear()
     assert [worker.ticker.tick() for _ in range(4)] == [True, True, False, False]
     assert found == []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-from datetime import timedelta
 from functools import cache
 from uuid import UUID
 
@@ -273,49 +272,3 @@ def expire(limit: int = 500) -> int:
     ended = sql.rows(_EXPIRE, [environments.current(), limit])
     wakes.wake_after_commit([row["wake"] for row in ended if row["wake"] is not None])
     return len(ended)
-
-
-_OLD_TOKEN = "environment_id = %s AND run_id IS NULL AND resolved_at < now() - %s"
-
-
-def prune(limit: int = 1000) -> int:
-    """Delete what is older than its retention: ended runs with their journals, tokens, workers; how many runs."""
-    deleted = prune_runs(limit)
-    prune_workers(limit)
-    prune_tokens(limit)
-    return deleted
-
-
-def prune_runs(limit: int = 1000) -> int:
-    """Delete ended runs that are older than their retention, with all that belongs to them; how many."""
-    settings, environment = conf.get(), environments.current()
-    old = sql.rows(
-        "SELECT id FROM triggerapp_run WHERE environment_id = %s AND finished_at < now() - %s AND delivered "
-        "LIMIT %s FOR UPDATE SKIP LOCKED",
-        [environment, settings.RUN_RETENTION, limit],
-    )
-    ids = [row["id"] for row in old]
-    for which in (
-        "step WHERE NOT superseded AND run_id",
-        "step WHERE superseded AND run_id",
-        "wait WHERE run_id",
-        "attempt WHERE run_id",
-        "checkpoint WHERE run_id",
-        "logline WHERE run_id",
-        "restore WHERE run_id",
-        "batchitem WHERE run",
-        "run WHERE id",
-    ):
-        sql.run(f"DELETE FROM triggerapp_{which} = ANY(%s)", [ids])
-    return len(ids)
-
-
-def prune_workers(limit: int = 1000) -> int:
-    """Forget workers that ended a day ago; how many."""
-    return sql.delete_some("triggerapp_worker", "expires_at < now() - %s", [timedelta(days=1)], limit=limit)
-
-
-def prune_tokens(limit: int = 1000) -> int:
-    """Delete tokens of no run that were resolved longer ago than runs are kept; how many."""
-    params = [environments.current(), conf.get().RUN_RETENTION]
-    return sql.delete_some("triggerapp_wait", _OLD_TOKEN, params, limit=limit)

@@ -146,3 +146,12 @@ def complete_as(token: UUID, value: str, *, environment: int, actor: str) -> boo
         if won:
             audit.record(environment, actor, "token.complete", token)
     return won
+
+
+_OLD = "environment_id = %s AND run_id IS NULL AND resolved_at < now() - %s"
+
+
+def prune(limit: int = 1000) -> int:
+    """Delete tokens of no run that were resolved longer ago than runs are kept; how many."""
+    params = [environments.current(), conf.get().RUN_RETENTION]
+    return sql.delete_some("triggerapp_wait", _OLD, params, limit=limit)

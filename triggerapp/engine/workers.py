@@ -5,6 +5,7 @@ One row a worker: as long as its ticker moves `expires_at` on, the leases of its
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
 
 from triggerapp import conf
@@ -38,3 +39,8 @@ def describe(worker: UUID, *, waiting: str) -> None:
 def leave(worker: UUID) -> None:
     """The worker is gone: its runs may be rescued at once."""
     sql.run("UPDATE triggerapp_worker SET expires_at = now() WHERE id = %s", [worker])
+
+
+def prune(limit: int = 1000) -> int:
+    """Forget workers that ended a day ago; how many."""
+    return sql.delete_some("triggerapp_worker", "expires_at < now() - %s", [timedelta(days=1)], limit=limit)

@@ -5,48 +5,27 @@ A dry run deletes too, and takes it all back: the same statements count, so that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any
 
 from django.core.management.base import CommandParser
 from django.db import transaction
 
-from triggerapp.engine import (
-    audit,
-    batches,
-    deliveries,
-    environments,
-    events,
-    logs,
-    notices,
-    packets,
-    rescue,
-    schedules,
-)
+from triggerapp.engine import audit, environments
+from triggerapp.engine.retention import KINDS
 from triggerapp.management.base import BaseCommand
 from triggerapp.management.choosing import actor
 from triggerapp.management.output import dump
 
-KINDS: Final[Mapping[str, Callable[[int], int]]] = {
-    "runs": rescue.prune_runs,
-    "lines": logs.prune,
-    "events": events.prune,
-    "tokens": rescue.prune_tokens,
-    "batches": batches.prune,
-    "firings": schedules.prune,
-    "deliveries": deliveries.prune,
-    "notices": notices.prune,
-    "packets": packets.prune,
-    "workers": rescue.prune_workers,
-}
-"""What is counted; a run goes with its steps, waits and lines, which are not."""
 _BATCH = 1000
 
 
 class Command(BaseCommand):
     """Prints how many rows of each kind were deleted."""
 
-    help = "Delete what is older than the settings keep it: ended runs with all of theirs, events, lines, webhooks, …"
+    help = "Delete what is older than the settings keep it, ended runs with all of theirs: " + ", ".join(
+        f"{name} ({kind.kept})" for name, kind in KINDS.items()
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Options."""
@@ -64,7 +43,7 @@ class Command(BaseCommand):
 
 
 def _deleted() -> dict[str, int]:
-    deleted = {kind: _all(prune) for kind, prune in KINDS.items()}
+    deleted = _prune_all()
     if any(deleted.values()):
         audit.record(environments.current(), actor(), "prune", "retention", after=deleted)
     return deleted
@@ -72,9 +51,13 @@ def _deleted() -> dict[str, int]:
 
 def _counted_only() -> dict[str, int]:
     with transaction.atomic():
-        counted = {kind: _all(prune) for kind, prune in KINDS.items()}
+        counted = _prune_all()
         transaction.set_rollback(True)
     return counted
+
+
+def _prune_all() -> dict[str, int]:
+    return {name: _all(kind.prune) for name, kind in KINDS.items()}
 
 
 def _all(prune: Callable[[int], int]) -> int:
