@@ -6,8 +6,8 @@ import pytest
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path, resolve
 
-from tests.api.conftest import client
-from triggerapp.api import errors
+from tests.api.conftest import Api, client
+from triggerapp.api import errors, schemas, urls
 
 
 def orders(request: HttpRequest) -> HttpResponse:
@@ -59,3 +59,26 @@ def test_a_wrong_method_is_refused_in_words_that_programs_read(method, url, allo
     answer = client().generic(method, url)
     assert (answer.status_code, answer["Allow"], answer.json()["code"]) == (405, allow, "method_not_allowed")
     assert method in answer.json()["error"]
+
+
+def _is_list(view: type | None) -> bool:
+    _, answer = schemas.METHODS.get(f"{getattr(view, '__name__', '')}.get", (None, {}))
+    return answer.get("type") == "array" or "data" in answer.get("properties", {})
+
+
+LISTS = {
+    str(route.pattern).replace("<str:project>", "any").replace("<str:environment>", "dev"): route.callback.cls
+    for route in urls.urlpatterns
+    if _is_list(getattr(route.callback, "cls", None))
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", LISTS)
+def test_every_list_refuses_a_parameter_that_it_does_not_have_and_names_those_that_it_has(path: str, api: Api):
+    refused = api.get(f"/api/{path}?order=asc")
+    assert (refused.status, refused.body["code"]) == (400, "bad_input")
+    assert refused.body["error"].startswith("there is no parameter 'order' here; there ")
+    told = {*schemas.QUERIES.get(LISTS[path].__name__, ())} - {"filter[env]"}  # which is a personal token's
+    assert set(refused.body["error"].partition("there are ")[2].split(", ")) == (told or {""})
+    assert api.get(f"/api/{path}?order=").status == 200

@@ -63,8 +63,9 @@ class BulkList(View):
 
     def get(self, request: Request) -> Response:
         """A page of them, newest first."""
-        found = queries.page(_actions(self.principal.environment), request.query_params, time="created_at")
-        return Response(found.shown(rendered))
+        params = request.query_params
+        rows = queries.filtered(_actions(self.principal.environment), params, {})
+        return Response(queries.page(rows, params, time="created_at").shown(rendered))
 
     def post(self, request: Request) -> Response:
         """Begin one; the answer does not wait for its end."""

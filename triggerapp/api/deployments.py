@@ -45,11 +45,10 @@ class DeploymentList(View):
 
     def get(self, request: Request) -> Response:
         """A page of those that pass all filters, newest first."""
-        found = Deployment.objects.filter(environment_id=self.principal.environment)
-        for name, text in request.query_params.dict().items():
-            if name in _FILTERS and text:
-                found = found.filter(_FILTERS[name](text))
-        return Response(queries.page(found, request.query_params, time="created_at").shown(rendered))
+        params = request.query_params
+        here = Deployment.objects.filter(environment_id=self.principal.environment)
+        found = queries.filtered(here, params, _FILTERS)
+        return Response(queries.page(found, params, time="created_at").shown(rendered))
 
     def post(self, request: Request) -> Response:
         """Register a version; the same version again is the same deployment."""

@@ -44,6 +44,7 @@ class DestinationList(View):
 
     def get(self, request: Request) -> Response:
         """All of them, by name."""
+        queries.only(request.query_params)
         return Response({"data": [rendered(each) for each in destinations.all_of(self.principal.slug)]})
 
     def post(self, request: Request) -> Response:

@@ -23,7 +23,7 @@ from rest_framework.utils.encoders import JSONEncoder
 from rest_framework.views import APIView
 
 from triggerapp import conf, redaction
-from triggerapp.api import access, errors
+from triggerapp.api import access, errors, queries
 from triggerapp.api.principals import Principal, Subject
 from triggerapp.api.schemas import Described
 from triggerapp.engine import limits
@@ -202,6 +202,7 @@ def whole_number(request: Request, name: str, default: int) -> int:
 
 def numbered(request: Request, rows: QuerySet[M], render: Callable[[list[M]], list[dict[str, Json]]]) -> Response:
     """The page that `page` and `perPage` ask for, with how many there are: for lists that stay short."""
+    queries.only(request.query_params, "page", "perPage")
     number, size = whole_number(request, "page", 1), min(whole_number(request, "perPage", 25), MOST_PER_PAGE)
     count = rows.count()
     shown = render(list(rows[(number - 1) * size : number * size]))

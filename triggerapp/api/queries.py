@@ -49,20 +49,25 @@ class Page(Generic[M]):
 
 
 def filtered(rows: QuerySet[M], params: Params, known: Mapping[str, Callable[[str], Q]]) -> QuerySet[M]:
-    """The rows that pass all filters of the query; what else it asks for is refused: all rows would be no answer."""
+    """The rows that pass all filters of the query."""
+    only(params, *known, *_PAGING)
     for name, text in params.items():
-        if name in _PAGING or not text:
-            continue
-        if name not in known:
-            raise BadInput(_no_parameter(name, (*known, *_PAGING)))
-        rows = rows.filter(known[name](text))
+        if name in known and text:
+            rows = rows.filter(known[name](text))
     return rows
+
+
+def only(params: Params, *known: str) -> None:
+    """Refuse a query that asks for more: all rows would be no answer to it. What is empty asks for nothing."""
+    for name, text in params.items():
+        if text and name not in known:
+            raise BadInput(_no_parameter(name, known))
 
 
 def _no_parameter(name: str, known: Sequence[str]) -> str:
     meant = next((each for each in known if each.endswith(f"[{name}]")), None)
-    instead = f"did you mean {meant}" if meant else f"there are {', '.join(known)}"
-    return f"there is no parameter {name[:60]!r} here; {instead}"
+    all_of_them = f"there are {', '.join(known)}" if known else "there is none"
+    return f"there is no parameter {name[:60]!r} here; {f'did you mean {meant}' if meant else all_of_them}"
 
 
 class _Row(Func):

@@ -141,6 +141,7 @@ class RunTrace(RunView):
     def get(self, request: Request, run: str) -> Response:
         """The run, with its attempts below it and their steps and waits below them; with `page[size]` one by one."""
         found, params = self.run(run), request.query_params
+        queries.only(params, "page[size]", "page[after]")
         if "page[size]" in params or "page[after]" in params:
             return Response(spans.page(spans.of(found), params.get("page[size]", ""), params.get("page[after]", "")))
         return Response({"trace": {"traceId": found.id.hex, "rootSpan": spans.tree(spans.of(found))}})
