@@ -87,6 +87,7 @@ def arguments() -> tuple[Any, Any]:
         (one, {"payload": None}, [None], {}),
         (nothing, {}, [], {}),
         (nothing, {"payload": None}, [], {}),
+        (buy, {"payload": {"ticket_id": "t"}, "context": {"user": 1}}, [], {"ticket_id": "t"}),
         (whatever, {"payload": {"args": 1, "b": 2}}, [], {"args": 1, "b": 2}),
     ],
 )

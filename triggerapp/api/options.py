@@ -1,7 +1,8 @@
 """What a trigger may say beside its payload, from Trigger.dev's names to ours.
 
 An option that is not built is refused, not swallowed. Passed over are those that choose a machine, a region or a
-deployment, which the SDK of Trigger.dev sends by itself, and which have no meaning here.
+deployment, which the SDK of Trigger.dev sends by itself, and which have no meaning here; and `context` beside the
+payload, which its old versions send.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ PASSED_OVER = frozenset(
     "machine region externalDeploymentId payloadSize payloadType idempotencyKeyOptions metadataType parentAttempt "
     "parentBatch bulkActionId".split()
 )
-_FIELDS = frozenset(("payload", "options"))
+_FIELDS = frozenset(("payload", "options", "context"))
 _OF_ITEM = frozenset(("task", "index"))
 """What an item of a batch has beside them."""
 _PRIORITIES = 32_767

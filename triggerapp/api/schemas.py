@@ -49,8 +49,9 @@ _OPTIONS = {
 }
 _PAYLOAD_TYPE: Schema = one_of("application/json", "application/super+json", "text/plain", "application/store")
 _TRIGGER_OPTIONS = record(**_OPTIONS, payloadType=_PAYLOAD_TYPE, queue=record("name", name=TEXT))
-TRIGGER = record(payload=ANY, options=_TRIGGER_OPTIONS)
-_ITEM = record("task", task=TEXT, payload=ANY, options=_TRIGGER_OPTIONS)
+_CONTEXT: Schema = {"description": "of old SDKs; passed over"}
+TRIGGER = record(payload=ANY, options=_TRIGGER_OPTIONS, context=_CONTEXT)
+_ITEM = record("task", task=TEXT, payload=ANY, options=_TRIGGER_OPTIONS, context=_CONTEXT)
 RUN_ITEM = record(
     "id",
     "status",
