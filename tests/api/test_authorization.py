@@ -78,6 +78,7 @@ class Row:
 PLAN = {"task": "none", "cron": "0 9 * * *"}
 ROWS = {
     "whoami": [Row("GET", "v1/whoami", "read")],
+    "whoami-v2": [Row("GET", "v2/whoami?projectRef=none", "read", one=True)],
     "public-tokens": [Row("POST", "v1/auth/public-tokens", "write", {"scopes": ["read:runs:run_1"]})],
     "jwt-claims": [Row("POST", "v1/auth/jwt/claims", "write", status=400)],
     "packet-upload": [Row("PUT", "v2/packets/a/b.json", "trigger")],
@@ -204,7 +205,7 @@ CANARY_NAME = "CANARY_9B1D"
 VERSION = "prod-only.1"
 NAME = "prod-only"
 """A refusal names what was asked for by name."""
-KINDS = "runs tasks tags batch waitpoints queues events schedules deployments envvars webhooks".split()
+KINDS = "runs tasks tags batch waitpoints queues events schedules deployments envvars webhooks deliveries".split()
 
 
 def routes() -> Iterator[URLPattern]:
@@ -350,6 +351,8 @@ def needs(row: Row) -> Level:
         return Level.ADMINISTER
     if row.verb == "read":
         return Level.OPERATE if "waitpoints" in row.path else Level.VIEW
+    if "deliveries" in row.path or "notices" in row.path:  # once more what came or went
+        return Level.OPERATE
     administered = ("/queues/", "/webhooks/", "/deployments", "/auth/")
     return Level.ADMINISTER if any(word in row.path for word in administered) else Level.OPERATE
 
@@ -369,7 +372,9 @@ def test_a_personal_token_may_what_its_user_may(row, place):
 def test_a_personal_token_is_of_the_environment_that_is_named(row, place):
     token = personal("administer").text
     environments.by_slug("dev")
-    if "envvars" in row.path:  # which names it
+    if row.path.startswith("v2/whoami"):  # which tells of the user
+        assert [place.call(row, token, named=each)[0] for each in ("dev", "")] == [200, 200]
+    elif "envvars" in row.path:  # which names it
         row = replace(row, path=row.path.replace("/prod", "/nowhere"))
     else:
         refuses(place, row, token, {404} if row.one else {row.status, 202, 400}, named="dev")

@@ -23,6 +23,7 @@ from triggerapp.models import ApiKey, AuditEntry, Run, Status
 
 pytestmark = pytest.mark.django_db
 WHOAMI = "/api/v1/whoami"
+USER = "/api/v2/whoami"
 DEV = {"HTTP_X_TRIGGER_BRANCH": "dev"}
 
 
@@ -50,6 +51,29 @@ def test_it_says_who_it_is_and_what_it_may():
     assert answer.body["actor"] == f"user {user_of(token).username}, {token.key.prefix}"
     assert "read:runs" in answer.body["scopes"]
     assert not [scope for scope in answer.body["scopes"] if not scope.startswith("read:")]
+
+
+@pytest.mark.parametrize("told", ["ada@shop.example", "o'brien+x@shop.example"])
+def test_it_says_which_user_it_is_of_without_an_environment(told):
+    token = personal("view", email=told)
+    answer = Api(token.text).get(f"{USER}?projectRef=proj_x")
+    assert answer.status == 200
+    dashboard = "http://127.0.0.1:8000/triggers/"
+    project = {"name": "proj_x", "url": dashboard, "orgTitle": "127.0.0.1"}
+    known = {"userId": str(user_of(token).pk), "email": told, "dashboardUrl": dashboard}
+    assert answer.body == {**known, "project": project}
+    assert Api(token.text).get(USER).body == known
+
+
+@pytest.mark.parametrize("missing", ["", "ada@localhost", "ada@büro.example"])
+def test_a_user_without_an_address_that_clients_take_is_given_one_that_is_nobodys(missing):
+    assert Api(personal("view", email=missing).text).get(USER).body["email"] == "no-email@user.invalid"
+
+
+def test_a_key_is_told_that_it_is_no_users(api):
+    answer = api.get(USER)
+    assert (answer.status, answer.body["code"]) == (404, "not_found")
+    assert "v1/whoami" in answer.body["error"]
 
 
 def test_it_is_stored_as_its_digest():

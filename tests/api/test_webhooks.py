@@ -189,6 +189,15 @@ def test_a_destination_that_cannot_work_is_refused_with_a_sentence(api: Api, bod
     assert not Destination.objects.exists()
 
 
+@pytest.mark.parametrize("scope", ["write:webhooks", "write:deliveries"])
+def test_a_key_may_be_let_to_deliver_once_more_and_change_nothing(key_for, scope: str):
+    test = notices.send_test(destinations.create("dev", "ops", "https://ops.example/hook").destination)
+    key, may_change = key_for(scope), scope == "write:webhooks"
+    assert key.post(f"{HOOKS}/notices/notice_{test.pk}/retry").status == 200
+    assert key.post(f"{HOOKS}/deliveries/delivery_{test.pk}/replay").status == 404
+    assert key.post(f"{HOOKS}/destinations/ops/disable").status == (200 if may_change else 403)
+
+
 def test_notices_are_listed_and_delivered_once_more(api: Api):
     for name in ("ops", "other"):
         notices.send_test(destinations.create("dev", name, "https://ops.example/hook").destination)

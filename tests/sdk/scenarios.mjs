@@ -1,7 +1,7 @@
 // What a Node program does with the official SDK. `node scenarios.mjs NAME` ends with 0 if all of it held.
 import assert from "node:assert/strict";
 import { setTimeout as pause } from "node:timers/promises";
-import { ApiClient } from "@trigger.dev/core/v3";
+import { ApiClient, WhoAmIResponseSchema } from "@trigger.dev/core/v3";
 import { auth, batch, deployments, envvars, idempotencyKeys, queues, runs, schedules, tasks, wait } from "@trigger.dev/sdk";
 
 const unique = () => `t${Date.now()}${Math.random().toString(36).slice(2)}`;
@@ -315,6 +315,10 @@ const scenarios = {
 
   async personalTokens() {
     const accessToken = process.env.PERSONAL_TOKEN;
+    const asked = { headers: { Authorization: `Bearer ${accessToken}` } }; // as the command line does
+    const answer = await fetch(`${process.env.TRIGGER_API_URL}/api/v2/whoami?projectRef=proj_x`, asked);
+    const user = WhoAmIResponseSchema.parse(await answer.json());
+    assert.deepEqual([user.email, user.project.name], ["ada@shop.example", "proj_x"]);
     await auth.withAuth({ accessToken, previewBranch: "dev" }, async () => {
       const handle = await tasks.trigger("sdk.add", { x: 1, y: 2 });
       assert.equal((await finished(handle.id)).output, 3);

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from triggerapp.api import ids, queries, rendering
 from triggerapp.api.http import Access, View, body_of, only, text, texts
-from triggerapp.api.webhooks import CHANGE, READ, WRITE
+from triggerapp.api.webhooks import AGAIN, CHANGE, READ, WRITE
 from triggerapp.engine import destinations, notices, posting
 from triggerapp.errors import NotFound
 from triggerapp.models import Destination, Notice
@@ -145,7 +145,7 @@ class NoticeList(View):
 class NoticeRetry(View):
     """Deliver it once more."""
 
-    access: ClassVar[Access] = WRITE
+    access: ClassVar[Access] = AGAIN
 
     def post(self, request: Request, notice: str) -> Response:
         """At once, in place of the tries that were still to come."""

@@ -1,7 +1,8 @@
 """Personal tokens: whoever has one may do here what its user may do in the dashboard, at this moment, and no more.
 
 A token is of no environment. Each request names one, where Trigger.dev's clients have a place for it: in the path
-(`…/envvars/{environment}`), in `filter[env]`, or in the header `x-trigger-branch` (`previewBranch` of the SDK).
+(`…/envvars/{environment}`), in `filter[env]`, or in the header `x-trigger-branch` (`previewBranch` of the SDK). Only a
+view that is about no environment, and says so by `anywhere`, is asked without.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from rest_framework.request import Request
 
 from triggerapp import levels
 from triggerapp.api.principals import Principal
+from triggerapp.engine import environments
 from triggerapp.engine.keys import SHORT_NAMES, Known
 from triggerapp.errors import BadInput, NotFound
 from triggerapp.levels import Level
@@ -28,7 +30,7 @@ _DONE: Final = (
     "trigger",
     "batchTrigger",
     "read:waitpoints",
-    *(f"write:{kind}" for kind in ("runs", "events", "schedules", "waitpoints")),
+    *(f"write:{kind}" for kind in ("runs", "events", "schedules", "waitpoints", "deliveries")),
 )
 
 
@@ -49,7 +51,7 @@ def principal(token: Known, request: Request) -> Principal | None:
         actor=f"{levels.actor(http)[:_LONGEST_ACTOR]}, {token.prefix}",
         scopes=_scopes(level, str(request.method)),
         key=token.id,
-        personal=True,
+        user=user,
         redacted=level < Level.ADMINISTER,
     )
 
@@ -65,6 +67,8 @@ def _scopes(level: Level, method: str) -> tuple[str, ...]:
 def _environment(request: Request) -> Environment:
     path, query = (request.parser_context or {}).get("kwargs", {}), request.query_params
     named = path.get("environment") or query.get("filter[env]") or request.headers.get("x-trigger-branch")
+    if not named and getattr((request.parser_context or {}).get("view"), "anywhere", False):
+        return Environment.objects.get(pk=environments.current())
     if not named:
         raise BadInput(
             "a personal token is of no environment: name one, in the header x-trigger-branch or, for a project's runs, "

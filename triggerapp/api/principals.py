@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from django.contrib.auth.models import AbstractBaseUser
+
 Subject = tuple[str, str]
 """A kind and an id that a scope may name: ("runs", "run_…"), ("tags", "user_1")."""
 
 _IMPLIED = {"write": ("write", "trigger", "batchTrigger")}
+_PARTS = {"webhooks": ("deliveries",)}
+"""Kinds within a kind: who may change endpoints and destinations may also have something delivered again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,17 +30,20 @@ class Principal:
     key: int
     public: bool = False
     """By a public token: made with that key, and no better than it."""
-    personal: bool = False
-    """By a personal token: a user's."""
+    user: AbstractBaseUser | None = None
+    """Whose personal token it is; None of a key."""
     redacted: bool = False
     """They may not see what the setting `REDACT` names."""
     is_authenticated: bool = True
 
+    @property
+    def personal(self) -> bool:
+        """By a personal token: a user's."""
+        return self.user is not None
+
     def may_all(self, verb: str, kind: str) -> bool:
         """Whether every row of this kind is open to them."""
-        return any(
-            _covers(scope, verb) and _kind_of(scope) in ("", kind) and not _id_of(scope) for scope in self.scopes
-        )
+        return any(_covers(scope, verb) and _is_of(scope, kind) and not _id_of(scope) for scope in self.scopes)
 
     def may_some(self, verb: str, kinds: Iterable[str]) -> bool:
         """Whether single rows are."""
@@ -58,6 +65,11 @@ def _covers(scope: str, verb: str) -> bool:
 def _kind_of(scope: str) -> str:
     kind = [*scope.split(":", 2), "", ""][1]
     return "" if kind == "all" else kind
+
+
+def _is_of(scope: str, kind: str) -> bool:
+    given = _kind_of(scope)
+    return given in ("", kind) or kind in _PARTS.get(given, ())
 
 
 def _id_of(scope: str) -> str:

@@ -235,10 +235,18 @@ _FILLED = record(
 REFUSAL = record("error", "code", error=TEXT, code=TEXT, param=TEXT)
 
 
+_USER = record(
+    "userId",
+    "email",
+    "dashboardUrl",
+    **dict.fromkeys(("userId", "email", "dashboardUrl"), TEXT),
+    project=record(**dict.fromkeys(("name", "url", "orgTitle"), TEXT)),
+)
 _BATCH_MADE = record("id", id=TEXT, runCount=NUMBER, isCached=YES, idempotencyKey=TEXT, runs=several(OBJECT))
 
 METHODS: Mapping[str, tuple[Schema | None, Schema]] = {
     "WhoAmI.get": (None, record(environment=TEXT, actor=TEXT, scopes=several(TEXT), isPublicToken=YES)),
+    "WhoIsTheUser.get": (None, _USER),
     "PublicTokens.post": (
         record("scopes", scopes=several(TEXT), expirationTime=TTL, oneTimeUse=YES, realtime=ANY),
         record("token", token=TEXT),
@@ -329,6 +337,7 @@ QUERIES: Mapping[str, tuple[str, ...]] = {
     "TokenList": (*PAGE, "filter[status]", "filter[idempotencyKey]", "filter[tags]", *_CREATED),
     "QueueList": ("page", "perPage"),
     "QueueDetail": ("type",),
+    "WhoIsTheUser": ("projectRef",),
 }
 
 

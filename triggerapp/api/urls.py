@@ -36,6 +36,7 @@ urlpatterns: list[URLPattern] = [
     path("v1/ready", health.ready, name="ready"),
     path("v1/openapi.json", openapi.openapi, name="openapi"),
     path("v1/whoami", whoami.WhoAmI.as_view(), name="whoami"),
+    path("v2/whoami", whoami.WhoIsTheUser.as_view(), name="whoami-v2"),
     path("v1/tasks/<path:task>/trigger", tasks.TaskTrigger.as_view(), name="task-trigger"),
     path("v1/auth/public-tokens", publictokens.PublicTokens.as_view(), name="public-tokens"),
     path("v1/auth/jwt/claims", publictokens.Claims.as_view(), name="jwt-claims"),

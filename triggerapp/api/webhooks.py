@@ -20,6 +20,7 @@ from triggerapp.models import Delivery, Endpoint, Verdict
 Json = Any
 READ: Access = {"GET": ("read", "webhooks")}
 WRITE: Access = {"POST": ("write", "webhooks")}
+AGAIN: Access = {"POST": ("write", "deliveries")}
 CHANGE: Access = {"PUT": ("write", "webhooks"), "DELETE": ("write", "webhooks")}
 _TOLERANCE = timedelta(minutes=5)
 _KEPT = timedelta(days=1)
@@ -207,7 +208,7 @@ class DeliveryDetail(DeliveryView):
 class DeliveryReplay(DeliveryView):
     """Once more."""
 
-    access: ClassVar[Access] = WRITE
+    access: ClassVar[Access] = AGAIN
 
     def post(self, request: Request, delivery: str) -> Response:
         """Make a new event of an accepted delivery."""
