@@ -42,13 +42,15 @@ def _load(path: str) -> zygote.Main:
     from celery import _state  # noqa: PLC0415
 
     django.setup()
+    from triggerapp.engine import catalog  # noqa: PLC0415
     from workers import connections, resources, runprocess  # noqa: PLC0415  (they need Django)
     from workers.bootsteps import load_app  # noqa: PLC0415
 
     app = load_app(path)
     app.set_current()
     app.set_default()
-    app.loader.init_worker()
+    with catalog.unchecked():
+        app.loader.init_worker()
     app.finalize()
     _state._set_task_join_will_block(True)  # type: ignore[attr-defined]
     assert app.amqp and app.backend

@@ -82,6 +82,7 @@ class Cluster:
             "ACCEPTANCE_STORE": str(self.folder / "store"),
             "DJANGO_SETTINGS_MODULE": "tests.acceptance.settings",
             "PYTHONPATH": str(ROOT),
+            "CELERY_SKIP_CHECKS": "true",  # a second of each worker's start; tests of checks have none of these workers
             "C_FORCE_ROOT": "1",  # they accept pickle
         }
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Protocol, cast
 
@@ -39,6 +41,8 @@ OURS = "triggerapp."
 """How the names of our own tasks begin."""
 _NAMED = 5
 """So many tasks are named in a refusal."""
+_SKIP = "CELERY_SKIP_CHECKS"
+"""What Celery's `--skip-checks` sets."""
 
 
 def durable_task(name: str) -> Triggerable | None:
@@ -66,11 +70,26 @@ def missing(name: object) -> NotFound:
 
 @lru_cache(maxsize=8)
 def _load_tasks(app: Celery) -> None:
-    """A web process or a ticker has not looked for its tasks as a worker does.
+    """A web process or a ticker has not looked for its tasks as a worker does."""
+    with unchecked():
+        app.loader.import_default_modules()
 
-    Once: Celery runs all of Django's system checks with it, which take a fifth of a second.
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Within it, Celery loads tasks without Django's system checks, which import every view: a second and 30 MB.
+
+    They ran when the worker or the server started to which this process belongs.
     """
-    app.loader.import_default_modules()
+    said = os.environ.get(_SKIP)
+    os.environ[_SKIP] = "true"
+    try:
+        yield
+    finally:
+        if said is None:
+            os.environ.pop(_SKIP, None)
+        else:
+            os.environ[_SKIP] = said
 
 
 def durable_tasks() -> list[str]:
