@@ -13,7 +13,8 @@ import pytest
 
 from tests.faults.lane import Lane
 
-LANES = 12
+LANES = 7
+"""A scenario waits most of its time; more of them than this keep processors from other tests, and gain nothing."""
 STUCK = 2.0 + 5.0
 """Seconds: the lease of these tests, and what the contract allows beyond it."""
 WORST, REPLAYS = 6, 3
