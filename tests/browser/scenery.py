@@ -39,12 +39,14 @@ from triggerapp.models import (
 from triggerapp.models.runs import new_id
 
 HOUR = timedelta(hours=1)
+_ATTRIBUTE = "x\" autofocus onfocus=alert('xss') y=\"' onmouseover=alert('xss') z='`onpointerenter=alert('xss')`"
+_MARKUP = "<img src=x onerror=alert('xss')><script>alert('xss')</script>\"'>{{7*7}}</textarea></pre>"
+_VECTOR = "</title></style><svg/onload=alert('xss')><iframe srcdoc='<script>alert(1)</script>'></iframe>\u202e"
+_HTMX = "<div hx-get=/evil hx-trigger=load hx-on:htmx:load=alert('xss') sse-swap=facts></div><!--"
 EVIL = {
-    "markup": "<img src=x onerror=alert('xss')><script>alert('xss')</script>\"'>{{7*7}}</textarea></pre>",
     "link": "javascript:alert('xss')//<a href=\"javascript:alert('xss')\">here</a><base href=//evil.example>",
-    "attribute": "x\" autofocus onfocus=alert('xss') y=\"' onmouseover=alert('xss') z='`onpointerenter=alert('xss')`",
-    "htmx": "<div hx-get=/evil hx-trigger=load hx-on:htmx:load=alert('xss') sse-swap=facts></div><!--",
-    "vector": "</title></style><svg/onload=alert('xss')><iframe srcdoc='<script>alert(1)</script>'></iframe>\u202e",
+    "attribute and elements": _ATTRIBUTE + _MARKUP,
+    "ends and elements": _VECTOR + _HTMX,
 }
 """What comes from outside, and wants to be more than text."""
 
