@@ -29,7 +29,7 @@ INSTALL: Final = f"run `python -m checkpoint install`, or set {VARIABLE} to a CR
 
 _SYSTEM: Final = Path("/opt/triggerapp-criu")
 _FOLDERS: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")
-_PATIENCE: Final = 10.0
+_PATIENCE: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,8 @@ from checkpoint.processes import Task
 from checkpoint.protobuf import Value
 from checkpoint.rpc import Answer, Gone, Kind, Option, Worker
 
-PATIENCE: Final = timedelta(seconds=10)
+PATIENCE: Final = timedelta(seconds=30)
+"""A dump takes some hundredths of a second, on a busy machine some seconds; what takes longer hangs."""
 
 _DUMP_LOG: Final = "dump.log"
 _RESTORE_LOG: Final = "restore.log"

@@ -90,7 +90,7 @@ def household(leader: Task) -> list[Task]:
     return family([leader.pid, *(task.pid for task in everyone() if task.session == leader.pid)])
 
 
-def end(find: Callable[[], list[Task]], *, patience: timedelta = timedelta(seconds=5)) -> list[Task]:
+def end(find: Callable[[], list[Task]], *, patience: timedelta = timedelta(seconds=10)) -> list[Task]:
     """Kill all that `find` finds, now and after more of them were made; who is left after `patience`.
 
     Our own children are waited for. For orphans somebody else does that, soon: their pids are free when this returns.
@@ -102,7 +102,7 @@ def end(find: Callable[[], list[Task]], *, patience: timedelta = timedelta(secon
     return alive
 
 
-def kill(find: Callable[[], list[Task]], *, patience: timedelta = timedelta(seconds=5)) -> list[Task]:
+def kill(find: Callable[[], list[Task]], *, patience: timedelta = timedelta(seconds=10)) -> list[Task]:
     """The same for those whom `find` finds without their parents too: none is stopped first.
 
     So that none stays stopped for ever if this process itself is killed in the middle of it.

@@ -134,7 +134,7 @@ class Worker:
 
     def _describe_end(self) -> str:
         try:
-            code = self._process.wait(timeout=1)
+            code = self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             return "CRIU closed its socket without an answer"
         return f"CRIU was killed by signal {-code}" if code < 0 else f"CRIU ended with {code} and no answer"

@@ -27,7 +27,7 @@ from checkpoint.line import Hung, Line, Message, Word
 from checkpoint.reseed import reseed
 from checkpoint.rpc import Worker
 
-PATIENCE: Final = timedelta(seconds=10)
+PATIENCE: Final = timedelta(seconds=30)
 FORGET: Final = b'{"do": "forget"}'
 """What is said over a leash when nothing needs to end with it any more."""
 

@@ -16,7 +16,8 @@ from checkpoint import leftovers, pids, processes
 from checkpoint.criu import Criu
 from checkpoint.errors import CheckpointError, RestoreFailed
 
-PATIENCE: Final = timedelta(seconds=10)
+PATIENCE: Final = timedelta(seconds=60)
+"""A worker that starts while its machine is busy, as at boot, would else go without checkpoints all its life."""
 
 _PROGRAM: Final = """
 import ctypes, os, sys

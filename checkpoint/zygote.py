@@ -27,7 +27,7 @@ from checkpoint.line import Line
 from checkpoint.processes import Task
 from checkpoint.sandbox import Sandbox
 
-PATIENCE: Final = timedelta(seconds=20)
+PATIENCE: Final = timedelta(seconds=60)
 """How long a process may take to be forked; the zygote may still be importing when it is asked for its first."""
 
 Main = Callable[[Line], None]

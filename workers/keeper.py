@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 _TOO_SOON = 10.0
 """Seconds of a life that is no life: an app that cannot be imported is not imported for ever."""
 _TRIES = 3
-_IMPORTS = 60.0
+_IMPORTS = 120.0
 """Seconds that the worker waits for its zygote at its start."""
 
 

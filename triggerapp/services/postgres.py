@@ -63,7 +63,7 @@ class Postgres(Server):
     def answers(self, url: str) -> bool:
         """Connect, and make the database if this is the first time."""
         try:
-            with psycopg.connect(_maintenance(url), autocommit=True, connect_timeout=2) as connection:
+            with psycopg.connect(_maintenance(url), autocommit=True, connect_timeout=10) as connection:
                 _ensure_database(connection)
         except psycopg.OperationalError:
             return False

@@ -22,7 +22,7 @@ from triggerapp.services.account import Account, present
 from triggerapp.services.errors import ServicesError
 from triggerapp.services.process import Identity
 
-PATIENCE: Final = 30.0
+PATIENCE: Final = 120.0
 """Seconds a server gets to start, and to stop before it is killed."""
 
 

@@ -38,7 +38,7 @@ class Valkey(Server):
         return f"redis://:{password}@127.0.0.1:{port}/0", [find_server(), settings]
 
     def answers(self, url: str) -> bool:
-        client = redis.Redis.from_url(url, socket_timeout=2)
+        client = redis.Redis.from_url(url, socket_timeout=10)
         try:
             return bool(client.ping())
         except (redis.ConnectionError, redis.TimeoutError):  # BusyLoadingError is a ConnectionError

@@ -158,5 +158,5 @@ def observe(stage: Stage) -> Observed:
 
 def _outcome(stage: Stage, purchase: Purchase) -> Outcome:
     status = stage.statuses[purchase.ticket]
-    result = stage.handles[purchase.ticket].get(timeout=10) if status == "COMPLETED" else None
+    result = stage.handles[purchase.ticket].get(timeout=60) if status == "COMPLETED" else None
     return Outcome(status=status, result=result)

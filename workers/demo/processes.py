@@ -18,7 +18,7 @@ from triggerapp.services import process
 from triggerapp.services.process import PR_SET_PDEATHSIG, Identity
 from workers.demo import ledger
 
-PATIENCE: Final = 10.0
+PATIENCE: Final = 60.0
 """Seconds a worker has to leave when asked, before it is killed."""
 
 OPTIONS: Final = ("-A", "workers.demo.celery", "worker", "-c", "2")
@@ -95,7 +95,7 @@ def owned(author: str | None = None) -> list[Identity]:
     return [one for one in found if one]
 
 
-def left_behind(patience: float = 3.0) -> list[str]:
+def left_behind(patience: float = 30.0) -> list[str]:
     """The command lines of processes of ours that are still there after `patience`. They are killed."""
     process.until(lambda: not owned(), within=patience)
     remaining = {one: _command(one.pid) for one in owned()}
