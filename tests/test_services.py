@@ -28,7 +28,7 @@ from triggerapp.services import Services, ServicesError, account, local_secret, 
 from triggerapp.services.process import Identity
 from triggerapp.services.server import Record, Server
 
-WAIT = 20.0
+WAIT = 120.0
 
 pytestmark = pytest.mark.slow  # each starts servers of its own
 
@@ -139,7 +139,7 @@ def test_each_server_is_restarted_alone(services: Services) -> None:
 def test_a_reused_pid_is_neither_believed_nor_signalled(services: Services) -> None:
     services.start()
     true_pid = identity(services.valkey).pid
-    innocent = subprocess.Popen(["sleep", "60"])
+    innocent = subprocess.Popen(["sleep", "600"])
     rewrite(services.valkey, pid=innocent.pid)
     assert services.valkey.url() is None
     services.valkey.stop()
@@ -174,7 +174,7 @@ def test_servers_of_a_session_die_with_it_even_if_it_is_killed(tmp_path: Path) -
     folder = tmp_path / "session"
     script = (
         "import sys, time; from pathlib import Path; from triggerapp.services import Services\n"
-        "Services(Path(sys.argv[1]), die_with_parent=True).start(); print('up', flush=True); time.sleep(60)"
+        "Services(Path(sys.argv[1]), die_with_parent=True).start(); print('up', flush=True); time.sleep(600)"
     )
     session = subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE)
     assert session.stdout is not None

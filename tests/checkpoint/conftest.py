@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -20,7 +21,7 @@ from checkpoint.sandbox import Sandbox
 from checkpoint.seal import Keyring
 from checkpoint.store import DirectoryStore
 from tests import criu as needs
-from tests.checkpoint.freezing import Freezer
+from tests.checkpoint.freezing import SOON, Freezer
 from tests.checkpoint.holding import Held
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -92,9 +93,15 @@ def no_process_left() -> Iterator[None]:
     _adopt_orphans(True)
     before = _children()
     yield
-    left = [task for task in processes.family(_children() - before) if task.alive()]
+    deadline = time.monotonic() + SOON.total_seconds()
+    while (left := _alive(_children() - before)) and time.monotonic() < deadline:
+        time.sleep(0.01)
     _adopt_orphans(False)
     assert not left
+
+
+def _alive(pids: set[int]) -> list[processes.Task]:
+    return [task for task in processes.family(pids) if task.alive()]
 
 
 def _children() -> set[int]:

@@ -15,7 +15,8 @@ from checkpoint.pack import Label
 from checkpoint.sandbox import Sandbox
 from checkpoint.store import Stored
 
-SOON = timedelta(seconds=20)
+SOON = timedelta(seconds=120)
+"""As late as it may be on a machine that is busy with other things."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

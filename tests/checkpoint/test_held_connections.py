@@ -90,7 +90,9 @@ def test_an_http_pool_connects_again_by_itself(held: Held, tmp_path: Path, libra
             session = client.Session()
             session.verify, session.trust_env = str(certificate), False
         else:
-            session = client.Client(verify=ssl.create_default_context(cafile=str(certificate)), trust_env=False)
+            session = client.Client(
+                verify=ssl.create_default_context(cafile=str(certificate)), trust_env=False, timeout=60
+            )
         first = session.get(url).text
         yield
         return [first, session.get(url).text, session.post(url, data={"field": "value"}).text]

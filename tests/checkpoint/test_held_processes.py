@@ -37,10 +37,12 @@ def test_threads_idle_and_busy_go_on(held: Held) -> None:
         before = counted[0]
         work.put(21)
         answer = done.get(timeout=60)
-        time.sleep(0.2)
+        deadline = time.monotonic() + 60
+        while counted[0] == before and time.monotonic() < deadline:
+            time.sleep(0.01)
         stop.set()
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
         return [answer, counted[0] > before, any(thread.is_alive() for thread in threads)]
 
     assert held.across(holding) == [42, True, False]

@@ -25,7 +25,7 @@ from tests.checkpoint.conftest import _adopt_orphans
 from tests.checkpoint.freezing import SOON
 
 Run = Callable[[Callable[[Line], None]], Sandbox]
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 def until(what: Callable[[], bool]) -> bool:

@@ -48,7 +48,7 @@ def verdict(folder: Path, *options: str, use: Path | None = None) -> dict[str, A
     if use is not None:
         env[binary.VARIABLE] = str(use)
     asking = [*box(*options), sys.executable, "-m", "checkpoint", "check", "--json"]
-    done = subprocess.run(asking, env=env, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(asking, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout, done.stderr
     said: dict[str, Any] = json.loads(done.stdout)
     assert done.returncode == (0 if said["ok"] else 1)
@@ -121,7 +121,7 @@ print(status["CapBnd"].strip())
 def test_the_container_is_like_dockers(folder: Path) -> None:
     """Else what works in it would prove nothing."""
     asking = [*box(*CONTAINER), sys.executable, "-c", LOOK_AROUND]
-    done = subprocess.run(asking, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(asking, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout.splitlines() == ["overlay ro box True True", "00000100a80425fb"], done.stderr
     assert not (ROOT / "outside-of-the-box").exists()
 

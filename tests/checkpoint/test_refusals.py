@@ -122,7 +122,7 @@ def running(program: str, *, passing: int | None = None) -> Iterator[int]:
     )
     try:
         assert process.stdout is not None
-        assert select.select([process.stdout], [], [], 20)[0]
+        assert select.select([process.stdout], [], [], 120)[0]
         assert process.stdout.readline() == "ready\n"
         yield process.pid
     finally:

@@ -20,8 +20,8 @@ from checkpoint.errors import RestoreFailed
 from checkpoint.line import Hung, Line, Message, Word
 from checkpoint.reseed import reseed
 from checkpoint.sandbox import Sandbox
+from tests.checkpoint.freezing import SOON
 
-SOON = timedelta(seconds=10)
 Run = Callable[[Callable[[Line], None]], Sandbox]
 
 

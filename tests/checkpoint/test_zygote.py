@@ -18,8 +18,8 @@ from checkpoint import processes, sandbox
 from checkpoint.criu import Criu
 from checkpoint.sandbox import Sandbox
 from checkpoint.zygote import Unborn, Zygote, listen
+from tests.checkpoint.freezing import SOON
 
-SOON = timedelta(seconds=10)
 _PROGRAM = """
 import os, socket, subprocess, sys
 from checkpoint import sandbox, zygote
@@ -53,7 +53,7 @@ def started(tmp_path: Path) -> Iterator[tuple[Zygote, subprocess.Popen[bytes]]]:
     yield Zygote(tmp_path / "zygote"), process
     listener.close()
     process.stdin.close()
-    process.wait(5)
+    process.wait(120)
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_all_end_with_the_keeper(started: tuple[Zygote, subprocess.Popen[bytes]]
     process.await_park(timeout=SOON)
     tasks = family(process)
     program.stdin.close()
-    assert program.wait(5) == 0
+    assert program.wait(120) == 0
     assert gone(*tasks)
 
 
@@ -169,7 +169,7 @@ def test_a_process_is_restored_and_ends_with_its_new_supervisor(zygote: Zygote, 
     assert process.await_park(timeout=SOON) == b"1"
     os.read(process.output, 100)
     (tmp_path / "image").mkdir()
-    criu.dump(process.pid, tmp_path / "image", external=[process.inode])
+    criu.dump(process.pid, tmp_path / "image", external=[process.inode], timeout=SOON)
     control, pipe = process.inode, process.pipe
     process.end()
 

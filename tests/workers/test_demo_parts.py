@@ -23,21 +23,21 @@ from workers.demo.payments import Moods, PaymentServer, twice_charged
 from workers.demo.story import DECLINED, HAPPY, PURCHASES, UNREACHABLE, Purchase
 from workers.demo.verdict import Finding
 
-SLEEPER = (sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(60)")
+SLEEPER = (sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(600)")
 FAMILY = (
     sys.executable,
     "-c",
     """
 import subprocess, sys, time
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 print("ready", flush=True)
-time.sleep(60)
+time.sleep(600)
 """,
 )
 STUBBORN = (
     sys.executable,
     "-c",
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)",
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)",
 )
 
 
@@ -64,7 +64,7 @@ def mail(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServer]:
 
 
 def eventually(is_true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not is_true():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.01)
@@ -139,7 +139,7 @@ def test_a_silent_server_takes_the_money_and_answers_only_the_next_who_asks(paym
     assert outside.charge("silent", "tkt", key="k") == payments.charges[0].id
     assert not answered.is_set()
     payments.answer()
-    customer.join(10)
+    customer.join(60)
     assert answered.is_set() and len(payments.charges) == 1
 
 
@@ -278,7 +278,7 @@ def test_what_is_left_behind_is_named_and_ended(tmp_path: Path) -> None:
     with processes.Worker("worker 1", tmp_path, FAMILY) as worker:
         started(worker)
     (command,) = processes.left_behind(patience=0.1)
-    assert "time.sleep(60)" in command
+    assert "time.sleep(600)" in command
     eventually(lambda: processes.owned() == [])
 
 
@@ -287,7 +287,7 @@ def test_workers_go_with_a_demo_that_is_killed(tmp_path: Path) -> None:
     script = f"""
 import pathlib, sys, time
 from workers.demo.processes import Worker
-with Worker("worker 1", pathlib.Path(sys.argv[1]), {SLEEPER!r}): time.sleep(60)
+with Worker("worker 1", pathlib.Path(sys.argv[1]), {SLEEPER!r}): time.sleep(600)
 """
     demo = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)])
     log = tmp_path / "worker-1.log"
