@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import timedelta
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -19,6 +20,7 @@ from tests.browser import scenery
 from tests.browser.conftest import PATIENCE, Heard, Shoot
 from tests.factories import make_run, make_wait
 from tests.live.site import Site
+from triggerapp.clock import now
 from triggerapp.dashboard import urls
 from triggerapp.dashboard.live import Hub, Message
 from triggerapp.models import AuditEntry, LogLine, Queue, Run, Status, Step
@@ -241,6 +243,8 @@ def test_of_two_changes_of_a_row_that_come_together_the_last_one_is_shown(page):
     assert "canceled" in page.evaluate(SAY_AT_ONCE, told_of(run))
 
 
+BARS = """Object.fromEntries([...document.querySelectorAll('.spans tbody tr')].map(row =>
+  [row.className.slice(5), row.querySelector('rect').getBoundingClientRect().toJSON()]))"""
 HIDE = """away => {
   Object.defineProperty(document, 'hidden', {value: away, configurable: true});
   document.dispatchEvent(new Event('visibilitychange'));
@@ -270,6 +274,29 @@ def test_who_comes_back_to_a_hidden_tab_is_told_what_was_missed_and_nothing_twic
     said(page, "while it was hidden")
     page.get_by_role("button", name="Cancel").wait_for(state="hidden")
     assert page.get_by_text("it was hidden").all_inner_texts() == ["before it was hidden", "while it was hidden"]
+
+
+def test_what_goes_on_counts_on_while_somebody_looks(page):
+    run = make_run(Status.WAITING, created_at=now() - timedelta(hours=6), started_at=now() - timedelta(hours=5))
+    make_wait(run)
+    page.route("**/live*", lambda route: None)  # nothing comes from the server
+    page.clock.install()
+    page.goto(f"/triggers/runs/{run.id}/")
+    took = page.locator("#facts [data-since]")
+    assert took.inner_text().startswith("5 h")
+    before = page.evaluate(BARS)
+    page.clock.fast_forward("24:00:00")
+    took.filter(has_text="1 d 5 h").wait_for()
+    page.locator("#facts time").filter(has_text="1 d ago").first.wait_for()
+    page.locator(".ticks").filter(has_text="1 d 6 h").wait_for()
+    after = page.evaluate(BARS)
+    assert after["queue"]["width"] < before["queue"]["width"] / 4
+    assert after["wait"]["right"] == pytest.approx(before["wait"]["right"], abs=2)
+    page.evaluate(HIDE, True)
+    page.clock.fast_forward("24:00:00")
+    assert took.inner_text() == "1 d 5 h"
+    page.evaluate(HIDE, False)
+    took.filter(has_text="2 d 5 h").wait_for()
 
 
 def test_however_many_tabs_are_open_another_page_loads(page):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from django.utils.timesince import timeuntil
+from django.utils.html import format_html
 
 from triggerapp import conf
 from triggerapp.dashboard.queries import RunRow
 from triggerapp.models import Status, Wait, WaitKind
+from triggerapp.templatetags.triggers import when
 
 MEANS: Mapping[Status, str] = MappingProxyType(
     {
@@ -54,11 +55,7 @@ def _pending(run: RunRow, paused: bool) -> str:
     if run.due_at is None:
         return f"It starts as soon as queue {run.queue} admits it."
     what = f"Attempt {run.attempt}" if run.attempt > 1 else "It"
-    return f"{what} starts {_in(run.due_at, run.now)}."
-
-
-def _in(moment: object, now: object) -> str:
-    return f"in {timeuntil(moment, now, depth=2)}"  # type: ignore[arg-type]
+    return format_html("{} is due {}.", what, when(run.due_at))
 
 
 def waits_for(wait: Wait) -> str:

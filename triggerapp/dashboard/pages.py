@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, cast
 
@@ -151,6 +152,7 @@ def render(
         "home": conf.get().ENVIRONMENT,
         "flower": conf.get().FLOWER_URL,
         "notes": get_messages(request),
+        "now": datetime.now(UTC),
     }
     return django_render(request, f"triggerapp/dashboard/{template}", {**frame, **(context or {})}, status=status)
 

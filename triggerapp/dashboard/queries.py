@@ -64,6 +64,11 @@ class RunRow:
         """From its start to its end, or to now."""
         return None if self.started_at is None else (self.finished_at or self.now) - self.started_at
 
+    @property
+    def goes_on_since(self) -> datetime | None:
+        """Its start, as long as it has no end."""
+        return self.started_at if self.is_live else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPage:

@@ -25,6 +25,8 @@ class Span:
     label: str
     start: datetime
     end: datetime
+    is_open: bool = False
+    """It has no end yet: the one that it is given is now."""
     status: str = ""
     note: str = ""
     link: str = ""
@@ -39,6 +41,11 @@ class Span:
     def took(self) -> timedelta:
         """Its length."""
         return self.end - self.start
+
+    @property
+    def goes_on_since(self) -> datetime | None:
+        """Its start, as long as it has no end."""
+        return self.start if self.is_open else None
 
     @property
     def is_bad(self) -> bool:
@@ -82,7 +89,7 @@ def _placed(span: Span, x: int, width: int) -> Span:
 
 def _all(facts: Facts) -> Iterator[Span]:
     run = facts.run
-    yield Span(kind="queue", label=f"queue {run.queue}", start=run.created_at, end=run.started_at or facts.until)
+    yield Span(kind="queue", label=f"queue {run.queue}", start=run.created_at, **_until(run.started_at, facts))
     yield from (_attempt(attempt, facts) for attempt in facts.attempts)
     yield from (_step(step, facts) for step in facts.steps)
     yield from (_wait(wait, facts) for wait in facts.waits)
@@ -94,20 +101,24 @@ def _all(facts: Facts) -> Iterator[Span]:
             kind="run",
             label=child.task,
             start=child.created_at,
-            end=child.finished_at or facts.until,
+            **_until(child.finished_at, facts),
             status=child.status,
             link=reverse("triggers:run", args=[child.id]),
         )
 
 
+def _until(end: datetime | None, facts: Facts) -> dict[str, Any]:
+    """To its end, or to that of the run, or to now."""
+    return {"end": end or facts.until, "is_open": end is None and facts.run.is_live}
+
+
 def _attempt(attempt: Attempt, facts: Facts) -> Span:
-    end = attempt.finished_at or facts.until
     status = attempt.outcome or facts.run.status
     return Span(
         kind="attempt",
         label=f"attempt {attempt.number}",
         start=attempt.started_at,
-        end=end,
+        **_until(attempt.finished_at, facts),
         status=status,
         note=attempt.note or _message(attempt.error),
         **_said(facts, attempt.number, ""),
@@ -142,12 +153,11 @@ def _step(step: Step, facts: Facts) -> Span:
 
 
 def _wait(wait: Wait, facts: Facts) -> Span:
-    end = wait.resolved_at or facts.until
     return Span(
         kind="wait",
         label=f"wait for {wait.name}" if wait.name else f"wait {wait.key}",
         start=wait.opened_at,
-        end=end,
+        **_until(wait.resolved_at, facts),
         status=wait.status,
         note=_by(wait),
         link=reverse("triggers:event", args=[wait.event]) if wait.event else "",

@@ -11,14 +11,15 @@ from django.utils.safestring import SafeString
 
 from triggerapp.dashboard.logs import LogRow
 from triggerapp.dashboard.waterfall import Span
-from triggerapp.templatetags.triggers import clock, duration, iso, level, status
+from triggerapp.templatetags.triggers import clock, iso, level, status, took
 
 register = template.Library()
 
 _NOTHING = SafeString("")
+_OPEN = SafeString(" data-open")
 _SPAN = (
     '<tr class="span-{}{}">\n<td class="label">{}{}</td>\n<td>{}</td>\n<td class="bar"><svg viewBox="0 0 1000 14" '
-    'preserveAspectRatio="none" aria-hidden="true"><rect x="{}" y="2" width="{}" height="10"/></svg></td>\n'
+    'preserveAspectRatio="none" aria-hidden="true"><rect{} x="{}" y="2" width="{}" height="10"/></svg></td>\n'
     '<td class="number">{}</td><td class="faint">{}{}</td></tr>'
 )
 _LINE = (
@@ -37,8 +38,9 @@ def span_row(span: Span) -> SafeString:
         label = format_html("<code>{}</code>", span.label)
     badge = status(span.status) if span.status else _NOTHING
     bad = " span-bad" if span.is_bad else ""
+    more = "" if span.goes_on_since is None else _OPEN
     return format_html(
-        _SPAN, span.kind, bad, kind, label, badge, span.x, span.width, duration(span.took), span.note, _said(span)
+        _SPAN, span.kind, bad, kind, label, badge, more, span.x, span.width, took(span), span.note, _said(span)
     )
 
 

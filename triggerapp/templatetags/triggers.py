@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from types import MappingProxyType
+from typing import Protocol
 from urllib.parse import quote
 from uuid import UUID
 
@@ -97,12 +98,12 @@ def flower(kind: str, name: str) -> str:
 
 @register.filter
 def when(moment: datetime | None) -> SafeString:
-    """How long ago, or how far ahead; the moment itself on hover."""
+    """How long ago, or how far ahead, which the page's script counts on; the moment itself on hover."""
     if moment is None:
         return format_html('<span class="faint">{}</span>', NONE)
     utc = moment.astimezone(UTC)
     return format_html(
-        '<time datetime="{}" title="{}">{}</time>',
+        '<time data-ago datetime="{}" title="{}">{}</time>',
         utc.isoformat(),
         utc.strftime("%Y-%m-%d %H:%M:%S UTC"),
         _relative(utc),
@@ -140,6 +141,24 @@ def duration(value: timedelta | None) -> str:
     units = ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s"))
     first = next(n for n, (value, _) in enumerate(units) if value)
     return " ".join(f"{value} {unit}" for value, unit in units[first : first + 2] if value)
+
+
+class _Lasting(Protocol):
+    """A run, or a bar of its time line."""
+
+    @property
+    def took(self) -> timedelta | None: ...
+
+    @property
+    def goes_on_since(self) -> datetime | None: ...
+
+
+@register.filter
+def took(what: _Lasting) -> str:
+    """How long it took; of what goes on how long so far, which the page's script counts on."""
+    if what.goes_on_since is None:
+        return duration(what.took)
+    return format_html('<span data-since="{}">{}</span>', iso(what.goes_on_since), duration(what.took))
 
 
 @register.filter
