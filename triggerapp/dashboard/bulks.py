@@ -8,8 +8,8 @@ from django.http import HttpRequest, HttpResponseBase, QueryDict
 from django.shortcuts import redirect
 
 from triggerapp.dashboard import actions
+from triggerapp.dashboard.asked import uuid_or_none
 from triggerapp.dashboard.filters import RunFilter
-from triggerapp.dashboard.overviews import uuid_or_none
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import bulk
 from triggerapp.errors import BadInput, NotFound

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from triggerapp.dashboard import actions, overviews, queries
+from triggerapp.dashboard import actions, asked, overviews, queries
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import bulk, catalog, destinations, notices, posting
@@ -32,7 +32,7 @@ def _shown_list(request: HttpRequest, environment: str, issued: Issued | None = 
         "title": "Destinations",
         "active": "destinations",
         "chosen": {"environment": environment},
-        "environments": queries.environment_names(),
+        "environments": asked.environments(request, queries.environment_names()),
         "rows": [(each, posting.origin(each.url)) for each in destinations.all_of(environment)],
         "kinds": destinations.KINDS,
         "wanted": destinations.FAILURES,
@@ -77,7 +77,7 @@ def one(request: HttpRequest, destination_id: int) -> HttpResponseBase:
 
 
 def _shown_one(request: HttpRequest, destination: Destination, issued: Issued | None = None) -> HttpResponseBase:
-    found = overviews.notices(destination.pk, older=request.GET.get("older"))
+    found = overviews.notices(destination.pk, older=asked.older(request))
     context = {
         "title": destination.name,
         "active": "destinations",

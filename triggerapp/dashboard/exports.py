@@ -20,11 +20,11 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 
 from triggerapp.dashboard import queries
-from triggerapp.dashboard.filters import RunFilter
+from triggerapp.dashboard.filters import RunFilter, mistakes
 from triggerapp.dashboard.pages import page
 from triggerapp.dashboard.queries import RunRow
 from triggerapp.engine.selection import Cursor
-from triggerapp.errors import NotFound
+from triggerapp.errors import BadInput, NotFound
 
 MOST: Final = 10_000
 """Runs in one file."""
@@ -50,6 +50,9 @@ def export(request: HttpRequest, form: str) -> HttpResponseBase:
     """What the list's filter finds, the newest first."""
     if form not in _FORMS:
         raise NotFound(f"there is no export as {form[:20]}; there are {', '.join(_FORMS)}")
+    wrong = mistakes(request.GET)
+    if wrong:  # a file cannot say what it has instead
+        raise BadInput(" ".join(wrong))
     content_type, write = _FORMS[form]
     parts = _parts(RunFilter.parse(request.GET))
     text = write(chain([next(parts)], parts))  # the first look is ours: an error still has a page

@@ -1,7 +1,7 @@
 """Which runs a list shows: read from the URL, and written back to it, so that a list can be shared.
 
 A status, batch or schedule that cannot be is kept, and finds nothing: without it the list would show all runs, beside
-buttons for all that match. A period that is none of ours is the usual one.
+buttons for all that match. A period that is none of ours is the usual one. `mistakes` says so.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from uuid import UUID
 from django.http import QueryDict
 
 from triggerapp import conf
+from triggerapp.dashboard.asked import no_such, not_a_flag, quoted, uuid_or_none
 from triggerapp.engine.selection import DEFAULT_PERIOD, PERIODS, Selection
 from triggerapp.models import Status
 
@@ -30,10 +31,7 @@ _NOBODY = str(UUID(int=0))
 
 def _id(text: str) -> str:
     """An id as it is; for what is none, the id that nothing has."""
-    try:
-        return text and str(UUID(text))
-    except ValueError:
-        return _NOBODY
+    return text and str(uuid_or_none(text) or _NOBODY)
 
 
 def _statuses(asked: list[str]) -> tuple[str, ...]:
@@ -80,6 +78,19 @@ class RunFilter(Selection):
         if chosen.get("root"):
             chosen["root"] = "1"
         return urlencode({**chosen, **more}, doseq=True)
+
+
+def mistakes(data: QueryDict) -> list[str]:
+    """What the filter in a URL cannot mean, and what is shown instead."""
+    no_status, period = RunFilter.parse(data).no_status, data.get("period", "")
+    found = [f"{no_such('status', no_status, Status.values)} So no run has it."] if no_status else []
+    if period and period not in PERIODS:
+        found.append(f"{no_such('period', period, PERIODS)} Shown is {DEFAULT_PERIOD}.")
+    for kind in ("batch", "schedule"):
+        asked = data.get(kind, "")
+        if _id(asked) == _NOBODY:
+            found.append(f"{quoted(asked)} is no id of a {kind}, so no run is of it.")
+    return found + not_a_flag("root", data.get("root", ""))
 
 
 _DEFAULTS = {each.name: each.default for each in fields(Selection)}

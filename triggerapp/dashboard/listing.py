@@ -6,8 +6,8 @@ from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponseBase
 
-from triggerapp.dashboard import explain, exports, queries
-from triggerapp.dashboard.filters import RunFilter
+from triggerapp.dashboard import asked, explain, exports, queries
+from triggerapp.dashboard.filters import RunFilter, mistakes
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine.selection import PERIODS, Cursor
 from triggerapp.models import Status
@@ -17,7 +17,8 @@ from triggerapp.models import Status
 def runs(request: HttpRequest) -> HttpResponseBase:
     """One page of the list."""
     wanted = RunFilter.parse(request.GET)
-    cursor = Cursor.parse(request.GET.get("older"))
+    asked.say(request, *mistakes(request.GET))
+    cursor = Cursor.parse(asked.older(request, Cursor.parse))
     found = queries.runs(wanted, older_than=cursor)
     newest = found.newest if cursor is None else None
     return render(
@@ -33,7 +34,7 @@ def runs(request: HttpRequest) -> HttpResponseBase:
             "first_page": cursor is None,
             "statuses": [(status, explain.MEANS[status]) for status in Status],
             "periods": PERIODS,
-            "environments": queries.environment_names(),
+            "environments": asked.environments(request, queries.environment_names()),
             "queues": queries.queue_names(wanted.environment),
             "older": found.older and wanted.query(older=str(found.older)),
             "live": urlencode({"run": [str(row.id) for row in found.rows if row.is_live]}, doseq=True),

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponseBase
 
-from triggerapp.dashboard import figures, overviews, queries
+from triggerapp.dashboard import asked, figures, overviews, queries
 from triggerapp.dashboard.figures import Ended
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
@@ -19,8 +19,7 @@ _WINDOW = "24h"
 @page()
 def metrics(request: HttpRequest) -> HttpResponseBase:
     """All of it, of one environment."""
-    window = request.GET.get("window", "")
-    window = window if window in figures.WINDOWS else _WINDOW
+    window = asked.choice(request, "window", figures.WINDOWS, _WINDOW)
     environment = environment_in(request.GET)
     ended = figures.ended(environment, window)
     context = {
@@ -28,7 +27,7 @@ def metrics(request: HttpRequest) -> HttpResponseBase:
         "active": "metrics",
         "chosen": {"environment": environment, "window": window},
         "windows": figures.WINDOWS,
-        "environments": queries.environment_names(),
+        "environments": asked.environments(request, queries.environment_names()),
         "ended": ended,
         "charts": charts(ended),
         "restores": figures.restores(environment, window),

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 
-from triggerapp.dashboard import actions, overviews, queries, values
+from triggerapp.dashboard import actions, asked, overviews, queries, values
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import queues
@@ -28,15 +28,15 @@ def _chosen(request: HttpRequest, *names: str) -> dict[str, str]:
 
 def _listing(request: HttpRequest, title: str, chosen: dict[str, str], found: overviews.Page, **more: Json) -> Json:
     older = found.older and urlencode({**{k: v for k, v in chosen.items() if v}, "older": found.older})
-    environments = queries.environment_names()
+    environments = asked.environments(request, queries.environment_names())
     return {"title": title, "chosen": chosen, "found": found, "older": older, "environments": environments, **more}
 
 
 @page()
 def waits(request: HttpRequest) -> HttpResponseBase:
     """What everything waits for."""
-    chosen = _chosen(request, "kind", "name")
-    found = overviews.waits(**chosen, older=request.GET.get("older"))
+    chosen = {**_chosen(request, "name"), "kind": asked.choice(request, "kind", WaitKind.values)}
+    found = overviews.waits(**chosen, older=asked.older(request))
     return render(
         request, "waits.html", _listing(request, "Waits", chosen, found, kinds=WaitKind.values, active="waits")
     )
@@ -46,8 +46,8 @@ def waits(request: HttpRequest) -> HttpResponseBase:
 def events(request: HttpRequest) -> HttpResponseBase:
     """What was sent."""
     chosen = _chosen(request, "name")
-    unmatched = request.GET.get("unmatched") == "1"
-    found = overviews.events(**chosen, unmatched=unmatched, older=request.GET.get("older"))
+    unmatched = asked.flag(request, "unmatched")
+    found = overviews.events(**chosen, unmatched=unmatched, older=asked.older(request))
     chosen["unmatched"] = "1" if unmatched else ""
     return render(request, "events.html", _listing(request, "Events", chosen, found, active="events"))
 
@@ -66,7 +66,8 @@ def queue_list(request: HttpRequest) -> HttpResponseBase:
     """Queues, and what is in them."""
     chosen = _chosen(request)
     rows = overviews.queues(chosen["environment"])
-    context = {"title": "Queues", "rows": rows, "chosen": chosen, "environments": queries.environment_names()}
+    environments = asked.environments(request, queries.environment_names())
+    context = {"title": "Queues", "rows": rows, "chosen": chosen, "environments": environments}
     return render(request, "queues.html", {**context, "active": "queues"})
 
 
@@ -92,5 +93,5 @@ def workers(request: HttpRequest) -> HttpResponseBase:
 def audit(request: HttpRequest) -> HttpResponseBase:
     """Who did what."""
     target = request.GET.get("target", "").replace("\0", "")[:255]
-    found = overviews.audit(target=target, older=request.GET.get("older"))
+    found = overviews.audit(target=target, older=asked.older(request, str.isdecimal))
     return render(request, "audit.html", _listing(request, "Audit log", {"target": target}, found, active="audit"))

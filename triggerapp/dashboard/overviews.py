@@ -11,6 +11,7 @@ from uuid import UUID
 
 from triggerapp import conf, levels
 from triggerapp.dashboard import queries
+from triggerapp.dashboard.asked import uuid_or_none
 from triggerapp.dashboard.queries import RunRow
 from triggerapp.engine import notices as engine_notices
 from triggerapp.engine import queues as engine_queues
@@ -29,14 +30,6 @@ class Page:
     older: str = ""
     searched_up_to: datetime | None = None
     """Set if older rows were not looked at."""
-
-
-def uuid_or_none(text: str | None) -> UUID | None:
-    """What a URL says, if it is an id."""
-    try:
-        return UUID(text or "")
-    except ValueError:
-        return None
 
 
 _WAITING = """

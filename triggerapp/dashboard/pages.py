@@ -17,6 +17,7 @@ from django.shortcuts import render as django_render
 from django.views.decorators.csrf import csrf_protect
 
 from triggerapp import conf, loginpage
+from triggerapp.dashboard import asked
 from triggerapp.errors import NotFound, TriggerError
 from triggerapp.levels import Level, level_of
 
@@ -152,6 +153,7 @@ def render(
         "home": conf.get().ENVIRONMENT,
         "flower": conf.get().FLOWER_URL,
         "notes": get_messages(request),
+        "wrong": asked.wrong(request),
         "now": datetime.now(UTC),
     }
     return django_render(request, f"triggerapp/dashboard/{template}", {**frame, **(context or {})}, status=status)

@@ -10,7 +10,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from triggerapp import conf, redaction
-from triggerapp.dashboard import detail, explain, logs, snippets, values, waterfall
+from triggerapp.dashboard import asked, detail, explain, logs, snippets, values, waterfall
 from triggerapp.dashboard.detail import Facts, Large
 from triggerapp.dashboard.logs import LogFilter
 from triggerapp.dashboard.pages import page, render
@@ -32,8 +32,10 @@ def run(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
 
 def _log(request: HttpRequest, facts: Facts) -> dict[str, Json]:
     """The lines of the run that the URL asks for."""
-    wanted, before = LogFilter.parse(request.GET), request.GET.get("before", "")
-    lines = logs.newest(facts.run.id, wanted, before=int(before[:18]) if before.isdecimal() else None)
+    asked.choice(request, "level", logs.LEVELS)
+    asked.number(request, "attempt")
+    wanted = LogFilter.parse(request.GET)
+    lines = logs.newest(facts.run.id, wanted, before=asked.number(request, "before"))
     return {
         "log": lines,
         "log_filter": wanted,

@@ -13,11 +13,11 @@ from django.http import HttpRequest, HttpResponseBase, QueryDict
 from django.shortcuts import redirect
 
 from triggerapp import redaction
-from triggerapp.dashboard import detail, queries, values
+from triggerapp.dashboard import asked, detail, queries, values
 from triggerapp.dashboard import run as pages
 from triggerapp.dashboard.actions import read_json
+from triggerapp.dashboard.asked import uuid_or_none
 from triggerapp.dashboard.filters import RunFilter
-from triggerapp.dashboard.overviews import uuid_or_none
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import calls, catalog, environments
 from triggerapp.errors import BadInput
@@ -72,6 +72,9 @@ def test(request: HttpRequest, name: str) -> HttpResponseBase:
     signature = _signature(name)
     last = queries.runs(RunFilter(task=name, environment=_here(), period="all"), limit=_LAST).rows
     given = _given(request, name)
+    earlier = request.GET.get("from", "")
+    if earlier and given == _NOTHING:
+        asked.say(request, f"There are no arguments of a run {asked.quoted(earlier)} of this task to fill in.")
     context = {"title": f"Test {name}", "name": name, "last": last, "active": "tasks"}
     fields = fields_of(signature, redaction.data(_by_name(signature, given))) if is_simple(signature) else None
     raw = values.pretty(given)
@@ -125,6 +128,9 @@ def _given(request: HttpRequest, name: str) -> dict[str, Json]:
         call = pages.arguments(detail.large(found.pk).payload, json.loads(found.message).get("content_type", ""))
     args, kwargs = call or ([], {})
     return {"args": args, "kwargs": kwargs}
+
+
+_NOTHING: dict[str, Json] = {"args": [], "kwargs": {}}
 
 
 def _by_name(signature: inspect.Signature, given: dict[str, Json]) -> dict[str, Json]:

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from triggerapp.dashboard import actions, queries
+from triggerapp.dashboard import actions, asked, queries
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import bulk, envvars
@@ -41,7 +41,7 @@ def listing(request: HttpRequest) -> HttpResponseBase:
         "title": "Environment variables",
         "active": "variables",
         "chosen": {"environment": slug},
-        "environments": queries.environment_names(),
+        "environments": asked.environments(request, queries.environment_names()),
         "rows": [_row(each) for each in found],
     }
     return render(request, "variables.html", context)

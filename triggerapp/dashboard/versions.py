@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from triggerapp.dashboard import actions, overviews, queries
+from triggerapp.dashboard import actions, asked, overviews, queries
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import deployments
@@ -27,7 +27,7 @@ def listing(request: HttpRequest) -> HttpResponseBase:
         "title": "Versions",
         "active": "versions",
         "chosen": {"environment": environment},
-        "environments": queries.environment_names(),
+        "environments": asked.environments(request, queries.environment_names()),
         "rows": overviews.deployments(environment),
         "current": found and deployments.current(found),
     }

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 
 from triggerapp import redaction
-from triggerapp.dashboard import actions, overviews, queries, values
+from triggerapp.dashboard import actions, asked, overviews, queries, values
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import trials, webhooks
@@ -34,7 +34,7 @@ def _shown_list(request: HttpRequest, environment: str, issued: Issued | None = 
         "title": "Webhooks",
         "active": "webhooks",
         "chosen": {"environment": environment},
-        "environments": queries.environment_names(),
+        "environments": asked.environments(request, queries.environment_names()),
         "rows": [(each, webhooks.url(each)) for each in webhooks.all_of(environment)],
         "presets": Preset.values,
         "issued": issued,
@@ -77,9 +77,8 @@ def one(request: HttpRequest, endpoint_id: int) -> HttpResponseBase:
 
 
 def _shown_one(request: HttpRequest, endpoint: Endpoint, issued: Issued | None = None) -> HttpResponseBase:
-    verdict = request.GET.get("verdict", "")
-    verdict = verdict if verdict in Verdict.values else ""
-    found = overviews.deliveries(endpoint.pk, verdict=verdict, older=request.GET.get("older"))
+    verdict = asked.choice(request, "verdict", Verdict.values)
+    found = overviews.deliveries(endpoint.pk, verdict=verdict, older=asked.older(request))
     context = {
         "title": endpoint.name,
         "active": "webhooks",

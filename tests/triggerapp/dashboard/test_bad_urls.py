@@ -1,0 +1,126 @@
+"""What a URL asks for and cannot mean is said on the page, with what is shown instead: no page takes it in silence."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from tests.factories import make_run
+from tests.inprocess import durable
+from triggerapp.dashboard import urls
+from triggerapp.engine import destinations, environments, webhooks
+from triggerapp.models import Destination, Endpoint, Status
+
+
+@durable
+def greet(name: str) -> str:
+    """Says hello."""
+    return name
+
+
+@pytest.fixture
+def places(database: None) -> dict[str, Any]:
+    """One of what the addresses of pages name."""
+    environments.current()
+    webhooks.create("dev", "hub", preset="github")
+    destinations.create("dev", "ops", "https://ops.example/hook")
+    return {
+        "<run>": make_run(Status.COMPLETED).pk,
+        "<task>": greet.name,
+        "<endpoint>": Endpoint.objects.get().pk,
+        "<destination>": Destination.objects.get().pk,
+    }
+
+
+def warnings(client: Client, address: str, places: dict[str, Any]) -> list[str]:
+    for name, value in places.items():
+        address = address.replace(name, str(value))
+    response = client.get(f"/triggers/{address}")
+    assert response.status_code == 200
+    return [unescape(each) for each in re.findall(r'<p class="note error" role="alert">(.*?)</p>', _text(response))]
+
+
+def _text(response: Any) -> str:
+    return response.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("runs/?period=99", "There is no period “99”; there are 1h, 24h, 7d, 30d, all. Shown is 7d."),
+        ("runs/?status=odd", "There is no status “odd”; there are pending, "),
+        ("runs/?batch=b1", "“b1” is no id of a batch, so no run is of it."),
+        ("runs/?schedule=s1", "“s1” is no id of a schedule, so no run is of it."),
+        ("runs/?root=yes", "root is 1 or 0, not “yes”. All are shown."),
+        ("runs/?older=x", "“x” is no place in this list. It is shown from its beginning."),
+        ("runs/?environment=mars", "There is no environment “mars”; there are dev. So nothing is shown."),
+        ("runs/<run>/?level=loud", "There is no level “loud”; there are debug, info, warning, error, critical."),
+        ("runs/<run>/?attempt=first", "attempt is a whole number, not “first”. It was left out."),
+        ("runs/<run>/?before=-1", "before is a whole number, not “-1”. It was left out."),
+        ("waits/?kind=cake", "There is no kind “cake”; there are timer, "),
+        ("waits/?older=x", "“x” is no place in this list."),
+        ("events/?unmatched=maybe", "unmatched is 1 or 0, not “maybe”. All are shown."),
+        ("events/?older=x", "“x” is no place in this list."),
+        ("metrics/?window=99", "There is no window “99”; there are 1h, "),
+        ("webhooks/<endpoint>/?verdict=good", "There is no verdict “good”; there are accepted, "),
+        ("webhooks/<endpoint>/?older=x", "“x” is no place in this list."),
+        ("destinations/<destination>/?older=x", "“x” is no place in this list."),
+        ("audit/?older=x", "“x” is no place in this list."),
+        ("tasks/<task>/test?from=x", "There are no arguments of a run “x” of this task to fill in."),
+        *(
+            (f"{page}/?environment=mars", "There is no environment “mars”; there are dev. So nothing is shown.")
+            for page in "waits events queues schedules versions variables metrics webhooks destinations".split()
+        ),
+    ],
+)
+def test_a_value_that_cannot_be_is_named_with_what_is_shown_instead(administrator, places, address, says):
+    found = warnings(administrator, address, places)
+    assert len(found) == 1
+    assert found[0].startswith(says)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "runs/?period=30d&status=failed&root=1&environment=dev&tag=none&batch=&older=",
+        "runs/<run>/?level=info&attempt=1&before=5&text=x",
+        "waits/?kind=timer&environment=dev",
+        "events/?unmatched=1",
+        "metrics/?window=6h",
+        "webhooks/<endpoint>/?verdict=accepted",
+    ],
+)
+def test_of_values_that_can_be_nothing_is_said(administrator, places, address):
+    assert warnings(administrator, address, places) == []
+
+
+def test_what_was_asked_for_is_text_and_no_longer_than_a_line(administrator, places):
+    (said,) = warnings(administrator, "runs/?period=<b>" + "x" * 500, places)
+    assert "“<b>xxx" in said
+    assert len(said) < 200
+
+
+PARAMETERS = (
+    "period status batch schedule root older environment text tag task queue version level attempt step before kind "
+    "name unmatched window verdict target from than line place run"
+).split()
+NOBODY = "00000000-0000-0000-0000-000000000000"
+RUBBISH = ("%00", "-1", "9" * 30, "%FF%FE", "x" * 3000, "٣", "[]", "' OR 1=1 --", NOBODY)
+
+
+@pytest.mark.parametrize("rubbish", RUBBISH, ids=lambda each: each[:12])
+def test_no_page_breaks_whatever_its_parameters_are(administrator, places, rubbish):
+    pages = [str(each.pattern) for each in urls.urlpatterns if "GET" in getattr(each.callback, "methods", ())]
+    pages = [each for each in pages if "live" not in each and "export" not in each and "<" not in each]
+    for page in [*pages, "runs/<run>/", "webhooks/<endpoint>/", "destinations/<destination>/", "tasks/<task>/test"]:
+        warnings(administrator, f"{page}?{'&'.join(f'{name}={rubbish}' for name in PARAMETERS)}", places)
+
+
+def test_a_file_cannot_say_what_it_has_instead_so_there_is_none(viewer, places):
+    refused = viewer.get("/triggers/runs/export/csv?period=99")
+    assert refused.status_code == 400
+    assert "There is no period “99”" in _text(refused)

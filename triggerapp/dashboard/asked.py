@@ -1,0 +1,90 @@
+"""What a URL asks of a page. What it cannot mean is said on that page, with what is shown instead.
+
+People edit URLs and keep old ones. A page that took `?period=99` for its usual period would pass for an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from uuid import UUID
+
+from django.http import HttpRequest
+
+_LONGEST = 60
+
+
+def say(request: HttpRequest, *sentences: str) -> None:
+    """Have the page begin with these sentences."""
+    request.dashboard_wrong = [*wrong(request), *sentences]  # type: ignore[attr-defined]
+
+
+def wrong(request: HttpRequest) -> list[str]:
+    """What is to be said."""
+    return getattr(request, "dashboard_wrong", [])
+
+
+def quoted(text: str) -> str:
+    """Something from a URL, as sentences name it."""
+    shown = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return f"“{shown[:_LONGEST]}…”" if len(shown) > _LONGEST else f"“{shown}”"
+
+
+def no_such(what: str, asked: str, known: Iterable[str]) -> str:
+    """The beginning of a sentence: what there is not, and what there is."""
+    return f"There is no {what} {quoted(asked)}; there are {', '.join(known)}."
+
+
+def choice(request: HttpRequest, name: str, known: Collection[str], default: str = "") -> str:
+    """One of a few words, or the usual one."""
+    asked = request.GET.get(name, "")
+    if asked in known:
+        return asked
+    if asked:
+        say(request, f"{no_such(name, asked, known)} {f'Shown is {default}.' if default else 'All are shown.'}")
+    return default
+
+
+def flag(request: HttpRequest, name: str) -> bool:
+    """Whether something is asked for: 1 is yes."""
+    asked = request.GET.get(name, "")
+    say(request, *not_a_flag(name, asked))
+    return asked == "1"
+
+
+def not_a_flag(name: str, asked: str) -> list[str]:
+    """What is wrong with it, if anything."""
+    return [] if asked in ("", "0", "1") else [f"{name} is 1 or 0, not {quoted(asked)}. All are shown."]
+
+
+def number(request: HttpRequest, name: str) -> int | None:
+    """A number from 0, if there is one."""
+    asked = request.GET.get(name, "")
+    if asked and not asked.isdecimal():
+        say(request, f"{name} is a whole number, not {quoted(asked)}. It was left out.")
+        return None
+    return int(asked[:18]) if asked else None
+
+
+def uuid_or_none(text: str | None) -> UUID | None:
+    """What a URL says, if it is an id."""
+    try:
+        return UUID(text or "")
+    except ValueError:
+        return None
+
+
+def older(request: HttpRequest, is_place: Callable[[str], object] = uuid_or_none) -> str | None:
+    """Where a page of a list begins; None for the beginning of the list."""
+    asked = request.GET.get("older") or None
+    if asked is None or is_place(asked):
+        return asked
+    say(request, f"{quoted(asked)} is no place in this list. It is shown from its beginning.")
+    return None
+
+
+def environments(request: HttpRequest, known: list[str]) -> list[str]:
+    """All that there are, to choose from."""
+    asked = request.GET.get("environment", "").replace("\0", "")
+    if asked and asked not in known:
+        say(request, f"{no_such('environment', asked, known)} So nothing is shown.")
+    return known
