@@ -6,22 +6,16 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.cache import cache as throttles
-from django.test import Client
 
+from tests.api.client import client
+from tests.api.production import Place, furnish
 from triggerapp.engine import environments, guard, keys
-
-
-@cache
-def client() -> Client:
-    """One for all: loading the middleware, which looks at every static file, takes longer than most requests."""
-    return Client(enforce_csrf_checks=True, raise_request_exception=False)
 
 
 @dataclass
@@ -88,3 +82,9 @@ def key_for() -> Callable[..., Api]:
 def api(key_for: Callable[..., Api]) -> Api:
     """A client that may do everything in the tests' environment."""
     return key_for()
+
+
+@pytest.fixture
+def place() -> Place:
+    """Production, with a row of each kind."""
+    return furnish()

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.api.conftest import Answer, Api
-from tests.api.test_authorization import ALL, ROWS, Row, place, routes  # noqa: F401  (one is a fixture)
+from tests.api.everyroute import ALL, ROWS, Row, routes
 from tests.factories import make_run
 from tests.inprocess import durable
 from triggerapp.api import schemas
@@ -113,7 +113,7 @@ def kind_of(row: Row) -> str:
 
 
 @pytest.mark.parametrize(("name", "row"), WRITES, ids=IDS)
-def test_a_body_that_is_none_is_refused(name, row, place, api):  # noqa: F811
+def test_a_body_that_is_none_is_refused(name, row, place, api):
     for what, raw in BODIES.items():
         answer = api.call(row.method, path_of(row, place.names), raw=raw, content_type=kind_of(row))
         refuses(answer, (row, what))
@@ -121,7 +121,7 @@ def test_a_body_that_is_none_is_refused(name, row, place, api):  # noqa: F811
 
 
 @pytest.mark.parametrize(("name", "row"), TAKES_BODY, ids=IDS)
-def test_a_value_that_cannot_be_is_refused_in_every_field(name, row, place, api):  # noqa: F811
+def test_a_value_that_cannot_be_is_refused_in_every_field(name, row, place, api):
     for field in fields(name, row):
         for what, value in VALUES.items():
             body = json.dumps({**(row.body if isinstance(row.body, dict) else {}), field: value}).encode()
@@ -148,7 +148,7 @@ def test_what_postgresql_cannot_store_is_refused_wherever_it_is(api):
 
 
 @pytest.mark.parametrize("row", ALL, ids=lambda row: f"{row.method} {row.path}")
-def test_a_name_that_is_none_is_not_there(row, place, api):  # noqa: F811
+def test_a_name_that_is_none_is_not_there(row, place, api):
     for slot in place.names:
         if "{" + slot + "}" not in row.path:
             continue

@@ -6,7 +6,8 @@ import pytest
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path, resolve
 
-from tests.api.conftest import Api, client
+from tests.api.client import client
+from tests.api.conftest import Api
 from triggerapp.api import errors, schemas, urls
 
 

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tests.api.conftest import Api, client
+from tests.api.client import client
+from tests.api.conftest import Api
 from tests.triggerapp import signing
 from tests.triggerapp.signing import STANDARD, TEXT
 from triggerapp.engine import destinations, notices, webhooks

@@ -112,48 +112,55 @@ def evil(word: str) -> Scenery:
 
 
 def _make(*, task: str, name: str, word: str, queue: str, tag: str, page: str = "") -> Scenery:
-    common: dict[str, Any] = {"task": task, "queue": queue, "tags": [tag, "eu"], "created_at": now() - HOUR}
-    body = json.dumps([[word], {word: [1, {word: None}], "password": "s3cret"}, {}]).encode()
-    common |= {"payload": body, "started_at": now() - HOUR + timedelta(seconds=2)}
+    common = _common(task, word, queue, tag)
     completed = make_run(
         Status.COMPLETED, result=json.dumps({word: word}).encode(), result_type="application/json", **common
     )
-    failed = _failed(name, word, common)
-    waiting = make_run(Status.WAITING, worker=_worker(word), **common)
-    make_step(waiting, f"{word[:60]}#1", word)
-    make_event_wait(waiting, name, {"ticket": [word]}, expires_at=Now() + HOUR)
-    make_run(Status.COMPLETED, task=task, parent=waiting, root=waiting, parent_key=f"trigger:{word[:60]}#1")
+    failed, waiting = _failed(name, word, common), _waiting(name, word, common)
     make_wait(make_run(Status.WAITING, **common), WaitKind.TOKEN, key=f"{word[:60]}#1", tags=[tag])
     for status in (Status.CANCELED, Status.EXPIRED, Status.TIMED_OUT, Status.CRASHED):
         make_run(status, **common)
-    event = make_event(name, {"ticket": word, word: word}, external_id=f"{word}-{new_id()}"[-255:])
-    make_wait(
-        completed,
-        WaitKind.EVENT,
-        key="paid#1",
-        name=name,
-        event=event.id,
-        status=WaitStatus.RESOLVED,
-        resolved_at=Now(),
-    )
-    for started, error in ((completed.pk, ""), (None, word)):
-        what = f"{new_id().hex[-4:]} {word}"[:255]
-        Start.objects.create(environment_id=environments.current(), event=event, task=what, run=started, error=error)
-    bulk = _done(name, word)
-    schedule = _by_the_clock(task, word, completed)
-    delivery = _posted(word, event.id)
+    event = _told_by_an_event(name, word, completed)
     return Scenery(
-        schedule=schedule,
-        delivery=delivery,
+        schedule=_by_the_clock(task, word, completed),
+        delivery=_posted(word, event),
         destination=_told(word, failed, completed),
         failed=failed,
         waiting=waiting,
         completed=completed,
-        bulk=bulk,
-        event=str(event.id),
+        bulk=_done(name, word),
+        event=str(event),
         task=page or task,
         tag=tag,
     )
+
+
+def _common(task: str, word: str, queue: str, tag: str) -> dict[str, Any]:
+    """What all runs have."""
+    body = json.dumps([[word], {word: [1, {word: None}], "password": "s3cret"}, {}]).encode()
+    created = now() - HOUR
+    moments = {"created_at": created, "started_at": created + timedelta(seconds=2)}
+    return {"task": task, "queue": queue, "tags": [tag, "eu"], "payload": body, **moments}
+
+
+def _waiting(name: str, word: str, common: dict[str, Any]) -> Run:
+    """A run that waits for an event, behind a step and a child."""
+    run = make_run(Status.WAITING, worker=_worker(word), **common)
+    make_step(run, f"{word[:60]}#1", word)
+    make_event_wait(run, name, {"ticket": [word]}, expires_at=Now() + HOUR)
+    make_run(Status.COMPLETED, task=common["task"], parent=run, root=run, parent_key=f"trigger:{word[:60]}#1")
+    return run
+
+
+def _told_by_an_event(name: str, word: str, run: Run) -> UUID:
+    """An event that ended the run's wait, started it, and could not start another."""
+    event = make_event(name, {"ticket": word, word: word}, external_id=f"{word}-{new_id()}"[-255:])
+    resolved = {"status": WaitStatus.RESOLVED, "resolved_at": Now()}
+    make_wait(run, WaitKind.EVENT, key="paid#1", name=name, event=event.id, **resolved)
+    for started, error in ((run.pk, ""), (None, word)):
+        what = f"{new_id().hex[-4:]} {word}"[:255]
+        Start.objects.create(environment_id=environments.current(), event=event, task=what, run=started, error=error)
+    return event.id
 
 
 def _done(name: str, word: str) -> BulkAction:

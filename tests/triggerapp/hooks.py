@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import client
+from tests.api.client import client
 from tests.triggerapp import signing
 from tests.triggerapp.signing import STANDARD, TEXT, Sent
 from triggerapp.engine import webhooks

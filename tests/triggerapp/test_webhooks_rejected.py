@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.api.conftest import client
+from tests.api.client import client
 from tests.inprocess import forward
 from tests.triggerapp import signing
 from tests.triggerapp.hooks import PRESETS, SIGN, endpoint, post, refused

@@ -1,93 +1,26 @@
-"""What runs log and print is kept; a run that says nothing costs nothing."""
+"""What runs said is kept, without its secrets, up to a size and an age; a run that says nothing costs nothing."""
 
 # ruff: noqa: T201
 
 from __future__ import annotations
 
 import logging
-import sys
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import pytest
-from celery.utils.log import get_task_logger
 from django.db import OperationalError, connection, transaction
 from django.test import override_settings
 
 from tests.factories import make_run
 from tests.inprocess import durable
+from tests.workers.loglines import is_writing, texts, until
 from triggerapp.engine import logs as engine
 from triggerapp.engine import retention
 from triggerapp.models import LogLine, Run, Status
-from workers import context, events, hearing, logs, step, wait
+from workers import events, logs, step, wait
 
+pytestmark = pytest.mark.usefixtures("heard")
 log = logging.getLogger("shop")
-
-
-@pytest.fixture(autouse=True)
-def heard(worker, monkeypatch):
-    """This process hears its runs, as a worker's does."""
-    celerys, work = logging.getLogger("celery.task"), worker.work
-    monkeypatch.setattr(celerys, "propagate", False)
-    level = logging.root.level
-    logging.root.setLevel(logging.INFO)
-
-    def listen_and_work():  # only now: pytest has other streams for a test than for its fixtures
-        hearing.listen()
-        hearing.listen()
-        return work()
-
-    monkeypatch.setattr(worker, "work", listen_and_work)
-    yield
-    logging.root.setLevel(level)
-    for logger in (logging.root, celerys):
-        logger.handlers[:] = [handler for handler in logger.handlers if not isinstance(handler, hearing.Ear)]
-
-
-def lines():
-    return list(LogLine.objects.order_by("id").values_list("level", "step", "text"))
-
-
-def texts():
-    return [text for _, _, text in lines()]
-
-
-def is_writing():
-    return "triggerapp-logs" in [thread.name for thread in threading.enumerate()]
-
-
-def until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def test_records_and_prints_are_kept_with_level_step_and_attempt(worker):
-    @durable
-    def buy():
-        log.info("began with %s", "tkt_1")
-        step(charge)
-        print("done", 1)
-
-    def charge():
-        log.error("no answer")
-        print("on stderr", file=sys.stderr)
-
-    run = buy.delay()
-    worker.until(run)
-    assert lines() == [
-        (logging.INFO, "", "began with tkt_1"),
-        (logging.ERROR, "charge#1", "no answer"),
-        (logging.WARNING, "charge#1", "on stderr"),
-        (logging.INFO, "", "done 1"),
-    ]
-    row = LogLine.objects.first()
-    lease = Run.objects.get(pk=run.id).lease
-    assert (str(row.run_id), row.attempt, row.lease, row.logger) == (run.id, 1, lease, "shop")
-    assert LogLine.objects.last().logger == "stdout"
 
 
 def test_a_run_that_says_nothing_asks_the_database_nothing_and_starts_no_thread(worker):
@@ -109,84 +42,6 @@ def test_a_run_that_says_nothing_asks_the_database_nothing_and_starts_no_thread(
     assert not is_writing()
 
 
-def test_printed_pieces_are_lines_and_the_last_one_needs_no_end(worker):
-    @durable
-    def prints():
-        print("a", "b", sep="|", end="")
-        print("c\nd\n\n")
-        sys.stdout.write("e")
-
-    worker.until(prints.delay())
-    assert texts() == ["a|bc", "d", "e"]
-
-
-def test_a_record_that_a_handler_writes_to_a_stream_is_heard_once(worker):
-    handler = logging.StreamHandler(sys.stderr)
-    log.addHandler(handler)
-
-    @durable
-    def says():
-        log.warning("once")
-
-    worker.until(says.delay())
-    log.removeHandler(handler)
-    assert texts() == ["once"]
-
-
-def test_the_loggers_of_tasks_are_heard_and_an_error_brings_its_traceback(worker):
-    @durable
-    def fails():
-        try:
-            raise ValueError("no such seat")
-        except ValueError:
-            get_task_logger("shop.tasks").exception("not bought")
-
-    worker.until(fails.delay())
-    (text,) = texts()
-    assert text.startswith("not bought\nTraceback")
-    assert text.endswith("ValueError: no such seat")
-
-
-def test_what_is_said_outside_of_runs_is_nobodys(worker):
-    @durable
-    def quiet():
-        return 1
-
-    log.error("outside")
-    print("outside")
-    worker.until(quiet.delay())
-    assert texts() == []
-
-
-def test_a_thread_that_the_run_starts_speaks_for_it(worker):
-    @durable
-    def threaded():
-        thread = threading.Thread(target=lambda: print("from a thread"))
-        thread.start()
-        thread.join()
-
-    worker.until(threaded.delay())
-    assert texts() == ["from a thread"]
-
-
-def test_what_feeds_a_pool_of_threads_does_not_speak_for_its_only_run():
-    attempt, inside, over = SimpleNamespace(is_eager=False), threading.Event(), threading.Event()
-
-    def run() -> None:
-        with context.entered(attempt):
-            inside.set()
-            over.wait(60)
-
-    with ThreadPoolExecutor(2) as pool:
-        running = pool.submit(run)
-        assert inside.wait(60)
-        of_its_own = pool.submit(context.speaker)
-        assert of_its_own.result(60) is attempt
-        assert context.speaker() is None  # the main thread, which takes the messages of other tasks meanwhile
-        over.set()
-        running.result(60)
-
-
 @pytest.mark.parametrize(
     ("said", "kept"),
     [
@@ -204,19 +59,6 @@ def test_what_the_settings_call_secret_is_not_even_stored(worker, said, kept):
 
     worker.until(says.delay())
     assert texts() == [kept]
-
-
-def test_what_postgresql_has_no_characters_for_is_replaced(worker):
-    unseen = logging.getLogger("unseen")  # what pytest captures is sent to the first process: half a pair cannot be
-    unseen.propagate = False
-    unseen.addHandler(hearing.Ear())
-
-    @durable
-    def says():
-        unseen.info("a\0b \udc80")
-
-    worker.until(says.delay())
-    assert texts() == [r"a\x00b \udc80"]
 
 
 def test_lines_are_there_while_the_run_waits_and_come_in_their_order(worker):
