@@ -49,7 +49,8 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the SDK in it."""
     folder = tmp_path_factory.mktemp("node")
     npm(folder, {"@trigger.dev/sdk": SDK})
-    shutil.copy(HERE / "scenarios.mjs", folder)
+    for program in HERE.glob("*.mjs"):
+        shutil.copy(program, folder)
     return folder
 
 

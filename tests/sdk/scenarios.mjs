@@ -1,25 +1,15 @@
 // What a Node program does with the official SDK. `node scenarios.mjs NAME` ends with 0 if all of it held.
 import assert from "node:assert/strict";
 import { setTimeout as pause } from "node:timers/promises";
-import { ApiClient, WhoAmIResponseSchema } from "@trigger.dev/core/v3";
 import { auth, batch, deployments, envvars, idempotencyKeys, queues, runs, schedules, tasks, wait } from "@trigger.dev/sdk";
-
-const unique = () => `t${Date.now()}${Math.random().toString(36).slice(2)}`;
-const client = new ApiClient(process.env.TRIGGER_API_URL, process.env.TRIGGER_SECRET_KEY);
-
-async function until(what) {
-  for (let n = 0; n < 300; n++) {
-    const found = await what();
-    if (found) return found;
-    await pause(100);
-  }
-  assert.fail(`never: ${what}`);
-}
-
-const finished = (id) => runs.poll(id, { pollIntervalMs: 100 });
-const waiting = (id) => until(async () => (await runs.retrieve(id)).isWaiting);
+import { client, finished, unique, until, waiting } from "./common.mjs";
+import { credentials } from "./credentials.mjs";
+import { subscriptions } from "./subscriptions.mjs";
 
 const scenarios = {
+  ...credentials,
+  ...subscriptions,
+
   async trigger() {
     const handle = await tasks.trigger("sdk.add", { x: 1, y: 2 }, { tags: ["a"], metadata: { k: 1 } });
     const run = await finished(handle.id);
@@ -274,114 +264,6 @@ const scenarios = {
     for (const { id } of [byId, byFilter, again]) assert.ok(listed.includes(id));
     await runs.bulk.cancel({ filter: { tag, taskIdentifier: "sdk.sleep" } });
     await assert.rejects(runs.bulk.abort(byId.id), (error) => error.status === 422);
-  },
-
-  async publicTokens() {
-    const [mine, other] = [await tasks.trigger("sdk.echo", 1), await tasks.trigger("sdk.echo", 2)];
-    const token = await auth.createPublicToken({ scopes: { read: { runs: [mine.id] } } });
-    for (const accessToken of [token, mine.publicAccessToken]) {
-      await auth.withAuth({ accessToken }, async () => {
-        assert.equal((await runs.retrieve(mine.id)).id, mine.id);
-        await assert.rejects(runs.retrieve(other.id), (error) => error.status === 404);
-        await assert.rejects(runs.cancel(mine.id), (error) => error.status === 403);
-      });
-    }
-    const once = await auth.createTriggerPublicToken("sdk.echo");
-    await auth.withAuth({ accessToken: once }, async () => {
-      await tasks.trigger("sdk.echo", 3);
-      await assert.rejects(tasks.trigger("sdk.echo", 4), (error) => error.status === 401);
-    });
-    const onceForMuch = await auth.createTriggerPublicToken("sdk.echo");
-    await auth.withAuth({ accessToken: onceForMuch }, () => tasks.trigger("sdk.echo", { value: "x".repeat(200_000) }));
-  },
-
-  async tokensSignedWithARootKey() {
-    await auth.withAuth({ accessToken: process.env.TRIGGER_ROOT_KEY }, async () => {
-      const [mine, other] = [await tasks.trigger("sdk.echo", 1), await tasks.trigger("sdk.echo", 2)];
-      const token = await auth.createPublicToken({ scopes: { read: { runs: [mine.id] } }, expirationTime: "1hr" });
-      assert.equal(JSON.parse(atob(token.split(".")[1])).jti, undefined); // nobody was asked for it
-      await auth.withAuth({ accessToken: token }, async () => {
-        assert.equal((await runs.retrieve(mine.id)).id, mine.id);
-        await assert.rejects(runs.retrieve(other.id), (error) => error.status === 404);
-        await assert.rejects(runs.cancel(mine.id), (error) => error.status === 403);
-      });
-      const once = await auth.createTriggerPublicToken("sdk.echo");
-      await auth.withAuth({ accessToken: once }, async () => {
-        await tasks.trigger("sdk.echo", 3);
-        await assert.rejects(tasks.trigger("sdk.echo", 4), (error) => error.status === 401);
-      });
-    });
-  },
-
-  async personalTokens() {
-    const accessToken = process.env.PERSONAL_TOKEN;
-    const asked = { headers: { Authorization: `Bearer ${accessToken}` } }; // as the command line does
-    const answer = await fetch(`${process.env.TRIGGER_API_URL}/api/v2/whoami?projectRef=proj_x`, asked);
-    const user = WhoAmIResponseSchema.parse(await answer.json());
-    assert.deepEqual([user.email, user.project.name], ["ada@shop.example", "proj_x"]);
-    await auth.withAuth({ accessToken, previewBranch: "dev" }, async () => {
-      const handle = await tasks.trigger("sdk.add", { x: 1, y: 2 });
-      assert.equal((await finished(handle.id)).output, 3);
-      assert.equal((await batch.trigger([{ id: "sdk.echo", payload: 1 }])).runCount, 1);
-      assert.equal((await queues.list()).data.length > 0, true);
-    });
-    await auth.withAuth({ accessToken }, async () => {
-      assert.equal((await runs.list("proj_x", { env: "dev", limit: 1 })).data.length, 1);
-      await assert.rejects(runs.list("proj_x", { env: "mars" }), (error) => error.status === 404);
-      const name = unique().toUpperCase();
-      await envvars.create("proj_x", "dev", { name, value: "one" });
-      assert.equal((await envvars.retrieve("proj_x", "dev", name)).value, "one");
-      await assert.rejects(tasks.trigger("sdk.echo", 1), (error) => error.status === 400 && /x-trigger-branch/.test(error.message));
-    });
-  },
-
-  async subscribeToRun() {
-    const made = await wait.createToken({ timeout: "10m" });
-    const options = { tags: ['a"b', "c\\d", "e"], metadata: { step: 1 } };
-    const handle = await tasks.trigger("sdk.take_token", { token: made.id }, options);
-    const seen = [];
-    await auth.withAuth({ accessToken: handle.publicAccessToken }, async () => {
-      for await (const run of runs.subscribeToRun(handle.id)) {
-        if (run.isWaiting && !seen.some((each) => each.isWaiting)) {
-          await client.updateRunMetadata(handle.id, { metadata: { step: 2 } });
-          await client.completeWaitpointToken(made.id, { data: { ok: true } });
-        }
-        seen.push(run);
-      }
-    });
-    const last = seen.at(-1);
-    assert.deepEqual([last.id, last.status, last.isSuccess], [handle.id, "COMPLETED", true]);
-    assert.deepEqual([last.output, last.payload], [{ ok: true }, { token: made.id }]);
-    assert.deepEqual([last.tags, last.metadata], [options.tags, { step: 2 }]);
-    assert.ok(last.createdAt <= last.startedAt && last.startedAt <= last.finishedAt && last.createdAt > Date.now() - 1e6);
-    assert.ok(seen.some((run) => run.isWaiting));
-  },
-
-  async subscribeToAFailure() {
-    const { id } = await tasks.trigger("sdk.fail", { message: "no luck" });
-    let last;
-    for await (const run of runs.subscribeToRun(id, { skipColumns: ["payload"] })) last = run;
-    assert.deepEqual([last.status, last.error.name, last.error.message], ["FAILED", "ValueError", "no luck"]);
-    assert.equal(last.payload, undefined);
-  },
-
-  async subscribeToMany() {
-    const tag = unique();
-    const [first, ended] = [await tasks.trigger("sdk.echo", 1, { tags: [tag] }), new Set()];
-    let second;
-    for await (const run of runs.subscribeToRunsWithTag(tag)) {
-      if (run.isCompleted) ended.add(run.id);
-      second ??= await tasks.trigger("sdk.echo", 2, { tags: [tag] });
-      if (ended.size === 2) break;
-    }
-    assert.deepEqual(ended, new Set([first.id, second.id]));
-    const handle = await tasks.batchTrigger("sdk.add", [1, 2, 3].map((x) => ({ payload: { x, y: 1 } })));
-    const outputs = new Map();
-    for await (const run of runs.subscribeToBatch(handle.batchId)) {
-      if (run.isCompleted) outputs.set(run.id, run.output);
-      if (outputs.size === 3) break;
-    }
-    assert.deepEqual([...outputs.values()].sort(), [2, 3, 4]);
   },
 
   async largePayloads() {

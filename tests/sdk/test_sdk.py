@@ -10,7 +10,7 @@ import pytest
 from tests.sdk.conftest import Node
 
 pytestmark = pytest.mark.slow
-_TEXT = (Path(__file__).parent / "scenarios.mjs").read_text()
+_TEXT = "".join(program.read_text() for program in sorted(Path(__file__).parent.glob("*.mjs")))
 SCENARIOS = re.findall(r"^  async (\w+)\(\) \{$", _TEXT, re.MULTILINE)
 
 
