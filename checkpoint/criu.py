@@ -96,10 +96,7 @@ class Criu:
         `worker` passes the latter on. RestoreFailed: nothing of it is left.
         """
         inherit = inherit or {}
-        try:
-            pids = images.pids(directory)
-        except (OSError, ValueError) as problem:
-            raise RestoreFailed(f"{directory} holds no image: {problem}") from problem
+        pids = _pids_in(directory)
         options = [*self._both(directory, _RESTORE_LOG), (Option.RST_SIBLING, True), *rpc.inherited(inherit)]
         left: list[Task] = []
         with (
@@ -131,6 +128,13 @@ class Criu:
             (Option.MANAGE_CGROUPS_MODE, _CGROUPS_IGNORE),
             (Option.UNPRIVILEGED, self.mode is Mode.UNPRIVILEGED),
         ]
+
+
+def _pids_in(directory: Path) -> list[int]:
+    try:
+        return images.pids(directory)
+    except (OSError, ValueError) as problem:
+        raise RestoreFailed(f"{directory} holds no image: {problem}") from problem
 
 
 def _ask(

@@ -70,13 +70,11 @@ class Attempt:
     ) -> None:
         self.run_id = claimed.run_id
         self.task = task
-        self.lease = claimed.lease
-        self.number = claimed.attempt
+        self._hold(claimed)
         self.environment = claimed.environment
         self.root = claimed.root or claimed.run_id
         self.parent = claimed.parent
         self.tags = tuple(claimed.tags)
-        self.metadata: Mapping[str, Any] = claimed.metadata
         self.is_replay = claimed.replayed
         self.is_eager = is_eager
         self.journal = journal.Journal(steps=claimed.steps, waits=claimed.waits, children=claimed.children)
@@ -90,7 +88,6 @@ class Attempt:
         self._retries = retries
         self._rolling_back = claimed.error is not None
         self.rollbacks = Rollbacks()
-        self._ends_at = _end_of(claimed)
 
     @property
     def id(self) -> str:
@@ -99,11 +96,15 @@ class Attempt:
 
     def take_over(self, claimed: Claimed) -> None:
         """Go on under a new lease in a process that was restored: what others have recorded since counts."""
+        self._hold(claimed)
+        self.journal.learn(steps=claimed.steps, waits=claimed.waits, children=claimed.children)
+
+    def _hold(self, claimed: Claimed) -> None:
+        """What each claim brings anew."""
         self.lease = claimed.lease
         self.number = claimed.attempt
-        self.metadata = claimed.metadata
+        self.metadata: Mapping[str, Any] = claimed.metadata
         self._ends_at = _end_of(claimed)
-        self.journal.learn(steps=claimed.steps, waits=claimed.waits, children=claimed.children)
 
     @loops.holding
     def set_metadata(self, **values: object) -> None:

@@ -101,33 +101,42 @@ class Ticker:
 
     def tick(self) -> bool:
         """Do what is due; whether there may be more of it."""
+        self._every("beat", self.settings.HEARTBEAT.total_seconds(), self._beat)
+        _apart(self.reports.settle)
+        _apart(self._spread_word)
+        self._every("subscribe", _RARELY, partial(_apart, self._subscribe))
+        is_busy = self._go_on()
+        self._every("sweep", _RARELY, partial(_apart, partial(self._delete_images, "sweep")))
+        self._prune()
+        self._plan()
+        for name in self._unfinished:
+            self._due.pop(name, None)
+        return is_busy or bool(self._unfinished)
+
+    def _go_on(self) -> bool:
+        """Let runs begin and go on for which it is time; whether there may be more of them."""
         from triggerapp.engine import (  # noqa: PLC0415  (Django is set up by `main`)
-            bulk,
             events,
             notices,
             queues,
-            schedules,
             subscriptions,
             wakes,
         )
 
-        self._every("beat", self.settings.HEARTBEAT.total_seconds(), self._beat)
-        _apart(self.reports.settle)
-        _apart(self._spread_word)
         due = _apart(partial(wakes.expire_due, _BATCH)) or []
         woken = _apart(partial(wakes.wake, due)) if due else 0
-        self._every("subscribe", _RARELY, partial(_apart, self._subscribe))
         started = sum(_apart(partial(start, _STARTS)) for start in (subscriptions.start_due, notices.start_due))
         delivered = _apart(partial(events.deliver_due, _BATCH))
         self._every("catch up", _OFTEN, self._catch_up)
         admitted = _apart(partial(queues.admit, _BATCH))
-        self._every("sweep", _RARELY, partial(_apart, partial(self._delete_images, "sweep")))
-        self._prune()
+        return started >= _STARTS or _BATCH in (len(due), woken, delivered, admitted)
+
+    def _plan(self) -> None:
+        """What people asked for: of many runs at once, or by the clock."""
+        from triggerapp.engine import bulk, schedules  # noqa: PLC0415  (Django is set up by `main`)
+
         self._in_parts("bulk", _OFTEN, bulk.advance)
         self._in_parts("schedules", _OFTEN, schedules.fire)
-        for name in self._unfinished:
-            self._due.pop(name, None)
-        return bool(self._unfinished) or started >= _STARTS or _BATCH in (len(due), woken, delivered, admitted)
 
     def _prune(self) -> None:
         """Delete what is too old; where there may be more of it, the next tick goes on."""

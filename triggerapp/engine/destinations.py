@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from django.db import transaction
 
-from triggerapp.engine import audit, environments, limits, posting, secrets
+from triggerapp.engine import audit, limits, posting, secrets
 from triggerapp.engine.named import Named, check_name
 from triggerapp.errors import BadInput
 from triggerapp.models import FINAL, Destination
@@ -42,25 +42,12 @@ def create(
     check_name(name)
     posting.check_url(url)
     _check(wants, tasks)
-    owner = environments.named(environment)
     text = _new_secret()
+    heard = {"wants": list(dict.fromkeys(wants)), "tasks": list(tasks)}
     with transaction.atomic():
-        destination, made = Destination.objects.get_or_create(
-            environment=owner,
-            name=name,
-            defaults={
-                "url": url,
-                "wants": list(dict.fromkeys(wants)),
-                "tasks": list(tasks),
-                "sealed": b"",
-                "hint": "",
-                "created_by": actor or "code",
-            },
-        )
-        if not made:
-            raise BadInput(f"{environment} has a destination {name!r} already: remove it, or take another name")
+        destination = _NAMED.make(environment, name, actor=actor, url=url, sealed=b"", hint="", **heard)
         _seal(destination, text)
-        audit.record(owner.pk, actor, "destination.create", name, after=_told(destination))
+        audit.record(destination.environment_id, actor, "destination.create", name, after=_told(destination))
     return Issued(destination=destination, secret=text)
 
 

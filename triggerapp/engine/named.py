@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from django.db import transaction
 
 from triggerapp.clock import now
-from triggerapp.engine import audit
+from triggerapp.engine import audit, environments
 from triggerapp.errors import BadInput, NotFound
 from triggerapp.models import Destination, Endpoint
 
@@ -32,6 +32,16 @@ class Named(Generic[R]):
     """What people call such a row."""
     audited: str
     """How its deeds begin in the audit log."""
+
+    def make(self, environment: str, name: str, *, actor: str, **fields: object) -> R:
+        """A new one, in the transaction of whoever gives it a secret. Raises `BadInput` if the name is taken."""
+        row, is_new = self.model._default_manager.get_or_create(
+            environment=environments.named(environment), name=name, defaults={**fields, "created_by": actor or "code"}
+        )
+        if not is_new:
+            what = f"the {self.word} {name!r} is in {environment} already"
+            raise BadInput(f"{what}: rotate its secret or remove it, or take another name")
+        return row
 
     def find(self, environment: str, name: str, *, lock: bool = False) -> R:
         """The one of this name. Raises `NotFound`."""

@@ -212,14 +212,9 @@ def replay(
     run = Run.objects.select_related("queue").filter(pk=run_id, environment_id=owner).first()
     if run is None:
         raise NotFound(f"there is no run {run_id} in this environment")
-    changes = changes or {}
     fresh = new_id()
     again = _as_new(message or Message.load(run.message, bytes(run.payload)), fresh, arguments)
-    if changes.get("version"):
-        deployments.check(owner, changes["version"])
-    if "queue" in changes:
-        again = dataclasses.replace(again, exchange="", routing_key=changes["queue"])
-    request = dataclasses.replace(_again(run, fresh, again), **changes)
+    request = _changed(_again(run, fresh, again), changes or {}, owner)
     if from_step is not None:
         return _replay_from(run, from_step, request, actor)
     with transaction.atomic():
@@ -242,6 +237,16 @@ def _replay_from(run: Run, step: str, request: triggers.Trigger, actor: str) -> 
         audit.record(run.environment_id, actor, "run.replay", run.id, after=told)
         sql.after_commit(queues.admit)
     return triggered
+
+
+def _changed(request: triggers.Trigger, changes: Mapping[str, Any], environment: int) -> triggers.Trigger:
+    """With these fields instead, and its message for the queue that is named."""
+    if changes.get("version"):
+        deployments.check(environment, changes["version"])
+    if "queue" in changes:
+        elsewhere = dataclasses.replace(request.message, exchange="", routing_key=changes["queue"])
+        request = dataclasses.replace(request, message=elsewhere)
+    return dataclasses.replace(request, **changes)
 
 
 def _version_of(request: triggers.Trigger) -> dict[str, Json]:

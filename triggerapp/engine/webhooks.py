@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 
 from triggerapp import conf
 from triggerapp.clock import now
-from triggerapp.engine import audit, durations, environments, limits, named, readings, secrets, signatures
+from triggerapp.engine import audit, durations, limits, named, readings, secrets, signatures
 from triggerapp.engine.named import Named
 from triggerapp.engine.signatures import Scheme
 from triggerapp.errors import BadInput
@@ -57,22 +57,12 @@ def create(
     """A new endpoint; without a `secret` of the provider's, one is made."""
     named.check_name(name)
     _check(preset, options or {}, tolerance)
-    owner = environments.named(environment)
+    checked = {"preset": preset, "options": dict(options or {}), "tolerance": tolerance}
     with transaction.atomic():
-        endpoint, made = Endpoint.objects.get_or_create(
-            environment=owner,
-            name=name,
-            defaults={
-                "preset": preset,
-                "options": dict(options or {}),
-                "tolerance": tolerance,
-                "created_by": actor or "code",
-            },
-        )
-        if not made:
-            raise BadInput(f"{environment} has an endpoint {name!r} already; rotate its secret, or take another name")
+        endpoint = _NAMED.make(environment, name, actor=actor, **checked)
         text = _add_secret(endpoint, secret, actor=actor)
-        audit.record(owner.pk, actor, "webhook.create", name, after={"preset": preset, "secret": f"…{text[-4:]}"})
+        told = {"preset": preset, "secret": f"…{text[-4:]}"}
+        audit.record(endpoint.environment_id, actor, "webhook.create", name, after=told)
     return Issued(endpoint=endpoint, secret=text)
 
 
