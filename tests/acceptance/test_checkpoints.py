@@ -182,26 +182,28 @@ def test_a_run_moves_when_somebody_asks_for_it(frozen: Worker):
     wait_until(lambda: run_of(result).status == "running")
     run, lease = run_of(result).id, run_of(result).lease
     time.sleep(0.5)
-    assert manage(frozen, "pause", str(run)) == (0, {str(run): True})
+    assert manage(frozen, "pause", str(run)) == (0, [{"id": f"run_{run}", "asked": True}])
     wait_until(lambda: run_of(result).lease != lease and run_of(result).status == "running")
     assert result.get(timeout=120) == [2000, 1, 1] and note_of(result) == ""
-    assert manage(frozen, "pause", str(run)) == (0, {str(run): False})
+    assert manage(frozen, "pause", str(run)) == (0, [{"id": f"run_{run}", "asked": False}])
 
 
 def test_images_are_listed_verified_and_deleted(frozen: Worker):
     results = [holds.delay(fresh()), holds.delay(tag := fresh())]
     found = [waiting(result) for result in results]
-    runs = [str(each.run_id) for each in found]
+    runs = [f"run_{each.run_id}" for each in found]
     code, listed = manage(frozen, "list")
     assert code == 0 and {row["run"] for row in listed} >= set(runs)
-    assert all(0 < row["size"] < row["image_size"] for row in listed)
-    assert manage(frozen, "verify", *runs) == (0, dict.fromkeys(runs, ""))
+    assert all(0 < row["size"] < row["imageSize"] for row in listed)
+    code, verified = manage(frozen, "verify", *runs)
+    assert code == 0 and {row["id"]: row["sound"] for row in verified} == dict.fromkeys(runs, True)
     path = stored(frozen, found[0])
     path.write_bytes(path.read_bytes()[:-100])
-    code, problems = manage(frozen, "verify", *runs)
+    code, verified = manage(frozen, "verify", *runs)
+    problems = {row["id"]: row.get("error") for row in verified}
     assert code == 1 and problems[runs[0]] and not problems[runs[1]]
-    assert manage(frozen, "delete", *runs) == (0, dict.fromkeys(runs, True))
-    assert not path.exists() and not Checkpoint.objects.filter(run__in=runs).exists()
+    assert manage(frozen, "delete", *runs) == (0, [{"id": run, "deleted": True} for run in runs])
+    assert not path.exists() and not Checkpoint.objects.filter(run__in=[each.run_id for each in found]).exists()
     go(tag)
     assert results[1].get(timeout=120) == HELD and note_of(results[1]) == ""
     assert notes(tag) == ["entered", "entered"]

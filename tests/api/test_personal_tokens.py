@@ -243,7 +243,7 @@ def test_the_command_makes_lists_and_revokes_them():
     text = command("create", "--name", "cron", "--user", "root", "--days", "1")
     assert Api(text).get(WHOAMI, **DEV).status == 200
     (row,) = json.loads(command("list", "--json"))
-    assert (row["user"], row["environment"]) == ("root", "")
+    assert (row["user"], row["environment"]) == ("root", None)
     assert text not in command("list")
     command("revoke", row["prefix"])
     assert Api(text).get(WHOAMI, **DEV).body["error"] == "the key was revoked"

@@ -260,7 +260,7 @@ def test_the_command_does_all_of_it(capsys):
     assert secret.startswith("whsec_")
     call_command("destinations", "list", "--json")
     out = capsys.readouterr().out
-    assert json.loads(out)[0]["wants"] == "run.failed"
+    assert json.loads(out)[0]["wants"] == ["run.failed"]
     assert json.loads(out)[0]["origin"] == "https://example.com"
     assert secret not in out
     assert "B0" not in out

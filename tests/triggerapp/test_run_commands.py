@@ -88,15 +88,18 @@ def test_a_trigger_that_cannot_be_is_refused_and_there_is_no_run(arguments):
 
 def test_send_event_resolves_what_waits_for_it():
     wait = make_event_wait(make_run(Status.WAITING), "paid", {"order": ["o1"]})
-    assert answered("send_event", "paid", '{"order": "o1"}', "--id", "e1")["cached"] is False
-    assert answered("send_event", "paid", '{"order": "o1"}', "--id", "e1")["cached"] is True
+    assert answered("send_event", "paid", '{"order": "o1"}', "--id", "e1")["isCached"] is False
+    assert answered("send_event", "paid", '{"order": "o1"}', "--id", "e1")["isCached"] is True
     assert fresh(wait).status == "resolved"
     assert Event.objects.count() == 1
 
 
 def test_cancel_stops_runs_and_says_which_were_over():
     live, over = make_run(), make_run(Status.COMPLETED)
-    assert answered("cancel", live.id, f"run_{over.id}") == {str(live.id): True, str(over.id): False}
+    assert answered("cancel", live.id, f"run_{over.id}") == [
+        {"id": f"run_{live.id}", "canceled": True},
+        {"id": f"run_{over.id}", "canceled": False},
+    ]
     assert fresh(live).status == Status.CANCELED
     with pytest.raises(CommandError, match="there is no run"):
         said("cancel", NOWHERE)
@@ -104,10 +107,23 @@ def test_cancel_stops_runs_and_says_which_were_over():
         said("cancel", "rubbish")
 
 
+def test_a_run_that_is_named_twice_is_taken_once():
+    live, failed = make_run(), make_run(Status.FAILED)
+    assert answered("cancel", live.id, f"run_{live.id}") == [{"id": f"run_{live.id}", "canceled": True}]
+    assert answered("retry", failed.id, failed.id) == [{"id": f"run_{failed.id}", "retried": True}]
+    assert len(answered("replay", failed.id, str(failed.id)[:30])) == 1
+    assert Run.objects.filter(replay_of=failed.id).count() == 1
+
+
 def test_retry_goes_on_with_those_that_failed_and_ends_with_an_error_for_the_others():
     failed, over = make_run(Status.FAILED), make_run(Status.COMPLETED)
+    out = StringIO()
     with pytest.raises(CommandError, match="1 of 2 were refused"):
-        said("retry", over.id, failed.id)
+        call_command("retry", str(over.id), str(failed.id), "--json", stdout=out)
+    refused, done = json.loads(out.getvalue())
+    assert (refused["id"], refused["retried"]) == (f"run_{over.id}", False)
+    assert "only a failed run can be retried" in refused["error"]
+    assert done == {"id": f"run_{failed.id}", "retried": True}
     assert fresh(failed).attempt == 2
 
 
@@ -115,7 +131,7 @@ def test_retry_goes_on_with_those_that_failed_and_ends_with_an_error_for_the_oth
 def test_replay_of_one_run_takes_another_payload_in_the_shapes_that_trigger_takes(payload, call):
     run = make_run(Status.COMPLETED, task=greet.name)
     (answer,) = answered("replay", run.id, "--payload", payload)
-    new = Run.objects.get(pk=answer["replay"])
+    new = Run.objects.get(pk=answer["replay"].removeprefix("run_"))
     assert new.replay_of_id == run.id
     assert json.loads(bytes(new.payload))[:2] == call
 
@@ -163,7 +179,8 @@ def test_a_replay_for_a_version_that_was_not_registered_here_is_one_error_and_no
 def test_a_replay_of_a_run_for_a_version_is_for_none_itself():
     run = make_run(Status.COMPLETED, version="20261122.1")
     (answer,) = answered("replay", run.id)
-    assert Run.objects.get(pk=answer["replay"]).version is None
+    assert answered("runs", "show", answer["replay"])["id"] == answer["replay"]
+    assert Run.objects.get(pk=answer["replay"].removeprefix("run_")).version is None
 
 
 def test_replay_of_a_run_that_cannot_be_read_says_so_and_does_the_others():
@@ -176,13 +193,14 @@ def test_replay_of_a_run_that_cannot_be_read_says_so_and_does_the_others():
 
 
 def test_replay_by_filter_shows_first_and_does_then():
-    wanted = {str(make_run(Status.FAILED, task="shop.buy").id) for _ in range(3)}
+    wanted = {f"run_{make_run(Status.FAILED, task='shop.buy').id}" for _ in range(3)}
     make_run(Status.FAILED)
     chosen = ("replay", "--status", "failed", "--task", "shop.buy")
-    assert {row["run"] for row in answered(*chosen, "--dry-run")} == wanted
+    assert {row["id"] for row in answered(*chosen, "--dry-run")} == wanted
     assert Run.objects.count() == 4
     said(*chosen)
-    assert {str(run) for run in Run.objects.exclude(replay_of=None).values_list("replay_of", flat=True)} == wanted
+    made = Run.objects.exclude(replay_of=None)
+    assert {f"run_{run}" for run in made.values_list("replay_of", flat=True)} == wanted
 
 
 def test_replay_from_a_step_takes_those_runs_that_have_it():
@@ -215,7 +233,8 @@ def test_a_replay_that_says_not_what_of_is_refused(arguments):
 def test_runs_list_filters_as_the_dashboard_does():
     failed = make_run(Status.FAILED)
     make_run()
-    assert [row["id"] for row in answered("runs", "list", "--status", "failed")] == [str(failed.id)]
+    (row,) = answered("runs", "list", "--status", "failed")
+    assert (row["id"], row["status"], row["taskIdentifier"]) == (f"run_{failed.id}", "FAILED", failed.task)
     assert "failed" in said("runs", "list")
 
 
@@ -262,8 +281,8 @@ def test_ids_are_whole_in_a_narrow_terminal_and_rows_in_a_file(monkeypatch):
 
 def test_a_run_is_named_by_as_much_of_its_id_as_no_other_has():
     one, other = make_run(id=UUID(f"{NOWHERE[:-2]}a0")), make_run(id=UUID(f"{NOWHERE[:-2]}b0"))
-    assert answered("cancel", f"run_{NOWHERE[:-2]}a") == {str(one.id): True}
-    assert answered("runs", "show", str(other.id).replace("-", "")[:31])["id"] == str(other.id)
+    assert answered("cancel", f"run_{NOWHERE[:-2]}a") == [{"id": f"run_{one.id}", "canceled": True}]
+    assert answered("runs", "show", str(other.id).replace("-", "")[:31])["id"] == f"run_{other.id}"
     with pytest.raises(CommandError, match=rf"several runs' ids begin with '0192f': {one.id}, {other.id}\. Give more"):
         said("cancel", "0192f")
     with pytest.raises(CommandError, match="there is no run whose id begins with 'ffff'"):
@@ -277,7 +296,9 @@ def test_runs_show_has_the_journal_without_secrets():
     run = make_run(Status.FAILED, error={"type": "builtins:ValueError", "message": "no\x1b[2J"})
     make_step(run, "charge#1", {"password": "s3cret"})
     shown = answered("runs", "show", run.id)
+    assert (shown["id"], shown["error"]["name"]) == (f"run_{run.id}", "ValueError")
     assert shown["journal"]["steps"][0]["key"] == "charge#1"
+    assert "s3cret" not in json.dumps(shown)
     text = said("runs", "show", run.id)
     assert "charge#1" in text
     assert "\x1b[2J" not in text
@@ -288,7 +309,7 @@ def test_runs_tail_ends_with_the_run():
     run = make_run(Status.COMPLETED)
     make_step(run, "charge#1")
     lines = [json.loads(line) for line in said("runs", "tail", run.id, "--json").splitlines()]
-    assert lines[-1] == {"run": str(run.id), "kind": "status", "name": run.task, "status": "completed"}
+    assert lines[-1] == {"run": f"run_{run.id}", "kind": "status", "name": run.task, "status": "COMPLETED"}
     assert "charge#1" in [line["name"] for line in lines]
 
 

@@ -6,7 +6,7 @@ import getpass
 import json
 import math
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -35,6 +35,11 @@ def run_id(text: str) -> UUID:
         return UUID(text.removeprefix("run_"))
     except ValueError:
         return _begun_with(text)
+
+
+def run_ids(texts: Iterable[str]) -> list[UUID]:
+    """The ids of several runs, each once however often it is named: the second try would be refused."""
+    return list(dict.fromkeys(map(run_id, texts)))
 
 
 def _begun_with(text: str) -> UUID:

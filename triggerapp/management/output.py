@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from triggerapp.api import ids
+
 Json = Any
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -26,6 +28,11 @@ def safe(value: object) -> str:
 def dump(value: Json) -> str:
     """As JSON, on one line for lists of rows to be read one by one."""
     return json.dumps(value, cls=DjangoJSONEncoder, ensure_ascii=True)
+
+
+def outcome(run: object, *, error: str = "", **done: Json) -> dict[str, Json]:
+    """What was done to a run, and if that was refused the reason, as an object of the answer."""
+    return {"id": ids.show("run", run), **done, **({"error": error} if error else {})}
 
 
 _RUN = len(str(UUID(int=0)))

@@ -6,7 +6,6 @@ A key is printed once, when it is made; the database has its digest only.
 from __future__ import annotations
 
 import getpass
-import json
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -15,10 +14,12 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError, CommandParser
 
 from triggerapp import levels
+from triggerapp.api.rendering import when
 from triggerapp.engine import keys, limits
 from triggerapp.engine.keys import Issued
 from triggerapp.management.base import BaseCommand
 from triggerapp.management.choosing import add_environment, environment_to_make_in, span
+from triggerapp.management.output import dump
 from triggerapp.models import ApiKey
 
 
@@ -60,12 +61,11 @@ class Command(BaseCommand):
     def _list(self, options: dict[str, Any]) -> None:
         found = list(ApiKey.objects.select_related("environment").order_by("created_at"))
         names = levels.usernames(key.owner for key in found)
-        rows = [_shown(key, names) for key in found]
         if options["json"]:
-            self.stdout.write(json.dumps(rows, default=str))
+            self.stdout.write(dump([_rendered(key, names) for key in found]))
             return
-        for row in rows:
-            self.stdout.write("  ".join(str(value) for value in row.values()))
+        for key in found:
+            self.stdout.write("  ".join(_cells(key, names)))
 
     def _revoke(self, options: dict[str, Any]) -> None:
         key = keys.revoke(options["prefix"], actor=_actor())
@@ -84,17 +84,30 @@ def _personal(options: dict[str, Any], ttl: timedelta | None) -> Issued:
     return keys.create_personal(str(user.pk), options["name"], ttl=ttl, actor=_actor())
 
 
-def _shown(key: ApiKey, names: Mapping[str, str]) -> dict[str, Any]:
-    state = "revoked" if key.revoked_at else f"expires {key.expires_at}" if key.expires_at else "valid"
+def _rendered(key: ApiKey, names: Mapping[str, str]) -> dict[str, Any]:
     return {
         "prefix": key.prefix,
-        "environment": key.environment.slug if key.environment else "",
-        "user": names.get(key.owner, key.owner),
+        "environment": key.environment and key.environment.slug,
+        "user": names.get(key.owner, key.owner) or None,
         "name": key.name,
-        "scopes": ",".join(key.scopes),
-        "state": state,
-        "last_used": str(key.last_used_at or "never used"),
+        "scopes": key.scopes,
+        "createdAt": when(key.created_at),
+        "expiresAt": when(key.expires_at),
+        "revokedAt": when(key.revoked_at),
+        "lastUsedAt": when(key.last_used_at),
     }
+
+
+def _cells(key: ApiKey, names: Mapping[str, str]) -> tuple[str, ...]:
+    return (
+        key.prefix,
+        key.environment.slug if key.environment else "",
+        names.get(key.owner, key.owner),
+        key.name,
+        ",".join(key.scopes),
+        "revoked" if key.revoked_at else f"expires {key.expires_at}" if key.expires_at else "valid",
+        str(key.last_used_at or "never used"),
+    )
 
 
 def _actor() -> str:

@@ -8,8 +8,8 @@ from django.core.management.base import CommandError, CommandParser
 
 from triggerapp.engine import verbs
 from triggerapp.management.base import BaseCommand
-from triggerapp.management.choosing import RUN, actor, run_id
-from triggerapp.management.output import dump
+from triggerapp.management.choosing import RUN, actor, run_ids
+from triggerapp.management.output import dump, outcome
 from triggerapp.models import Run
 
 
@@ -25,13 +25,13 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Cancel each."""
-        ids = [run_id(text) for text in options["runs"]]
-        missing = set(ids) - set(Run.objects.filter(pk__in=ids).values_list("pk", flat=True))
+        chosen = run_ids(options["runs"])
+        missing = set(chosen) - set(Run.objects.filter(pk__in=chosen).values_list("pk", flat=True))
         if missing:
             raise CommandError(f"there is no run {min(missing)}")
-        canceled = {str(found): verbs.cancel(found, actor=actor()) for found in ids}
+        canceled = {found: verbs.cancel(found, actor=actor()) for found in chosen}
         if options["json"]:
-            self.stdout.write(dump(canceled))
+            self.stdout.write(dump([outcome(run, canceled=done) for run, done in canceled.items()]))
             return
         for found, done in canceled.items():
             self.stdout.write(f"{found} {'canceled' if done else 'was over already'}")

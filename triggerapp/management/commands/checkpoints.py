@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,10 +15,12 @@ from rich.progress import track
 
 from checkpoint import Archive, CheckpointError, Label
 from triggerapp import imagestore
+from triggerapp.api import ids
+from triggerapp.api.rendering import when
 from triggerapp.engine import checkpoints
 from triggerapp.management.base import BaseCommand
-from triggerapp.management.choosing import RUN, run_id
-from triggerapp.management.output import table
+from triggerapp.management.choosing import RUN, run_ids
+from triggerapp.management.output import dump, outcome, table
 from triggerapp.models import Checkpoint
 
 
@@ -43,12 +45,12 @@ class Command(BaseCommand):
         """Do the verb."""
         self.as_json = options["json"]
         verb = options["verb"] or "list"
-        getattr(self, f"_{verb}")([run_id(text) for text in options.get("runs") or []])
+        getattr(self, f"_{verb}")(run_ids(options.get("runs") or []))
 
     def _list(self, _: object) -> None:
         found = list(Checkpoint.objects.select_related("run").order_by("-made_at"))
         if self.as_json:
-            self.stdout.write(json.dumps(list(map(_described, found)), indent=2))
+            self.stdout.write(dump([_rendered(each) for each in found]))
             return
         columns = ("run", "task", "made", "host", "stored", "image", "took", "restores")
         caption = f"{len(found)} images, {_megabytes(sum(each.size for each in found))} stored"
@@ -59,25 +61,28 @@ class Command(BaseCommand):
         with tempfile.TemporaryDirectory(prefix="triggerapp-") as folder:
             archive = Archive(store=imagestore.store(), keyring=imagestore.keyring(), scratch=Path(folder))
             console = Console(stderr=True)
-            found = {str(row.run.pk): _problem(archive, row) for row in track(list(rows), "reading", console=console)}
-        self._say(found, {run: problem or "sound" for run, problem in found.items()})
+            found = {row.run.pk: _problem(archive, row) for row in track(list(rows), "reading", console=console)}
+        rendered = [outcome(run, sound=not why, error=why) for run, why in found.items()]
+        self._say(rendered, {run: why or "sound" for run, why in found.items()})
         unsound = sum(bool(problem) for problem in found.values())
         if unsound:
             raise CommandError(f"{unsound} of {len(found)} images cannot be restored; their runs will be re-entered")
 
     def _delete(self, runs: Iterable[UUID]) -> None:
-        deleted = {str(run): imagestore.delete([checkpoints.discard(run)]) == 1 for run in runs}
-        self._say(deleted, {run: "deleted" if was else "there was none" for run, was in deleted.items()})
+        deleted = {run: imagestore.delete([checkpoints.discard(run)]) == 1 for run in runs}
+        rendered = [outcome(run, deleted=was) for run, was in deleted.items()]
+        self._say(rendered, {run: "deleted" if was else "there was none" for run, was in deleted.items()})
 
     def _pause(self, runs: Iterable[UUID]) -> None:
-        asked = {str(run): checkpoints.ask_to_move(run) for run in runs}
-        self._say(asked, {run: "asked" if was else "does not run" for run, was in asked.items()})
+        asked = {run: checkpoints.ask_to_move(run) for run in runs}
+        rendered = [outcome(run, asked=was) for run, was in asked.items()]
+        self._say(rendered, {run: "asked" if was else "does not run" for run, was in asked.items()})
 
-    def _say(self, found: object, lines: dict[str, str]) -> None:
-        text = (
-            json.dumps(found, indent=2) if self.as_json else "\n".join(f"{run}: {said}" for run, said in lines.items())
-        )
-        self.stdout.write(text)
+    def _say(self, rendered: list[dict[str, Any]], lines: dict[UUID, str]) -> None:
+        if self.as_json:
+            self.stdout.write(dump(rendered))
+        else:
+            self.stdout.write("\n".join(f"{run}: {said}" for run, said in lines.items()))
 
 
 def _problem(archive: Archive, row: Checkpoint) -> str:
@@ -89,17 +94,17 @@ def _problem(archive: Archive, row: Checkpoint) -> str:
     return ""
 
 
-def _described(row: Checkpoint) -> dict[str, object]:
+def _rendered(row: Checkpoint) -> dict[str, object]:
     return {
-        "id": str(row.id),
-        "run": str(row.run.pk),
-        "task": row.run.task,
-        "wait": row.wait and str(row.wait),
-        "made_at": row.made_at.isoformat(),
+        "id": ids.show("checkpoint", row.id),
+        "run": ids.show("run", row.run.pk),
+        "taskIdentifier": row.run.task,
+        "waitpoint": row.wait and ids.show("waitpoint", row.wait),
+        "createdAt": when(row.made_at),
         "host": row.host,
         "size": row.size,
-        "image_size": row.image_size,
-        "took": row.took.total_seconds(),
+        "imageSize": row.image_size,
+        "durationMs": round(row.took / timedelta(milliseconds=1)),
         "restores": row.restores,
     }
 

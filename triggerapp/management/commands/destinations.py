@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from triggerapp import conf
+from triggerapp.api.destinations import rendered
 from triggerapp.engine import destinations, posting
 from triggerapp.engine.destinations import Issued
 from triggerapp.management.base import BaseCommand
@@ -65,11 +66,11 @@ class Command(BaseCommand):
         self.stdout.write(issued.secret)
 
     def _list(self, options: dict[str, Any]) -> None:
-        rows = [_row(each) for each in destinations.all_of(options["environment"])]
+        found = destinations.all_of(options["environment"])
         if options["json"]:
-            self.stdout.write(dump(rows))
+            self.stdout.write(dump([{"environment": each.environment.slug, **rendered(each)} for each in found]))
         else:
-            table(self.stdout, _COLUMNS, [list(row.values()) for row in rows])
+            table(self.stdout, _COLUMNS, map(_cells, found))
 
     def _rotate(self, options: dict[str, Any]) -> None:
         self._show(destinations.rotate(options["environment"], options["name"], actor=actor()))
@@ -92,13 +93,13 @@ def _add_name(parser: Any) -> None:
     add_environment(parser)
 
 
-def _row(each: Destination) -> dict[str, Any]:
-    return {
-        "environment": each.environment.slug,
-        "name": each.name,
-        "origin": posting.origin(each.url),
-        "wants": ", ".join(each.wants),
-        "tasks": ", ".join(each.tasks) or "all",
-        "state": "disabled" if each.disabled_at else "enabled",
-        "secret": f"…{each.hint}",
-    }
+def _cells(each: Destination) -> tuple[str, ...]:
+    return (
+        each.environment.slug,
+        each.name,
+        posting.origin(each.url),
+        ", ".join(each.wants),
+        ", ".join(each.tasks) or "all",
+        "disabled" if each.disabled_at else "enabled",
+        f"…{each.hint}",
+    )

@@ -10,6 +10,7 @@ from uuid import UUID
 from django.core.management.base import CommandError, CommandParser
 from rich.progress import Progress
 
+from triggerapp.api import ids
 from triggerapp.engine import bulk, calls, deployments, verbs
 from triggerapp.engine.triggers import Triggered
 from triggerapp.errors import TriggerError
@@ -21,14 +22,17 @@ from triggerapp.management.choosing import (
     add_filters,
     is_filtered,
     json_of,
-    run_id,
+    run_ids,
     selection,
 )
-from triggerapp.management.output import console, dump, safe
+from triggerapp.management.output import console, dump, outcome, safe
 from triggerapp.models import Run
 
 Json = Any
 Again = Callable[..., Triggered]
+Results = dict[UUID, tuple[str, str]]
+"""Of each run the id of the new one, or why there is none; of a dry run neither."""
+_NOTHING = ("", "")
 VERSION = "a registered version that the new runs are for; noted on them and shown, but any worker takes them yet"
 
 
@@ -61,12 +65,12 @@ class Command(BaseCommand):
         changes = _changes(options["version"], chosen)
         arguments = _arguments(options["payload"], chosen)
         if options["dry_run"]:
-            self._show({str(run): "" for run in chosen}, options)
+            self._show(dict.fromkeys(chosen, _NOTHING), options)
             return
         asked = {"arguments": arguments, "changes": changes, "from_step": options["from_step"]}
         again = partial(verbs.replay, actor=actor(), **asked)
         results = self._replay_all(chosen, again, options)
-        self._show({str(run): found for run, (found, _) in results.items()}, options)
+        self._show(results, options)
         if changes:
             self.stderr.write(f"{options['version']} is noted on the new runs; nothing holds them to it yet.")
         refused = {run: why for run, (_, why) in results.items() if why}
@@ -75,24 +79,29 @@ class Command(BaseCommand):
         if refused:
             raise CommandError(f"{len(refused)} of {len(results)} were refused")
 
-    def _replay_all(self, chosen: list[UUID], again: Again, options: Json) -> dict[UUID, tuple[str, str]]:
+    def _replay_all(self, chosen: list[UUID], again: Again, options: Json) -> Results:
         shown = Progress(console=console(self.stderr), disable=options["json"] or len(chosen) < 2)
         with shown:
             return {run: _replay(run, again) for run in shown.track(chosen, description="replaying")}
 
-    def _show(self, results: dict[str, str], options: Json) -> None:
+    def _show(self, results: Results, options: Json) -> None:
         if options["json"]:
-            self.stdout.write(dump([{"run": run, "replay": new or None} for run, new in results.items()]))
+            self.stdout.write(dump([_answer(run, new, why) for run, (new, why) in results.items()]))
             return
-        for run, new in results.items():
-            self.stdout.write(f"{run} -> {new}" if new else run)
+        for run, (new, _) in results.items():
+            self.stdout.write(f"{run} -> {new}" if new else str(run))
+
+
+def _answer(run: UUID, new: str, why: str) -> dict[str, Json]:
+    made = {"replay": ids.show("run", new)} if new else {}
+    return outcome(run, error=why, **made)
 
 
 def _chosen(options: Json) -> list[UUID]:
     if options["runs"] and is_filtered(options):
         raise CommandError("give runs or filters, not both")
     if options["runs"]:
-        return [run_id(text) for text in options["runs"]]
+        return run_ids(options["runs"])
     if not is_filtered(options):
         raise CommandError("which runs? Give their ids, or filters such as --status failed --task shop.buy")
     return list(_matching(options))

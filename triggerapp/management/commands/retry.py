@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 
 from triggerapp.engine import verbs
 from triggerapp.errors import TriggerError
 from triggerapp.management.base import BaseCommand
-from triggerapp.management.choosing import RUN, actor, run_id
-from triggerapp.management.output import dump
+from triggerapp.management.choosing import RUN, actor, run_ids
+from triggerapp.management.output import dump, outcome
 
 
 class Command(BaseCommand):
@@ -25,21 +26,20 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Retry each."""
-        results: dict[str, str] = {}
-        for found in [run_id(text) for text in options["runs"]]:
-            results[str(found)] = self._retry(found)
+        refusals = {run: _refusal(run) for run in run_ids(options["runs"])}
         if options["json"]:
-            self.stdout.write(dump(results))
+            self.stdout.write(dump([outcome(run, retried=not why, error=why) for run, why in refusals.items()]))
         else:
-            for name, result in results.items():
-                self.stdout.write(f"{name} {result or 'is tried again'}")
-        if any(results.values()):
-            raise CommandError(f"{sum(map(bool, results.values()))} of {len(results)} were refused")
+            for run, why in refusals.items():
+                self.stdout.write(f"{run} {why or 'is tried again'}")
+        if any(refusals.values()):
+            raise CommandError(f"{sum(map(bool, refusals.values()))} of {len(refusals)} were refused")
 
-    def _retry(self, found: Any) -> str:
-        """Why it was refused; empty if it was not."""
-        try:
-            verbs.retry(found, actor=actor())
-        except TriggerError as error:
-            return str(error)
-        return ""
+
+def _refusal(run: UUID) -> str:
+    """Try it again; why that was refused, empty if it was not."""
+    try:
+        verbs.retry(run, actor=actor())
+    except TriggerError as error:
+        return str(error)
+    return ""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from django.core.management.base import CommandParser
 
 from triggerapp import redaction
+from triggerapp.api import ids
+from triggerapp.api.rendering import common
+from triggerapp.api.runs import retrieved
 from triggerapp.dashboard import detail, logs, queries, waterfall
 from triggerapp.dashboard.filters import RunFilter
 from triggerapp.dashboard.logs import LogFilter
@@ -16,7 +20,8 @@ from triggerapp.dashboard.queries import RunRow
 from triggerapp.management.base import BaseCommand
 from triggerapp.management.choosing import RUN, add_filters, count_to, run_id, selection
 from triggerapp.management.output import dump, safe, table
-from triggerapp.models import FINAL
+from triggerapp.models import FINAL, Run
+from triggerapp.models.moves import public_name
 from triggerapp.templatetags.triggers import duration
 
 Json = Any
@@ -49,7 +54,7 @@ class Command(BaseCommand):
         wanted = RunFilter(**selection(options).dump())
         rows = queries.runs(wanted, limit=options["limit"]).rows
         if options["json"]:
-            self.stdout.write(dump([_fields(row) for row in rows]))
+            self._dump(_rendered(rows, wanted.environment))
             return
         if not rows:
             self.stdout.write(f"No run of the last {wanted.period} matches." if wanted.since else "No run matches.")
@@ -62,7 +67,8 @@ class Command(BaseCommand):
         found = run_id(options["run"])
         facts = detail.facts(found)
         if options["json"]:
-            self.stdout.write(dump(redaction.data({**_fields(facts.run), "journal": detail.journal(found)})))
+            more = {"queue": facts.run.queue, "journal": detail.journal(found)}
+            self._dump({**retrieved(Run.objects.get(pk=found)), **more})
             return
         self.stdout.write(safe(f"{facts.run.task} {facts.run.id}: {facts.run.status}, attempt {facts.run.attempt}"))
         if isinstance(facts.error, dict):
@@ -74,13 +80,17 @@ class Command(BaseCommand):
             ((s.kind, s.label, s.status, _time(s.start), duration(s.took), s.note) for s in spans),
         )
 
+    def _dump(self, value: Json) -> None:
+        """Without secrets, also of texts: the journal's values are JSON in themselves."""
+        self.stdout.write(dump(redaction.data(value, in_texts=True)))
+
     def _tail(self, options: Json) -> None:
         """Each step, wait and attempt as it ends, each change of status, and what it logs and prints."""
         found, told, last = run_id(options["run"]), set[tuple[str, ...]](), 0
         while True:
             facts = detail.facts(found)
             last = self._say_log(found, last, as_json=options["json"])
-            for line in _lines(facts):
+            for line in _lines(facts, as_json=options["json"]):
                 if line not in told:
                     told.add(line)
                     self._say(found, line, as_json=options["json"])
@@ -99,20 +109,25 @@ class Command(BaseCommand):
 
     def _say(self, run: UUID, line: tuple[str, ...], *, as_json: bool) -> None:
         kind, label, status = line
-        text = dump({"run": str(run), "kind": kind, "name": label, "status": status})
+        text = dump({"run": ids.show("run", run), "kind": kind, "name": label, "status": status})
         self.stdout.write(text if as_json else safe(f"{kind:<10} {status:<10} {label}"))
         self.stdout.flush()
 
 
-def _lines(facts: detail.Facts) -> list[tuple[str, ...]]:
+def _lines(facts: detail.Facts, *, as_json: bool) -> list[tuple[str, ...]]:
     spans = [span for span in waterfall.spans(facts) if span.status]
-    return [*((span.kind, span.label, span.status) for span in spans), ("status", facts.run.task, facts.run.status)]
+    run = facts.run
+    is_delayed = run.due_at is not None and run.started_at is None
+    status = public_name(run.status, delayed=is_delayed) if as_json else run.status
+    return [*((span.kind, span.label, span.status) for span in spans), ("status", run.task, status)]
 
 
 def _time(moment: Any) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
-def _fields(row: RunRow) -> dict[str, Json]:
-    names = "id task_id task status queue attempt tags parent_id root_id version created_at started_at finished_at"
-    return {name: getattr(row, name) for name in names.split()}
+def _rendered(rows: Sequence[RunRow], environment: str) -> list[dict[str, Json]]:
+    """As the REST API lists them, with their queues."""
+    found = Run.objects.defer("message", "payload", "result").in_bulk([row.id for row in rows])
+    env = {"id": environment, "name": environment}
+    return [{**common(found[row.id]), "env": env, "queue": row.queue} for row in rows if row.id in found]

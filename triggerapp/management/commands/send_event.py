@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import transaction
 
+from triggerapp.api import ids
 from triggerapp.engine import audit, environments, events, limits
 from triggerapp.management.base import BaseCommand
 from triggerapp.management.choosing import WHEN, actor, json_of, when
@@ -37,5 +38,5 @@ class Command(BaseCommand):
             sent = events.emit(options["name"], payload, external_id=options["id"], deliver=deliver)
             environment = environments.current()
             audit.record(environment, actor(), "event.send", options["name"], after={"event": str(sent.id)})
-        text = dump({"id": str(sent.id), "cached": sent.cached}) if options["json"] else str(sent.id)
-        self.stdout.write(text)
+        text = dump({"id": ids.show("event", sent.id), "isCached": sent.cached})
+        self.stdout.write(text if options["json"] else str(sent.id))

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import transaction
 
+from triggerapp.api import ids
 from triggerapp.engine import calls, environments
 from triggerapp.management.base import BaseCommand
 from triggerapp.management.choosing import PAYLOAD, WHEN, actor, json_of, when
@@ -41,5 +42,5 @@ class Command(BaseCommand):
         call = calls.Call(task=options["task"], payload=payload, options=wanted)
         with transaction.atomic():
             (run,) = calls.trigger([call], environment=environments.current(), actor=actor())
-        text = dump({"id": str(run.run_id), "cached": run.cached}) if options["json"] else str(run.run_id)
-        self.stdout.write(text)
+        text = dump({"id": ids.show("run", run.run_id), "isCached": run.cached})
+        self.stdout.write(text if options["json"] else str(run.run_id))

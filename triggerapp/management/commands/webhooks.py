@@ -12,6 +12,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from triggerapp import conf
+from triggerapp.api.webhooks import rendered
 from triggerapp.engine import webhooks
 from triggerapp.engine.signatures import Scheme
 from triggerapp.engine.webhooks import Issued
@@ -73,11 +74,11 @@ class Command(BaseCommand):
             self.stdout.write(issued.secret)
 
     def _list(self, options: dict[str, Any]) -> None:
-        rows = [_row(endpoint) for endpoint in webhooks.all_of(options["environment"])]
+        found = webhooks.all_of(options["environment"])
         if options["json"]:
-            self.stdout.write(dump(rows))
+            self.stdout.write(dump([{"environment": each.environment.slug, **rendered(each)} for each in found]))
         else:
-            table(self.stdout, _COLUMNS, [list(row.values()) for row in rows])
+            table(self.stdout, _COLUMNS, map(_cells, found))
 
     def _rotate(self, options: dict[str, Any]) -> None:
         keep = span("--keep-hours", options["keep_hours"], unit="hours")
@@ -137,12 +138,12 @@ def _told(scheme: Scheme) -> str:
     )
 
 
-def _row(endpoint: Endpoint) -> dict[str, Any]:
-    return {
-        "environment": endpoint.environment.slug,
-        "name": endpoint.name,
-        "preset": endpoint.preset,
-        "state": "disabled" if endpoint.disabled_at else "enabled",
-        "secrets": ", ".join(str(secret) for secret in endpoint.secrets.all()),
-        "url": webhooks.url(endpoint),
-    }
+def _cells(endpoint: Endpoint) -> tuple[str, ...]:
+    return (
+        endpoint.environment.slug,
+        endpoint.name,
+        endpoint.preset,
+        "disabled" if endpoint.disabled_at else "enabled",
+        ", ".join(str(secret) for secret in endpoint.secrets.all()),
+        webhooks.url(endpoint),
+    )
