@@ -29,6 +29,8 @@ _OPTIONS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
+DESK: Final = {"width": 1360, "height": 900}
+TELEPHONE: Final = {"width": 390, "height": 844}
 PATIENCE: Final = 60_000
 """Milliseconds within which a page has to show what it should, on a machine that is busy with other things."""
 
@@ -138,16 +140,9 @@ def heard() -> Heard:
 
 
 @pytest.fixture
-def colours() -> str:
-    """What the system of who looks is set to."""
-    return "light"
-
-
-@pytest.fixture
-def page(browser: Any, site: Site, heard: Heard, colours: str) -> Iterator[Any]:
+def page(browser: Any, site: Site, heard: Heard) -> Iterator[Any]:
     """A page of an administrator's."""
-    size = {"width": 1360, "height": 900}
-    context = browser.new_context(base_url=site.url, viewport=size, color_scheme=colours)
+    context = browser.new_context(base_url=site.url, viewport=DESK, color_scheme="light")
     context.set_default_timeout(PATIENCE)
     context.add_cookies([_session(site.url)])
     page = context.new_page()

@@ -16,14 +16,14 @@ from uuid import UUID
 import pytest
 from django.db import connection
 
-from tests.browser import scenery
-from tests.browser.conftest import PATIENCE, Heard, Shoot
+from tests.browser import scenery, scripts
+from tests.browser.conftest import DESK, PATIENCE, TELEPHONE, Heard, Shoot
 from tests.factories import make_run, make_wait
 from tests.live.site import Site
 from triggerapp.clock import now
 from triggerapp.dashboard import urls
 from triggerapp.dashboard.live import Hub, Message
-from triggerapp.models import AuditEntry, LogLine, Queue, Run, Status, Step
+from triggerapp.models import FINAL, AuditEntry, LogLine, Queue, Run, Status, Step
 from triggerapp.models.runs import new_id
 
 MANY = int(os.environ.get("TRIGGERAPP_BROWSER_RUNS", "50"))
@@ -33,13 +33,6 @@ NEW = int(os.environ.get("TRIGGERAPP_BROWSER_NEW_RUNS", "500"))
 
 FRAGMENTS = set("home newer rows log run-parts run-live journal download export bulk-progress".split())
 """Routes that are no pages: parts of one, streams and files."""
-
-
-DARK = ("runs", "run-failed", "run-waiting", "queues", "test", "metrics")
-"""Pictures take their time, and in the dark the others look alike."""
-
-RULES = {"light": "", "dark": ", runOnly: ['color-contrast']"}
-"""Only colours differ."""
 
 
 def said(page: Any, text: str) -> Any:
@@ -52,6 +45,8 @@ def said(page: Any, text: str) -> Any:
 def status(page: Any, word: str) -> None:
     """Wait until the run on the page has this status, without loading the page again."""
     page.locator(f"#facts .status.is-{word}").first.wait_for(timeout=PATIENCE)
+    if word in FINAL:  # the buttons come after it, and what is opened among them before that closes again
+        page.locator("#actions").get_by_role("button", name="Cancel").wait_for(state="hidden")
 
 
 def run_of(page: Any) -> Run:
@@ -215,15 +210,6 @@ def test_a_row_that_changes_while_it_is_selected_stays_selected(page):
     assert page.locator(f"#run-{run.id} input").is_checked()
 
 
-KEEP_STREAM = """window.EventSource = class extends EventSource {
-  constructor(...all) { super(...all); window.stream = this; }
-}"""
-SAY_AT_ONCE = """([event, ...said]) => {
-  said.forEach(data => stream.dispatchEvent(new MessageEvent(event, {data})));
-  return document.getElementById(event).textContent;
-}"""
-
-
 def told_of(run: Run) -> list[str]:
     """What a stream says of a waiting run that is canceled."""
     inbox = SimpleQueue[Message]()
@@ -237,18 +223,10 @@ def test_of_two_changes_of_a_row_that_come_together_the_last_one_is_shown(page):
     word = f"both{new_id().hex[-6:]}"
     run = make_run(Status.WAITING, tags=[word])
     make_wait(run)
-    page.add_init_script(KEEP_STREAM)
+    page.add_init_script(scripts.KEEP_STREAM)
     page.route("**/runs/live*", lambda route: None)  # what the server says is said by us
     page.goto(f"/triggers/runs/?tag={word}")
-    assert "canceled" in page.evaluate(SAY_AT_ONCE, told_of(run))
-
-
-BARS = """Object.fromEntries([...document.querySelectorAll('.spans tbody tr')].map(row =>
-  [row.className.slice(5), row.querySelector('rect').getBoundingClientRect().toJSON()]))"""
-HIDE = """away => {
-  Object.defineProperty(document, 'hidden', {value: away, configurable: true});
-  document.dispatchEvent(new Event('visibilitychange'));
-}"""
+    assert "canceled" in page.evaluate(scripts.SAY_AT_ONCE, told_of(run))
 
 
 def say(run: Run, text: str) -> None:
@@ -261,15 +239,15 @@ def say(run: Run, text: str) -> None:
 def test_who_comes_back_to_a_hidden_tab_is_told_what_was_missed_and_nothing_twice(page):
     run = make_run(Status.WAITING)
     make_wait(run)
-    page.add_init_script(KEEP_STREAM)
+    page.add_init_script(scripts.KEEP_STREAM)
     page.goto(f"/triggers/runs/{run.id}/")
     say(run, "before it was hidden")
     said(page, "before it was hidden")
-    page.evaluate(HIDE, True)
+    page.evaluate(scripts.HIDE, True)
     assert page.evaluate("stream.readyState === EventSource.CLOSED")
     say(run, "while it was hidden")
     Run.objects.get(pk=run.pk).move(Status.CANCELED)
-    page.evaluate(HIDE, False)
+    page.evaluate(scripts.HIDE, False)
     status(page, "canceled")
     said(page, "while it was hidden")
     page.get_by_role("button", name="Cancel").wait_for(state="hidden")
@@ -284,18 +262,18 @@ def test_what_goes_on_counts_on_while_somebody_looks(page):
     page.goto(f"/triggers/runs/{run.id}/")
     took = page.locator("#facts [data-since]")
     assert took.inner_text().startswith("5 h")
-    before = page.evaluate(BARS)
+    before = page.evaluate(scripts.BARS)
     page.clock.fast_forward("24:00:00")
     took.filter(has_text="1 d 5 h").wait_for()
     page.locator("#facts time").filter(has_text="1 d ago").first.wait_for()
     page.locator(".ticks").filter(has_text="1 d 6 h").wait_for()
-    after = page.evaluate(BARS)
+    after = page.evaluate(scripts.BARS)
     assert after["queue"]["width"] < before["queue"]["width"] / 4
     assert after["wait"]["right"] == pytest.approx(before["wait"]["right"], abs=2)
-    page.evaluate(HIDE, True)
+    page.evaluate(scripts.HIDE, True)
     page.clock.fast_forward("24:00:00")
     assert took.inner_text() == "1 d 5 h"
-    page.evaluate(HIDE, False)
+    page.evaluate(scripts.HIDE, False)
     took.filter(has_text="2 d 5 h").wait_for()
 
 
@@ -356,31 +334,37 @@ def test_every_page_that_there_is_is_looked_at():
     assert pages - FRAGMENTS == ordinary - {"failure"}
 
 
-@pytest.mark.parametrize("colours", ["light", "dark"])
-def test_each_page_is_fit_for_everybody_and_asks_nobody_else(page, axe: str, shoot: Shoot, colours: str):
-    found = {}
+def test_each_page_is_fit_for_everybody_in_any_light_and_on_a_telephone(page, axe: str, shoot: Shoot):
+    """One load of each: it follows the system's colours and the window's size by itself."""
+    found: dict[str, list[Any]] = {}
     for name, address in scenery.ordinary().addresses().items():
+        page.set_viewport_size(DESK)
+        page.emulate_media(color_scheme="light")
         page.goto(f"/triggers/{address}")
-        if colours == "light" or name in DARK:
-            shoot(page, f"{name}-{colours}")
+        shoot(page, f"{name}-light")
         page.evaluate(axe)
-        judged = page.evaluate(f"axe.run({{resultTypes: ['violations']{RULES[colours]}}})")
-        bad = [each for each in judged["violations"] if each["impact"] in ("serious", "critical")]
+        bad = judged(page, "")
+        page.emulate_media(color_scheme="dark")
+        bad += judged(page, ", runOnly: ['color-contrast']")  # nothing else differs
+        page.set_viewport_size(TELEPHONE)
+        shoot(page, f"{name}-telephone-dark")
+        if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
+            bad.append("it is wider than a telephone")
         if bad:
-            found[name] = [(each["id"], each["nodes"][0]["html"], each["nodes"][0]["failureSummary"]) for each in bad]
+            found[name] = bad
     assert not found
 
 
-def test_each_page_fits_a_telephone_and_its_menu_leads_to_all_others(page, shoot: Shoot):
-    page.set_viewport_size({"width": 390, "height": 844})
-    too_wide = []
-    for name, address in scenery.ordinary().addresses().items():
-        page.goto(f"/triggers/{address}")
-        if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
-            too_wide.append(name)
-        if name in DARK:
-            shoot(page, f"{name}-telephone")
-    assert not too_wide
+def judged(page: Any, options: str) -> list[Any]:
+    """What axe finds serious."""
+    found = page.evaluate(f"axe.run({{resultTypes: ['violations']{options}}})")["violations"]
+    bad = [each for each in found if each["impact"] in ("serious", "critical")]
+    return [(each["id"], each["nodes"][0]["html"], each["nodes"][0]["failureSummary"]) for each in bad]
+
+
+def test_the_menu_of_a_telephone_leads_to_all_pages(page):
+    page.set_viewport_size(TELEPHONE)
+    page.goto("/triggers/runs/")
     assert not page.get_by_role("link", name="Audit log").is_visible()
     page.locator("label[for=menu]").click()
     page.get_by_role("link", name="Audit log").click()
@@ -396,16 +380,10 @@ def test_pages_follow_the_colours_of_the_system(page):
     assert min(map(int, re.findall(r"\d+", page.evaluate(colour))[:3])) > 200
 
 
-MADE_OF_TEXT = """() => [...document.querySelectorAll('*')].filter(each =>
-  each.matches("img[src=x], [href^='javascript:'], iframe, base, [hx-get^='/evil']")
-  || [...each.attributes].some(one => one.name.startsWith('on') || one.name.startsWith('hx-on'))
-).map(each => each.outerHTML)"""
-
-
 @pytest.mark.parametrize("kind", scenery.EVIL)
 def test_what_comes_from_outside_is_text_on_every_page(page, heard: Heard, kind: str):
     for address in scenery.evil(scenery.EVIL[kind]).addresses().values():
         page.goto(f"/triggers/{address}")
         page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-        assert page.evaluate(MADE_OF_TEXT) == [], address
+        assert page.evaluate(scripts.MADE_OF_TEXT) == [], address
     assert not heard.dialogs
