@@ -18,6 +18,7 @@ from tests.api.conftest import Api
 from triggerapp.clock import now
 from triggerapp.engine import guard, keys, publictokens
 from triggerapp.errors import BadInput
+from triggerapp.management.choosing import actor
 from triggerapp.models import ApiKey, AuditEntry
 
 pytestmark = pytest.mark.django_db
@@ -194,7 +195,9 @@ def test_the_command_shows_a_key_once_lists_and_revokes_it():
     assert re.fullmatch(r"tr_dev_[0-9A-Za-z]{32}", command("create", "--name", "root", "--root"))
     command("revoke", row["prefix"])
     assert Api(text).get(WHOAMI).status == 401
-    assert [entry.action for entry in AuditEntry.objects.order_by("pk")] == ["key.create"] * 2 + ["key.revoke"]
+    noted = AuditEntry.objects.order_by("pk")
+    assert [entry.action for entry in noted] == ["key.create"] * 2 + ["key.revoke"]
+    assert {entry.actor for entry in noted} == {actor()}
     with pytest.raises(CommandError, match="no key"):
         command("revoke", "tr_dev_sk_none")
 

@@ -91,7 +91,8 @@ def test_send_event_resolves_what_waits_for_it():
     assert answered("send_event", "paid", '{"order": "o1"}', "--id", "e1")["isCached"] is False
     assert answered("send_event", "paid", '{"order": "o1"}', "--id", "e1")["isCached"] is True
     assert fresh(wait).status == "resolved"
-    assert Event.objects.count() == 1
+    sent, (noted,) = Event.objects.get(), AuditEntry.objects.filter(action="event.send")
+    assert (noted.environment_id, noted.target, noted.after) == (sent.environment_id, str(sent.id), {"name": "paid"})
 
 
 def test_cancel_stops_runs_and_says_which_were_over():

@@ -7,17 +7,16 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.db import transaction
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 
 from triggerapp.dashboard import run as pages
 from triggerapp.dashboard import values
 from triggerapp.dashboard.pages import page
-from triggerapp.engine import audit, calls, events, limits, tokens, verbs
+from triggerapp.engine import calls, environments, events, limits, tokens, verbs
 from triggerapp.errors import BadInput, NotFound
 from triggerapp.levels import Level, actor
-from triggerapp.models import Environment, Run, Wait
+from triggerapp.models import Run, Wait
 
 Json = Any
 
@@ -104,13 +103,9 @@ def send_event(request: HttpRequest) -> HttpResponseBase:
     payload = json.dumps(read_json(request.POST.get("payload") or "null", "the payload"))
     external = request.POST.get("id", "").strip() or None
     limits.check_text("an event's id", external)
-    slug = request.POST.get("environment") or None
-    environment = None if slug is None else Environment.objects.filter(slug=slug).values_list("pk", flat=True).first()
-    if slug is not None and environment is None:
-        raise NotFound("there is no such environment")
-    with transaction.atomic():
-        emitted = events.emit(name, payload, environment=environment, external_id=external)
-        audit.record(environment, actor(request), "event.send", name, after={"event": str(emitted.id)})
+    slug = request.POST.get("environment")
+    environment = environments.find(slug) if slug else environments.current()
+    emitted = events.emit_as(environment, name, payload, external_id=external, actor=actor(request))
     say(request, "The event was known already." if emitted.cached else f"The event {name} is sent.")
     return _back(_run_of(request), "triggers:events")
 

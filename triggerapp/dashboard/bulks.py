@@ -11,7 +11,7 @@ from triggerapp.dashboard import actions
 from triggerapp.dashboard.asked import uuid_or_none
 from triggerapp.dashboard.filters import RunFilter
 from triggerapp.dashboard.pages import page, render
-from triggerapp.engine import bulk
+from triggerapp.engine import bulk, environments
 from triggerapp.errors import BadInput, NotFound
 from triggerapp.levels import Level, actor
 from triggerapp.models import BulkAction, BulkStatus, BulkVerb
@@ -29,7 +29,7 @@ def start(request: HttpRequest) -> HttpResponseBase:
     selected = [found for text in request.POST.getlist("run") if (found := uuid_or_none(text))]
     begun = bulk.start(
         BulkVerb(verb),
-        environment=bulk.environment_of(wanted.environment),
+        environment=environments.find(wanted.environment),
         actor=actor(request),
         selected=selected,
         matching=wanted if request.POST.get("all") == "1" else None,

@@ -14,7 +14,7 @@ from django.urls import reverse
 from triggerapp.dashboard import actions, asked, overviews, queries
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
-from triggerapp.engine import bulk, catalog, destinations, notices, posting
+from triggerapp.engine import catalog, destinations, environments, notices, posting
 from triggerapp.engine.destinations import Issued
 from triggerapp.errors import NotFound
 from triggerapp.levels import Level, actor
@@ -51,7 +51,7 @@ def _tasks(request: HttpRequest) -> list[str]:
 def create(request: HttpRequest) -> HttpResponseBase:
     """A new destination. Its secret is shown in the answer to this request and never again."""
     environment = request.POST.get("environment", "")
-    bulk.environment_of(environment)
+    environments.find(environment)
     issued = destinations.create(
         environment,
         request.POST.get("name", "").strip(),

@@ -16,7 +16,7 @@ from triggerapp.clock import now
 from triggerapp.dashboard import actions, asked, overviews, queries
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
-from triggerapp.engine import bulk, catalog, cron, schedules
+from triggerapp.engine import catalog, cron, environments, schedules
 from triggerapp.engine.schedules import Plan
 from triggerapp.errors import NotFound
 from triggerapp.levels import Level, actor
@@ -84,7 +84,7 @@ def create(request: HttpRequest) -> HttpResponseBase:
         timezone=text["timezone"] or "UTC",
         external_id=text["external_id"] or None,
     )
-    environment = bulk.environment_of(request.POST.get("environment", ""))
+    environment = environments.find(request.POST.get("environment", ""))
     made = schedules.create(environment, plan, deduplication_key=f"dashboard-{uuid4()}", actor=actor(request))
     actions.say(request, "The schedule is made.")
     return redirect("triggers:schedule", made.pk)

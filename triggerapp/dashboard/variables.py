@@ -13,7 +13,7 @@ from django.urls import reverse
 from triggerapp.dashboard import actions, asked, queries
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
-from triggerapp.engine import bulk, envvars
+from triggerapp.engine import environments, envvars
 from triggerapp.errors import BadInput, UnreadableSecret
 from triggerapp.levels import Level, actor
 from triggerapp.models import EnvVar
@@ -67,7 +67,7 @@ def _row(variable: EnvVar) -> VariableRow:
 def put(request: HttpRequest) -> HttpResponseBase:
     """Set one, or all that are in a pasted `.env` file; those that are there already are changed."""
     slug, secret = request.POST.get("environment", ""), request.POST.get("secret") == "1"
-    environment = bulk.environment_of(slug)
+    environment = environments.find(slug)
     pasted = parse(request.POST.get("pasted", ""))
     name = request.POST.get("name", "").strip()
     values = {**pasted, **({name: request.POST.get("value", "")} if name else {})}
@@ -98,7 +98,7 @@ def _assignment(line: str) -> tuple[str, str]:
 def delete(request: HttpRequest) -> HttpResponseBase:
     """Delete one."""
     slug, name = request.POST.get("environment", ""), request.POST.get("name", "")
-    envvars.delete(bulk.environment_of(slug), name, actor=actor(request))
+    envvars.delete(environments.find(slug), name, actor=actor(request))
     actions.say(request, f"{name} is deleted.")
     return _back(slug)
 

@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 from triggerapp.engine import audit, environments, sql, verbs
 from triggerapp.engine.selection import NEWEST, Cursor, Selection, narrow, searches
 from triggerapp.errors import BadInput, NotFound, TriggerError
-from triggerapp.models import LIVE, BulkAction, BulkStatus, BulkVerb, Environment, Run, Status
+from triggerapp.models import LIVE, BulkAction, BulkStatus, BulkVerb, Run, Status
 
 log = logging.getLogger(__name__)
 
@@ -166,11 +166,3 @@ def _apply(bulk: BulkAction, run: UUID) -> bool:
         case _:
             verbs.replay(run, environment=bulk.environment_id, **actor)
     return True
-
-
-def environment_of(slug: str) -> int:
-    """The id of an environment by its name. Raises `BadInput`."""
-    found = Environment.objects.filter(slug=slug).values_list("pk", flat=True).first()
-    if found is None:
-        raise BadInput(f"there is no environment {slug[:40]!r}")
-    return int(found)

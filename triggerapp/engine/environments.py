@@ -24,6 +24,14 @@ def is_known(slug: str) -> bool:
     return slug == conf.get().ENVIRONMENT or Environment.objects.filter(slug=slug).exists()
 
 
+def find(slug: str) -> int:
+    """The id of the one of this name, which must be there. Raises `BadInput`."""
+    found = Environment.objects.filter(slug=slug).values_list("pk", flat=True).first()
+    if found is None:
+        raise BadInput(f"there is no environment {slug[:40]!r}")
+    return int(found)
+
+
 def named(slug: str) -> Environment:
     """The one of this name, made on first use. Raises `BadInput` for what can be no name."""
     if not conf.ENVIRONMENT_NAME.fullmatch(slug):

@@ -68,7 +68,7 @@ def emit(
 def emit_as(
     environment: int, name: str, payload: str, *, external_id: str | None, actor: str, deliver: Deadline = None
 ) -> Emitted:
-    """The same, by somebody with a key, which is noted."""
+    """The same, by somebody who is noted; the same one again is no deed."""
     with transaction.atomic():
         emitted = emit(name, payload, environment=environment, external_id=external_id, deliver=deliver)
         if not emitted.cached:

@@ -15,7 +15,7 @@ from uuid import UUID
 from django.core.management.base import CommandError, CommandParser, OutputWrapper
 
 from triggerapp import conf
-from triggerapp.engine import bulk, durations, environments, limits, tokens
+from triggerapp.engine import durations, environments, limits, tokens
 from triggerapp.engine.selection import PERIODS, Selection, id_range
 from triggerapp.models import Run, Status
 
@@ -132,7 +132,7 @@ def add_filters(parser: CommandParser) -> None:
 def selection(options: dict[str, Any]) -> Selection:
     """What the options say. Raises `BadInput` for an environment that there is not."""
     if options["environment"]:
-        bulk.environment_of(options["environment"])
+        environments.find(options["environment"])
     names = ("task", "queue", "tag", "period", "root")
     return Selection(
         status=tuple(options["status"]),

@@ -213,6 +213,19 @@ def test_an_event_that_cannot_be_is_refused(operator, form):
     assert Event.objects.count() == 0
 
 
+def test_an_event_sent_by_hand_is_noted_once_and_in_its_environment(operator):
+    environments.by_slug("staging")
+    form = {"name": "paid", "id": "e1", "environment": "staging"}
+    for _ in range(2):
+        operator.post("/triggers/events/send", form)
+    sent, (noted,) = Event.objects.get(), AuditEntry.objects.filter(action="event.send")
+    assert (noted.environment_id, noted.target) == (sent.environment_id, str(sent.id))
+    assert sent.environment_id == environments.by_slug("staging")
+    assert noted.actor == "user operator"
+    refused = operator.post("/triggers/events/send", {**form, "environment": "nowhere"})
+    assert (refused.status_code, "no environment" in refused.content.decode()) == (400, True)
+
+
 def test_queues_show_what_is_in_them_and_are_paused_by_administrators_only(administrator, operator):
     run = make_run(Status.PENDING, queue="slow")
     make_run(Status.RUNNING, queue="slow")

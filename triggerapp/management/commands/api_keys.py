@@ -5,7 +5,6 @@ A key is printed once, when it is made; the database has its digest only.
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -18,7 +17,7 @@ from triggerapp.api.rendering import when
 from triggerapp.engine import keys, limits
 from triggerapp.engine.keys import Issued
 from triggerapp.management.base import BaseCommand
-from triggerapp.management.choosing import add_environment, environment_to_make_in, span
+from triggerapp.management.choosing import actor, add_environment, environment_to_make_in, span
 from triggerapp.management.output import dump
 from triggerapp.models import ApiKey
 
@@ -56,7 +55,7 @@ class Command(BaseCommand):
     def _of_environment(self, options: dict[str, Any], ttl: timedelta | None) -> Issued:
         name, scopes, root = options["name"], options["scope"] or ["admin"], options["root"]
         with environment_to_make_in(options, self.stderr) as environment:
-            return keys.create(environment, name, scopes=scopes, ttl=ttl, root=root, actor=_actor())
+            return keys.create(environment, name, scopes=scopes, ttl=ttl, root=root, actor=actor())
 
     def _list(self, options: dict[str, Any]) -> None:
         found = list(ApiKey.objects.select_related("environment").order_by("created_at"))
@@ -68,7 +67,7 @@ class Command(BaseCommand):
             self.stdout.write("  ".join(_cells(key, names)))
 
     def _revoke(self, options: dict[str, Any]) -> None:
-        key = keys.revoke(options["prefix"], actor=_actor())
+        key = keys.revoke(options["prefix"], actor=actor())
         self.stdout.write(f"revoked {key}")
 
 
@@ -81,7 +80,7 @@ def _personal(options: dict[str, Any], ttl: timedelta | None) -> Issued:
     user = model._default_manager.filter(**{model.USERNAME_FIELD: options["user"]}).first()
     if user is None:
         raise CommandError(f"there is no user {options['user']!r}")
-    return keys.create_personal(str(user.pk), options["name"], ttl=ttl, actor=_actor())
+    return keys.create_personal(str(user.pk), options["name"], ttl=ttl, actor=actor())
 
 
 def _rendered(key: ApiKey, names: Mapping[str, str]) -> dict[str, Any]:
@@ -108,7 +107,3 @@ def _cells(key: ApiKey, names: Mapping[str, str]) -> tuple[str, ...]:
         "revoked" if key.revoked_at else f"expires {key.expires_at}" if key.expires_at else "valid",
         str(key.last_used_at or "never used"),
     )
-
-
-def _actor() -> str:
-    return f"manage.py ({getpass.getuser()})"

@@ -11,7 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 from rich.progress import Progress
 
 from triggerapp.api import ids
-from triggerapp.engine import bulk, calls, deployments, verbs
+from triggerapp.engine import bulk, calls, deployments, environments, verbs
 from triggerapp.engine.triggers import Triggered
 from triggerapp.errors import TriggerError
 from triggerapp.management.base import BaseCommand
@@ -109,7 +109,7 @@ def _chosen(options: Json) -> list[UUID]:
 
 def _matching(options: Json) -> Iterator[UUID]:
     wanted = selection(options)
-    yield from bulk.matching(bulk.environment_of(wanted.environment), wanted)
+    yield from bulk.matching(environments.find(wanted.environment), wanted)
 
 
 def _changes(version: str | None, chosen: list[UUID]) -> dict[str, Json]:

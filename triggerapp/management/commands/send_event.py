@@ -6,10 +6,9 @@ import json
 from typing import Any
 
 from django.core.management.base import CommandParser
-from django.db import transaction
 
 from triggerapp.api import ids
-from triggerapp.engine import audit, environments, events, limits
+from triggerapp.engine import environments, events, limits
 from triggerapp.management.base import BaseCommand
 from triggerapp.management.choosing import WHEN, actor, json_of, when
 from triggerapp.management.output import dump
@@ -34,9 +33,7 @@ class Command(BaseCommand):
         limits.check_text("an event's name", options["name"])
         limits.check_text("an event's id", options["id"])
         deliver = None if options["after"] is None else when("--after", options["after"])
-        with transaction.atomic():
-            sent = events.emit(options["name"], payload, external_id=options["id"], deliver=deliver)
-            environment = environments.current()
-            audit.record(environment, actor(), "event.send", options["name"], after={"event": str(sent.id)})
+        here, name, given = environments.current(), options["name"], options["id"]
+        sent = events.emit_as(here, name, payload, external_id=given, deliver=deliver, actor=actor())
         text = dump({"id": ids.show("event", sent.id), "isCached": sent.cached})
         self.stdout.write(text if options["json"] else str(sent.id))
