@@ -32,6 +32,7 @@ app.conf.update(
     task_routes=(route,),
     task_send_sent_event=True,
     worker_hijack_root_logger=True,
+    worker_proc_alive_timeout=120.0,  # Celery kills a pool process that is not up by then; its own limit is 4 s
 )
 if "ACCEPTANCE_QUEUE" not in os.environ:  # other apps live in the tests' process, and stay what they were
     _state._tls.current_app, _state.default_app = _others

@@ -193,7 +193,7 @@ class Worker:
     def wait_ready(self) -> None:
         """Return once it takes tasks."""
         if not self._ready:
-            wait_until(self._is_ready, within=120, reason=f"{self.name} did not start")
+            wait_until(self._is_ready, within=300, reason=f"{self.name} did not start")
             self._ready = True
 
     def _is_ready(self) -> bool:
@@ -236,10 +236,19 @@ class Worker:
         """As a power cut: it and all it started, at once."""
         if self._process is None:
             return
-        for process in self.family() if self.alive else []:
+        family = self.family() if self.alive else []
+        for process in family:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         self._process.wait()
+        wait_until(lambda: not any(map(_lives, family)))
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Connected:

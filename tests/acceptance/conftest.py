@@ -133,4 +133,4 @@ def here(needs_criu: None, worker: Start) -> Iterator[Start]:
         return worker("prefork", queue=queue, **{"ACCEPTANCE_CHECKPOINT": "on", **env})
 
     yield start
-    wait_until(lambda: not any(map(left, queues)), within=60, reason=f"left: {[left(queue) for queue in queues]}")
+    wait_until(lambda: not any(map(left, queues)), reason=f"left: {[left(queue) for queue in queues]}")

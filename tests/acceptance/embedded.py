@@ -14,7 +14,8 @@ from tests.acceptance.app import app  # noqa: E402
 from tests.acceptance.tasks import add  # noqa: E402
 from triggerapp.models import Run  # noqa: E402
 
-with start_worker(app, pool="threads", concurrency=2, perform_ping_check=False, queues="acceptance-embedded"):
+options = {"pool": "threads", "concurrency": 2, "queues": "acceptance-embedded"}
+with start_worker(app, perform_ping_check=False, shutdown_timeout=120, **options):
     result = add.delay(2, 4)
     value = result.get(timeout=120)
     sys.stdout.write(str([value, Run.objects.get(task_id=result.id).waits.count() == 1]))

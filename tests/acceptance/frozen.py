@@ -11,7 +11,8 @@ import psutil
 
 from checkpoint import use
 from tests.acceptance.cluster import Worker, wait_until
-from triggerapp.models import Checkpoint, Run
+from tests.acceptance.runs import run_of, status
+from triggerapp.models import Checkpoint
 from workers import events
 
 Start = Callable[..., AbstractContextManager[Worker]]
@@ -31,13 +32,9 @@ def is_left(process: psutil.Process, queue: str) -> bool:
     return False
 
 
-def run_of(result: Any) -> Run:
-    return Run.objects.get(task_id=result.id)
-
-
 def waiting(result: Any) -> Checkpoint:
     """The run's checkpoint, once it waits; its process is gone then or very soon."""
-    wait_until(lambda: run_of(result).status == "waiting", within=120)
+    wait_until(lambda: status(result) == "waiting")
     return Checkpoint.objects.get(run__task_id=result.id)
 
 

@@ -39,7 +39,7 @@ def spawns(self: Task, tag: str) -> Any:
 
 
 @durable_task(retry=ONCE)
-def parent_of(tag: str, pause: float = 60) -> Any:
+def parent_of(tag: str, pause: float = 3600) -> Any:
     """A child that waits long, waited for."""
     return stays.trigger_and_wait(f"{tag}:child", pause).unwrap()
 

@@ -26,7 +26,7 @@ sent = {
     "retried": app.send_task("tests.acceptance.tasks.retries_by_hand", (f"{tag}:retried",)),
     "replaced": app.send_task("tests.acceptance.tasks.becomes", (dict(named("add", 3, 3)),)),
     "mapped": app.send_task("celery.starmap", kwargs={"task": dict(named("add")), "it": [[1, 1], [2, 2]]}),
-    "killed": app.send_task("tests.acceptance.tasks.works", (f"{tag}:works", 0.1), soft_time_limit=5),
+    "killed": app.send_task("tests.acceptance.tasks.works", (f"{tag}:works", 0.1), soft_time_limit=60),
 }
 assert "workers" not in sys.modules and "triggerapp" not in sys.modules
 sys.stdout.write(json.dumps({name: result.id for name, result in sent.items()}))

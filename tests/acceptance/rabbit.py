@@ -20,7 +20,7 @@ from pathlib import Path
 from tests.acceptance.cluster import _prctl
 
 _SCRIPTS = Path("/usr/lib/rabbitmq/bin")
-_PATIENCE = 90.0
+_PATIENCE = 300.0
 
 
 def find() -> Path | None:

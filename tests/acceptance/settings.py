@@ -1,4 +1,4 @@
-"""The workers' Django settings: the standalone project's, quicker to notice the dead."""
+"""The workers' Django settings: the standalone project's, with leases that outlast any stall of a busy machine."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from datetime import timedelta
 from triggerapp.settings import *  # noqa: F403
 
 TRIGGERAPP = {
-    "LEASE": timedelta(seconds=float(os.environ.get("ACCEPTANCE_LEASE", "3"))),
+    "LEASE": timedelta(seconds=float(os.environ.get("ACCEPTANCE_LEASE", "30"))),
     "HEARTBEAT": timedelta(seconds=1),
     "CHECKPOINT": os.environ.get("ACCEPTANCE_CHECKPOINT", "off"),
     "CHECKPOINT_BASE": os.environ.get("ACCEPTANCE_BASE", "copied"),
     "CHECKPOINT_MIN_WAIT": timedelta(),
     "CHECKPOINT_STORE": os.environ.get("ACCEPTANCE_STORE", "~/.local/state/triggerapp/checkpoints"),
-    "RESEND_AFTER": timedelta(seconds=float(os.environ.get("ACCEPTANCE_RESEND", "3"))),
+    "RESEND_AFTER": timedelta(seconds=float(os.environ.get("ACCEPTANCE_RESEND", "30"))),
 }
 
 # Here and not by `app.conf.update`: before Celery 5.7 what the Django settings say goes before that.

@@ -78,7 +78,7 @@ def plain_errback(request: Any, exc: BaseException, traceback: Any, tag: str) ->
 
 
 @durable_task(retry=ONCE)
-def stays(tag: str, pause: float = 60) -> str:
+def stays(tag: str, pause: float = 3600) -> str:
     """Waits long, between two notes."""
     step(note, tag, "before")
     wait.sleep(pause)
@@ -89,7 +89,7 @@ def stays(tag: str, pause: float = 60) -> str:
 @durable_task(retry=ONCE)
 def for_event(tag: str) -> Any:
     step(note, tag, "before")
-    return wait.for_event("go", filter={"tag": [tag]}, timeout=timedelta(minutes=1)).payload["value"]
+    return wait.for_event("go", filter={"tag": [tag]}, timeout=timedelta(hours=1)).payload["value"]
 
 
 # -- what the task sees of itself ----------------------------------------------------------------
@@ -268,13 +268,17 @@ def late(tag: str, pause: float = 0.1) -> str:
     return "late"
 
 
-@durable_task(rate_limit="20/m", retry=ONCE)
-def rated(tag: str) -> float:
-    """A second charge of the limit would cost three seconds."""
-    started = step(time.time)
+@durable_task(acks_late=True, retry=ONCE)
+def late_for_event(tag: str) -> Any:
+    return for_event(tag)
+
+
+@durable_task(rate_limit="1/h", retry=ONCE)
+def rated() -> str:
+    """A second charge of the limit would hold it for an hour."""
     wait.sleep(0.1)
     wait.sleep(0.1)
-    return float(time.time() - started)
+    return "done"
 
 
 @durable_task(retry=ONCE)
@@ -345,7 +349,7 @@ def loud() -> str:
 @durable_task(base=AbortableTask, bind=True, retry=ONCE)
 def abortable(self: AbortableTask, tag: str) -> bool:
     """Whether it was aborted meanwhile."""
-    wait.for_event("go", filter={"tag": [tag]}, timeout=timedelta(minutes=1))
+    wait.for_event("go", filter={"tag": [tag]}, timeout=timedelta(hours=1))
     wait.sleep(0.05)
     return bool(self.is_aborted())
 

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -15,9 +15,10 @@ import pytest
 
 from checkpoint import use
 from tests.acceptance.cluster import ROOT, Worker, wait_until
-from tests.acceptance.frozen import HELD, Start, base_of, go, note_of, run_of, stored, waiting
+from tests.acceptance.frozen import HELD, Start, base_of, go, note_of, stored, waiting
 from tests.acceptance.ledger import fresh, notes, open_gate
 from tests.acceptance.memory import computes, dozes, dreams, holds, holds_on, pids, says, seldom_waits
+from tests.acceptance.runs import end_leases, run_of
 from tests.acceptance.tasks import stays
 from triggerapp.models import Checkpoint, LogLine
 from workers import light
@@ -65,7 +66,7 @@ def test_what_a_run_process_prints_and_logs_is_in_the_workers_log(frozen: Worker
     says.delay("before", "after").get(timeout=120)
     for word in ("before", "after"):
         for way in ("logged", "printed", "from a child"):
-            wait_until(lambda word=word, way=way: f"{way} {word}" in frozen.text(), within=30)
+            wait_until(lambda word=word, way=way: f"{way} {word}" in frozen.text())
     assert "ForkPoolWorker" in next(line for line in frozen.text().splitlines() if "logged after" in line)
 
 
@@ -89,7 +90,7 @@ def test_a_process_whose_run_did_not_wait_serves_the_next_one(here: Start):
 
 
 def test_runs_of_a_task_that_never_waits_stay_in_the_pool_process_until_one_waits(here: Start):
-    with here(options=("-c", "1"), ACCEPTANCE_CHECKPOINT="auto") as mine:
+    with here(options=("-c", "1"), ACCEPTANCE_CHECKPOINT="auto", ACCEPTANCE_SHORT="3600") as mine:
         parents = [seldom_waits.delay("").get(timeout=120) for _ in range(light.IN_A_ROW)]
         assert mine.pid not in parents
         wait_until(lambda: seldom_waits.delay("").get(timeout=120) == mine.pid)
@@ -109,10 +110,11 @@ def test_a_killed_pool_process_takes_its_run_process_along(here: Start):
             if "celery" in child.cmdline():
                 child.kill()
         wait_until(lambda: not psutil.pid_exists(first))
-        wait_until(lambda: len(notes(tag)) == 2)
+        wait_until(lambda: len(notes(tag)) >= 2)
         os.kill(mine.pid, signal.SIGKILL)
         wait_until(lambda: not psutil.pid_exists(notes(tag)[1]))
         mine.wait()
+        end_leases(mine)
         open_gate(tag)
         mine.restart()
         assert result.get(timeout=120) == tag
@@ -125,11 +127,11 @@ def test_a_canceled_runs_image_is_deleted(frozen: Worker):
     wait_until(lambda: not path.exists())
 
 
-def test_a_deploy_moves_runs_in_the_middle_of_a_computation(here: Start):
+def test_a_deploy_moves_runs_in_the_middle_of_a_computation(here: Start, tmp_path: Path):
     """Neither step nor wait: they are dumped where they are, and go on in the next worker."""
     with here(options=("-c", "8")) as mine:
         tags = [fresh() for _ in range(8)]
-        results = [computes.delay(tag, 400) for tag in tags]
+        results = [computes.delay(tag, str(tmp_path / "end")) for tag in tags]
         wait_until(lambda: all(map(notes, tags)))
         mine.signal(signal.SIGTERM)
         mine.wait(120)
@@ -137,9 +139,10 @@ def test_a_deploy_moves_runs_in_the_middle_of_a_computation(here: Start):
         assert [run.status for run in found] == ["queued"] * 8, mine.text()
         assert [run.checkpoint.wait for run in found] == [None] * 8
         mine.restart()
+        (tmp_path / "end").touch()
         ends = [result.get(timeout=120) for result in results]
         assert [note_of(result) for result in results] == [""] * 8
-        assert ends == [[400, 1, 1]] * 8
+        assert ends == [[0, 1, 1]] * 8
 
 
 def test_a_loop_goes_on_with_all_its_coroutines(frozen: Worker):
@@ -150,14 +153,15 @@ def test_a_loop_goes_on_with_all_its_coroutines(frozen: Worker):
     assert notes(tag) == ["entered"] and note_of(result) == ""
 
 
-def test_a_deploy_moves_a_run_out_of_the_middle_of_an_await(here: Start):
+def test_a_deploy_moves_a_run_out_of_the_middle_of_an_await(here: Start, tmp_path: Path):
     with here() as mine:
-        result = dozes.delay(tag := fresh(), 300)
+        result = dozes.delay(tag := fresh(), str(tmp_path / "end"))
         wait_until(lambda: notes(tag))
         mine.stop()
         assert run_of(result).status == "queued" and run_of(result).checkpoint.wait is None, mine.text()
         mine.restart()
-        assert result.get(timeout=120) == [300, 1] and note_of(result) == ""
+        (tmp_path / "end").touch()
+        assert result.get(timeout=120) == 1 and note_of(result) == ""
 
 
 def test_a_workers_base_is_held_while_it_lives_and_goes_with_it(here: Start):
@@ -177,14 +181,14 @@ def manage(mine: Worker, *arguments: str) -> Any:
     return done.returncode, json.loads(done.stdout)
 
 
-def test_a_run_moves_when_somebody_asks_for_it(frozen: Worker):
-    result = computes.delay(fresh(), 2000)
-    wait_until(lambda: run_of(result).status == "running")
+def test_a_run_moves_when_somebody_asks_for_it(frozen: Worker, tmp_path: Path):
+    result = computes.delay(tag := fresh(), str(tmp_path / "end"))
+    wait_until(lambda: notes(tag))
     run, lease = run_of(result).id, run_of(result).lease
-    time.sleep(0.5)
     assert manage(frozen, "pause", str(run)) == (0, [{"id": f"run_{run}", "asked": True}])
     wait_until(lambda: run_of(result).lease != lease and run_of(result).status == "running")
-    assert result.get(timeout=120) == [2000, 1, 1] and note_of(result) == ""
+    (tmp_path / "end").touch()
+    assert result.get(timeout=120) == [0, 1, 1] and note_of(result) == ""
     assert manage(frozen, "pause", str(run)) == (0, [{"id": f"run_{run}", "asked": False}])
 
 

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from tests.acceptance.cluster import Worker, wait_until
-from tests.acceptance.frozen import HELD, Start, base_of, go, note_of, run_of, stored, waiting
+from tests.acceptance.frozen import HELD, Start, base_of, go, note_of, stored, waiting
 from tests.acceptance.ledger import fresh, notes
 from tests.acceptance.memory import connects, holds, maps
+from tests.acceptance.runs import run_of
 from triggerapp.models import Checkpoint
 
 pytestmark = pytest.mark.criu

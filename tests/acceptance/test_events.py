@@ -5,7 +5,8 @@ from __future__ import annotations
 from tests.acceptance import watch
 from tests.acceptance.cluster import Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
-from tests.acceptance.tasks import add, boom, durable_without_events, for_event, retries_by_hand
+from tests.acceptance.runs import make_due
+from tests.acceptance.tasks import boom, durable_without_events, for_event, retries_by_hand, stays
 from tests.acceptance.trouble import gated_after_wait
 from workers import events
 
@@ -13,14 +14,16 @@ SEGMENT = ["task-received", "task-started"]
 
 
 def test_events_of_a_suspended_run(on: Worker):
-    result = add.delay(1, 1, pause=0.3)
-    result.get(timeout=120)
+    result = stays.delay(tag := fresh())
+    wait_until(lambda: "task-waiting" in watch.types(result.id))  # else the wake might overtake it
+    make_due(result)
+    assert result.get(timeout=120) == tag
     wait_until(lambda: "task-succeeded" in watch.types(result.id))
     assert watch.types(result.id) == [*SEGMENT, "task-waiting", *SEGMENT, "task-succeeded"]
     sent = [event for event in watch.events(result.id) if event["type"] == "task-sent"]
     assert len(sent) == 1
     waiting, again = (watch.events(result.id)[watch_index] for watch_index in _indexes(result.id))
-    assert waiting["result"].startswith("suspended: timer") and "0:00:00.3" in waiting["result"]
+    assert waiting["result"].startswith("suspended: timer") and "1:00:00" in waiting["result"]
     assert again["state"] == "STARTED" and again["result"] is None
 
 

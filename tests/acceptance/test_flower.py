@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
-from signal import SIGKILL
 from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
 
-from tests.acceptance.cluster import ROOT, Cluster, Worker, _prctl, wait_until
+from tests.acceptance.cluster import Cluster, Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
+from tests.acceptance.tasks import plain_add
 from tests.acceptance.trouble import gated_after_wait
-from tests.live.site import free_port
+from tests.live.site import free_port, running
 from triggerapp import flowerconfig
 from workers import events
 
@@ -32,30 +29,19 @@ def flower(cluster: Cluster) -> Iterator[Ask]:
     """A Flower that has heard of nothing yet, asked by path."""
     port = free_port()
     command = ["celery", "-A", "tests.acceptance.app", "flower", "--address=127.0.0.1", f"--port={port}"]
-    own = {"FLOWER_UNAUTHENTICATED_API": "1"}
-    with (cluster.folder / "flower.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command, f"--conf={Path(flowerconfig.__file__)}"],
-            cwd=ROOT,
-            env={**os.environ, **cluster.environment(), **own},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            preexec_fn=partial(_prctl, 1, int(SIGKILL)),
-        )
+    command.append(f"--conf={Path(flowerconfig.__file__)}")
+    environment = {**os.environ, **cluster.environment(), "FLOWER_UNAUTHENTICATED_API": "1"}
 
     def ask(path: str) -> str:
         try:
-            with urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            with urlopen(f"http://127.0.0.1:{port}{path}", timeout=120) as answer:
                 return str(answer.read().decode())
         except (URLError, OSError):
             return ""
 
-    try:
-        wait_until(lambda: ask("/healthcheck"), within=120, reason="Flower did not start")
+    with running(command, environment, cluster.folder / "flower.log"):
+        wait_until(lambda: ask("/healthcheck"), reason="Flower did not start")
         yield ask
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def tasks(flower: Ask, task_id: str) -> list[dict[str, Any]]:
@@ -70,7 +56,14 @@ def state(flower: Ask, task_id: str) -> str:
     return str(found[0]["state"]) if found else ""
 
 
+def hears(flower: Ask) -> bool:
+    """Whether it listens: it answers before, and what was told until then it never hears of."""
+    plain_add.delay(1, 1).get(timeout=120)
+    return json.loads(flower("/api/tasks") or "{}") != {}
+
+
 def test_a_run_that_waits_and_goes_on_is_one_task_in_flower(flower: Ask, threads: Worker):
+    wait_until(lambda: hears(flower))
     result = gated_after_wait.delay(tag := fresh())
     wait_until(lambda: state(flower, result.id) == "WAITING", within=120)
     assert "suspended: event go" in tasks(flower, result.id)[0]["result"]

@@ -81,7 +81,7 @@ def test_many_waits_at_once_on_gevent(worker: Start):
 def test_the_rest_of_the_list_on_gevent(worker: Start):
     """Revoke, monitors, limits of time, maps, stamps of the request, and a plain task beside."""
     with worker("gevent"):
-        revoked, limited = stays.delay(fresh()), works.apply_async((tag := fresh(), 0.0), {"again": 20}, time_limit=1)
+        revoked, limited = stays.delay(fresh()), works.apply_async((tag := fresh(), 0.0), {"again": 60}, time_limit=5)
         wait_until(lambda: revoked.state == "WAITING" and watch.state_of(revoked.id) == "WAITING")
         revoked.revoke()
         assert revoked.state == "REVOKED"

@@ -17,9 +17,10 @@ from django.conf import settings
 from checkpoint import binary
 from tests import criu
 from tests.acceptance.cluster import Worker, wait_until
-from tests.acceptance.frozen import HELD, Start, go, note_of, run_of, waiting
+from tests.acceptance.frozen import HELD, Start, go, note_of, waiting
 from tests.acceptance.ledger import fresh, notes
 from tests.acceptance.memory import computes, holds, rights
+from tests.acceptance.runs import run_of
 from tests.box import DOCKERS, NOBODY, box
 from triggerapp.models import Checkpoint
 
@@ -76,19 +77,20 @@ def rights_over_a_wait() -> tuple[dict[str, str], dict[str, str]]:
     return before, after
 
 
-def moves_its_runs_out(mine: Worker) -> None:
+def moves_its_runs_out(mine: Worker, end: Path) -> None:
     """Computations of this worker go on, where they were, in the next one."""
     tags = [fresh() for _ in range(4)]
-    results = [computes.delay(tag, 200) for tag in tags]
+    results = [computes.delay(tag, str(end)) for tag in tags]
     wait_until(lambda: all(map(notes, tags)), within=120)
     mine.signal(signal.SIGTERM)
     mine.wait(120)
     found = [run_of(result) for result in results]
     assert [(run.status, run.checkpoint.wait) for run in found] == [("queued", None)] * 4, mine.text()
     mine.restart()
+    end.touch()
     for result in results:
         *counted, entries = result.get(timeout=120)
-        assert counted == [200, 1]
+        assert counted == [0, 1]
         # Where pids cannot be chosen one may be taken at the restore: that run is entered again, and says so.
         assert note_of(result) == "" if entries == 1 else "is in use by" in note_of(result)
 
@@ -112,7 +114,7 @@ def test_a_worker_without_any_capability_dumps_and_restores_by_those_of_the_file
         assert before == after
         assert before["Uid"].split() == [str(NOBODY)] * 4
         assert {int(before[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
-        moves_its_runs_out(mine)
+        moves_its_runs_out(mine, folder / "end")
 
 
 def test_in_a_container_one_more_capability_than_dockers_is_enough(here: Start, folder: Path):
@@ -123,7 +125,7 @@ def test_in_a_container_one_more_capability_than_dockers_is_enough(here: Start, 
         waits_by_image(mine)
         before, after = rights_over_a_wait()
         assert before == after and int(before["CapEff"], 16) == 0x100A80425FB
-        moves_its_runs_out(mine)
+        moves_its_runs_out(mine, folder / "end")
 
 
 OLD = "#!/bin/sh\necho Version: 4.1.1\n"

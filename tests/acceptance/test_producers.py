@@ -13,8 +13,9 @@ from celery.result import AsyncResult
 
 from tests.acceptance.app import app
 from tests.acceptance.cluster import ROOT, Cluster, Worker, wait_until
-from tests.acceptance.ledger import fresh, notes
+from tests.acceptance.ledger import fresh, notes, open_gate
 from tests.acceptance.tasks import becomes, echo, kinds, noted
+from tests.acceptance.trouble import gated
 from triggerapp.engine import dispatch
 from triggerapp.models import Run
 
@@ -95,6 +96,7 @@ def test_a_task_id_that_is_used_again_is_another_run(on: Worker):
 
 def test_a_task_id_in_use_is_the_same_run(on: Worker):
     task_id, tag = fresh(), fresh()
-    results = [noted.apply_async((1, tag), task_id=task_id) for _ in range(3)]
-    assert [result.get(timeout=120) for result in results] == [1, 1, 1]
-    assert notes(tag) == [1]
+    results = [gated.apply_async((tag,), task_id=task_id) for _ in range(3)]
+    open_gate(tag)
+    assert [result.get(timeout=120) for result in results] == [tag] * 3
+    assert notes(tag) == ["before", "through", "after"]

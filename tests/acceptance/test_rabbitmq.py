@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy
-from typing import Any
 
 import pytest
 from celery import chain, chord, group
@@ -14,6 +13,7 @@ from tests.acceptance import rabbit
 from tests.acceptance.cluster import Cluster, Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
 from tests.acceptance.nested import parent_of
+from tests.acceptance.runs import end_leases, make_due, status
 from tests.acceptance.tasks import (
     add,
     becomes,
@@ -31,14 +31,10 @@ from tests.acceptance.tasks import (
     who,
 )
 from tests.acceptance.trouble import gated, gated_late
-from triggerapp.models import Run, Step
+from triggerapp.models import Step
 from workers import events
 
 pytestmark = pytest.mark.slow
-
-
-def status(result: Any) -> str:
-    return Run.objects.get(task_id=result.id).status
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +67,7 @@ def _choose_pools_anew() -> None:
 
 @pytest.fixture(params=["prefork", "threads"])
 def mine(request: pytest.FixtureRequest, beside: Cluster) -> Iterator[Worker]:
-    with beside.worker(request.param, ACCEPTANCE_LEASE="2") as worker:
+    with beside.worker(request.param) as worker:
         acceptance.route_to(worker.queue)
         yield worker
 
@@ -102,23 +98,26 @@ def test_the_list_in_short(mine: Worker):
 
 
 def test_revoke_of_a_waiting_run(mine: Worker):
-    result = stays.delay(tag := fresh(), pause=1.5)
+    result = stays.delay(tag := fresh())
     wait_until(lambda: status(result) == "waiting")
     result.revoke()
     assert status(result) == "canceled" and result.state == "REVOKED"
-    assert add.delay(1, 1, pause=1.6).get(timeout=120) == 2
+    make_due(result)
+    assert add.delay(1, 1).get(timeout=120) == 2
     assert notes(tag) == ["before"]
 
 
 def test_kill_9_of_a_worker(mine: Worker):
-    """One run waits, one runs, one runs whose message RabbitMQ delivers again at once, before its lease is over."""
-    asleep = late.delay(tag1 := fresh(), pause=1.0)
+    """One run waits, one runs, one runs whose message RabbitMQ delivers again at once."""
+    asleep = late.delay(tag1 := fresh(), pause=3600)
     running = gated.apply_async((tag2 := fresh(),), link=plain_note.s(f"{tag2}:link"))
     wait_until(lambda: status(asleep) == "waiting")
     again = gated_late.delay(tag3 := fresh())
     for result in (running, again):
         wait_until(lambda result=result: Step.objects.filter(run__task_id=result.id).exists())
     mine.kill9()
+    end_leases(mine)
+    make_due(asleep)
     open_gate(tag2)
     open_gate(tag3)
     mine.restart()
@@ -129,8 +128,8 @@ def test_kill_9_of_a_worker(mine: Worker):
 
 
 def test_a_warm_shutdown_gives_its_runs_away(mine: Worker):
-    result = steps_on.delay(tag := fresh(), 100)
-    wait_until(lambda: len(notes(tag)) >= 3)
+    result = steps_on.delay(tag := fresh(), 100, seconds=0.5)
+    wait_until(lambda: len(notes(tag)) >= 2)
     mine.stop()
     assert len(notes(tag)) < 80
     open_gate(tag)

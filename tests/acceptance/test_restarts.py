@@ -13,6 +13,7 @@ from billiard.exceptions import WorkerLostError
 from tests.acceptance import heard, watch
 from tests.acceptance.cluster import Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
+from tests.acceptance.runs import end_leases, make_due, make_untold_long, status
 from tests.acceptance.tasks import (
     add,
     auto_retried,
@@ -32,21 +33,18 @@ from workers import events
 Start = Callable[..., AbstractContextManager[Worker]]
 
 
-def status(result: Any) -> str:
-    return Run.objects.get(task_id=result.id).status
-
-
 @pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
 def test_a_worker_killed_and_started_again_while_runs_wait(worker: Start, pool: str):
     with worker(pool) as mine:
         tags = [fresh() for _ in range(3)]
         waiting = [for_event.delay(tag) for tag in tags]
-        sleeping = echo.delay("slept", pause=1.0)
+        sleeping = echo.delay("slept", pause=3600)
         for result in (*waiting, sleeping):
             wait_until(lambda result=result: status(result) == "waiting")
         mine.kill9()
         for tag in tags:
             events.send("go", {"tag": tag, "value": tag})
+        make_due(sleeping)
         mine.restart()
         assert [result.get(timeout=120) for result in waiting] == tags
         assert sleeping.get(timeout=120) == "slept"
@@ -56,10 +54,11 @@ def test_a_worker_killed_and_started_again_while_runs_wait(worker: Start, pool: 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
 def test_kill_9_of_a_worker_in_the_middle_of_a_run(worker: Start, pool: str):
     """Its lease ends, and the next worker goes on from the journal: the recorded step does not run again."""
-    with worker(pool, ACCEPTANCE_LEASE="2") as mine:
+    with worker(pool) as mine:
         result = gated.apply_async((tag := fresh(),), link=plain_note.s(f"{tag}:link"))
         wait_until(lambda: Step.objects.filter(run__task_id=result.id).exists())
         mine.kill9()
+        end_leases(mine)
         open_gate(tag)
         mine.restart()
         assert result.get(timeout=120) == tag
@@ -69,11 +68,11 @@ def test_kill_9_of_a_worker_in_the_middle_of_a_run(worker: Start, pool: str):
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_warm_shutdown_releases_a_run_at_its_next_step(worker: Start, pool: str):
-    """Not at the end of the run (10 s away), and the next worker does not wait for a lease to end."""
-    with worker(pool, ACCEPTANCE_LEASE="30", ACCEPTANCE_RESEND="30") as mine:
-        result = steps_on.delay(tag := fresh(), 100)
+    """Not at the end of the run (50 s away), and the next worker does not wait for a lease to end."""
+    with worker(pool) as mine:
+        result = steps_on.delay(tag := fresh(), 100, seconds=0.5)
         waiting = stays.delay(other := fresh(), pause=0.5)
-        wait_until(lambda: len(notes(tag)) >= 5)
+        wait_until(lambda: len(notes(tag)) >= 2)
         mine.stop()
         assert len(notes(tag)) < 80 and status(result) == "queued"
         open_gate(tag)
@@ -88,7 +87,7 @@ def test_a_warm_shutdown_releases_a_run_at_its_next_step(worker: Start, pool: st
 @pytest.mark.parametrize("early", [True, False])
 def test_a_cold_shutdown_gives_its_runs_away(worker: Start, early: bool):
     """Trap 17: Celery would note RETRY and call `on_retry`; with early acknowledgement the task would be lost."""
-    with worker(ACCEPTANCE_LEASE="30", ACCEPTANCE_RESEND="30", conf={"task_acks_late": not early}) as mine:
+    with worker(conf={"task_acks_late": not early}) as mine:
         result = gated.delay(tag := fresh())
         wait_until(lambda: Step.objects.filter(run__task_id=result.id).exists())
         mine.signal(signal.SIGQUIT)
@@ -140,9 +139,10 @@ def test_late_acknowledgement_everywhere(worker: Start):
 def test_an_end_that_was_not_told_is_told_by_the_next_worker(worker: Start, tmp_path: Any):
     """Trap 29: killed between the function's return and Celery's callbacks."""
     fail = f"complete.after_commit:kill9@1;once={tmp_path / 'once'}"
-    with worker("prefork", TRIGGERAPP_FAIL=fail, ACCEPTANCE_LEASE="2"):
+    with worker("prefork", TRIGGERAPP_FAIL=fail):
         result = echo.apply_async(("told",), link=plain_note.s(tag := fresh()))
+        wait_until((tmp_path / "once").exists)
+        make_untold_long(result)
         assert result.get(timeout=120) == "told"
-        assert (tmp_path / "once").exists()
         assert wait_until(lambda: notes(tag)) == ["told"]
         assert "failure" not in heard.of(result.id)

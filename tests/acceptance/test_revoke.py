@@ -15,13 +15,10 @@ from tests.acceptance import heard, watch
 from tests.acceptance.cluster import Cluster, Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
 from tests.acceptance.nested import parent_of
+from tests.acceptance.runs import make_due, status
 from tests.acceptance.tasks import add, echo, plain_errback, stays, total
 from tests.acceptance.trouble import gated
 from triggerapp.models import Run, Step
-
-
-def status(result: Any) -> str:
-    return Run.objects.get(task_id=result.id).status
 
 
 def waiting(result: Any) -> bool:
@@ -30,17 +27,18 @@ def waiting(result: Any) -> bool:
 
 def test_revoke_of_a_waiting_run(on: Worker):
     """Trap 7: at once, not at its next wake; told once, as event and as signal."""
-    result = stays.delay(tag := fresh(), pause=1.5)
+    result = stays.delay(tag := fresh())
     waiting(result)
     signals.task_revoked.connect(heard.revoked)
     result.revoke()
     signals.task_revoked.disconnect(heard.revoked)
     assert status(result) == "canceled" and result.state == "REVOKED"
     with pytest.raises(TaskRevokedError):
-        result.get(timeout=5)
+        result.get(timeout=120)
     wait_until(lambda: "task-revoked" in watch.types(result.id))
     assert heard.of(result.id).count("revoked") == 1
-    assert add.delay(1, 1, pause=1.6).get(timeout=120) == 2  # time for a wake that must not come
+    make_due(result)
+    assert add.delay(1, 1).get(timeout=120) == 2  # time for a wake that must not come
     assert notes(tag) == ["before"] and result.state == "REVOKED"
     assert watch.types(result.id).count("task-revoked") == 1 and watch.state_of(result.id) == "REVOKED"
 
@@ -61,7 +59,7 @@ def test_revoke_of_a_waiting_run_takes_its_children_along(on: Worker):
     wait_until(lambda: Run.objects.get(pk=child.pk).status == "waiting")
     result.revoke()
     assert status(result) == "canceled"
-    assert wait_until(lambda: Run.objects.get(pk=child.pk).status) == "canceled"
+    wait_until(lambda: Run.objects.get(pk=child.pk).status == "canceled")
 
 
 def test_revoke_of_a_running_run_stops_it_at_its_next_step(on: Worker):
@@ -137,15 +135,16 @@ def test_revoke_by_stamped_headers(on: Worker, cluster: Cluster):
 def test_revoke_without_a_worker_up(worker: Callable[..., Any]):
     """Traps 7 and 8: the database remembers, no worker need."""
     with worker("threads") as mine:
-        result = stays.delay(tag := fresh(), pause=1)
+        result = stays.delay(tag := fresh())
         waiting(result)
         mine.kill9()
         queued = echo.delay("never started")
         for revoked in (result, queued):
             revoked.revoke()
             assert status(revoked) == "canceled" and revoked.state == "REVOKED"
+        make_due(result)
         mine.restart()
-        assert add.delay(1, 1, pause=1).get(timeout=120) == 2
+        assert add.delay(1, 1).get(timeout=120) == 2
         assert notes(tag) == ["before"]
         assert [result.state, queued.state] == ["REVOKED", "REVOKED"]
         assert heard.of(queued.id) in ([], ["prerun", "postrun IGNORED"])

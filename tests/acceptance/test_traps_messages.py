@@ -45,6 +45,7 @@ from tests.acceptance import heard
 from tests.acceptance.app import app
 from tests.acceptance.cluster import Cluster, Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
+from tests.acceptance.runs import status
 from tests.acceptance.tasks import add, retries_by_hand, stays, who
 from tests.acceptance.trouble import gated, rejects, rejects_once, swallows, waits_in_transaction
 from triggerapp.engine import dispatch, sql
@@ -57,10 +58,6 @@ def row_of(result: Any, **changes: Any) -> dict[str, Any]:
     row = sql.row(f"SELECT {dispatch.COLUMNS} FROM triggerapp_run WHERE task_id = %s", [result.id])
     assert row is not None
     return {**row, **changes}
-
-
-def status(result: Any) -> str:
-    return Run.objects.get(task_id=result.id).status
 
 
 def test_no_header_of_ours_is_seen_by_the_task_or_kept_in_its_message(on: Worker):
@@ -82,8 +79,8 @@ def test_a_doubled_message_is_dropped_wherever_the_run_is(on: Worker):
         now = Run.objects.get(task_id=result.id).lease
         for lease in (0, now - 1 if result is over else now):
             dispatch.publish([row_of(result, lease=lease)])
-    wait_until(lambda: heard.of(waiting.id).count("postrun IGNORED") == 3)
-    wait_until(lambda: heard.of(over.id).count("postrun IGNORED") == 3)
+    wait_until(lambda: heard.of(waiting.id).count("postrun IGNORED") >= 3)
+    wait_until(lambda: heard.of(over.id).count("postrun IGNORED") >= 3)
     assert waiting.state == "WAITING" and status(waiting) == "waiting" and notes(tag1) == ["before"]
     assert notes(tag2) == ["before"]
     open_gate(tag2)

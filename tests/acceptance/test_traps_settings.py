@@ -7,9 +7,11 @@ from celery import chord
 
 from tests.acceptance.app import app
 from tests.acceptance.cluster import Worker, wait_until
-from tests.acceptance.tasks import add, echo, total
+from tests.acceptance.ledger import fresh
+from tests.acceptance.tasks import add, for_event, total
 from triggerapp.checks import celery_warnings
 from triggerapp.models import Run
+from workers import events
 
 
 def warnings_with(**changes: object) -> dict[str | None, str | None]:
@@ -19,13 +21,14 @@ def warnings_with(**changes: object) -> dict[str | None, str | None]:
 
 def test_a_chords_counters_outlive_the_longest_wait(on: Worker):
     """Trap 6: after `result_expires` a waiting header would have lost its chord, silently."""
-    result = chord([echo.s(1, pause=1.0), add.s(1, 1)], total.s()).delay()
+    result = chord([for_event.s(tag := fresh()), add.s(1, 1)], total.s()).delay()
     first = result.parent.results[0]
     wait_until(lambda: Run.objects.filter(task_id=first.id, status="waiting").exists())
     client = app.backend.client
     group = result.parent.id
     keys = [key for key in client.keys("*") if group.encode() in key and b"meta" in key]
     assert keys and all(client.ttl(key) == -1 for key in keys if not key.endswith(group.encode()))
+    events.send("go", {"tag": tag, "value": 1})
     assert result.get(timeout=120) == 3
 
 

@@ -53,7 +53,7 @@ def test_the_apps_task_class_is_kept(on: Worker):
 def test_names_and_registration_are_the_tasks_own(on: Worker):
     assert add.name == "tests.acceptance.tasks.add" and add.__name__ == "add"
     assert add.name in app.tasks and type(counted._get_current_object()).__mro__.count(Task) == 1
-    registered = app.control.inspect([on.hostname], timeout=20, limit=1).registered()
+    registered = app.control.inspect([on.hostname], timeout=120, limit=1).registered()
     assert add.name in registered[on.hostname]
 
 

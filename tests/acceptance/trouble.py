@@ -101,7 +101,7 @@ def gated_late(tag: str) -> str:
 
 @durable_task(retry=ONCE)
 def gated_after_wait(tag: str) -> str:
-    wait.for_event("go", filter={"tag": [tag]}, timeout=timedelta(minutes=1))
+    wait.for_event("go", filter={"tag": [tag]}, timeout=timedelta(hours=1))
     note(tag, "resumed")
     while not is_open(tag):
         time.sleep(0.02)

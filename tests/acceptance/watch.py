@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 from celery import Celery
@@ -33,15 +33,17 @@ def state_of(task_id: str) -> str | None:
 
 @contextmanager
 def watching(app: Celery) -> Iterator[None]:
-    """Receive events in a thread."""
-    connection = app.connection_for_read()
+    """Receive events in a thread, from the beginning on."""
+    connection, subscribed = app.connection_for_read(), Event()
     receiver = app.events.Receiver(connection, handlers={"*": _take})
+    receiver.on_consume_ready = lambda *_, **__: subscribed.set()
     # Without a timeout: after one it would subscribe anew, and what is told meanwhile would be lost.
     thread = Thread(target=receiver.capture, kwargs={"wakeup": False}, daemon=True)
     thread.start()
+    assert subscribed.wait(120)
     yield
     receiver.should_stop = True  # which it looks at once a second
-    thread.join(30)
+    thread.join(120)
     connection.release()
 
 
