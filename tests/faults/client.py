@@ -41,7 +41,7 @@ def cancel(run: str) -> bool:
     return verbs.cancel(UUID(run))
 
 
-def result(task_id: str, patience: float = 5.0) -> dict[str, Any]:
+def result(task_id: str, patience: float = 60.0) -> dict[str, Any]:
     """What Celery's result backend says of a task."""
     from tests.faults.tasks import app
 
@@ -54,17 +54,16 @@ def result(task_id: str, patience: float = 5.0) -> dict[str, Any]:
     return {"state": found.state, "value": value if isinstance(value, list | str | None) else repr(value)}
 
 
-def results(task_ids: list[str], patience: float = 10.0) -> list[dict[str, Any]]:
+def results(task_ids: list[str], patience: float = 100.0) -> list[dict[str, Any]]:
     """The same for many."""
     deadline = time.monotonic() + patience
     return [result(task_id, max(0.1, deadline - time.monotonic())) for task_id in task_ids]
 
 
 def trigger_or_error(task: str, arguments: list[Any], task_id: str) -> dict[str, Any]:
-    """Trigger while something is down: what the caller sees, and how long it takes."""
-    started = time.monotonic()
+    """Trigger while something is down: what the caller sees."""
     try:
         accepted, error = trigger(task, arguments, task_id), None
     except Exception as problem:
         accepted, error = None, f"{type(problem).__name__}: {problem}"
-    return {"accepted": accepted, "error": error, "seconds": time.monotonic() - started}
+    return {"accepted": accepted, "error": error}

@@ -121,4 +121,4 @@ def notes(url: str) -> list[Note]:
 
 def connect(url: str) -> psycopg.Connection[tuple[object, ...]]:
     """A connection that commits each statement."""
-    return psycopg.connect(url, autocommit=True, connect_timeout=5)
+    return psycopg.connect(url, autocommit=True, connect_timeout=60)

@@ -6,6 +6,7 @@ The servers are the test process's: a scenario asks it to stop and to start them
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from typing import Any
@@ -13,6 +14,8 @@ from uuid import UUID, uuid4
 
 from tests.faults import processes
 from tests.faults.world import World
+
+_IGNORED = re.compile(r"plodding\[\S+\] ignored")
 
 
 def flushed(world: World, *, runs: int) -> dict[str, Any]:
@@ -133,15 +136,18 @@ def pool_process_killed(world: World) -> dict[str, Any]:
 
 
 def canceled(world: World) -> dict[str, Any]:
-    """A run is canceled in the pause after a step; how many steps it did until then, and in all."""
-    run = world.call("trigger", "plodding", [2.0])
+    """A run is canceled in the pause after two steps; how many it did until then, and in all."""
+    run = world.call("trigger", "plodding", [])
     world.worker()
     assert processes.until(lambda: len(_steps_of(world, run)) >= 2, within=150)
     canceled = world.call("cancel", run)
     before = len(world.executions())
-    time.sleep(4.0)
+    time.sleep(2.0)  # the worker's ticker hears of it
+    world.let_go(1)
+    left = processes.until(lambda: _IGNORED.search(world.log.read_text()), within=150)
     return {
         "canceled": canceled,
+        "left": left,
         "before": before,
         "after": len(world.executions()),
         "violations": world.violations(kills=0),

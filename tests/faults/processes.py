@@ -148,7 +148,7 @@ class ClientDied(RuntimeError):
     """The forked client was killed before it answered."""
 
 
-def call(function: Callable[..., Any], *args: Any, fail: str = "", log: Path, patience: float = 60.0) -> Any:
+def call(function: Callable[..., Any], *args: Any, fail: str = "", log: Path, patience: float = 120.0) -> Any:
     """What `function` returns in a forked process: the lane itself never opens a connection of the product's."""
     reader, writer = os.pipe()
 

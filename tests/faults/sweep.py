@@ -16,7 +16,7 @@ PATIENCE = 300.0
 """Seconds until a run counts as lost: several imports of everything, on processors shared with other lanes."""
 _LOOK = 0.2
 """Seconds between two looks at a scenario: twelve are played at a time, and each look asks the database."""
-_LATE = 3.0
+_LATE = 15.0
 """Seconds after the run's end in which a tick still gets to the fault's occurrence."""
 
 
@@ -96,7 +96,7 @@ def _report(world: World, run: str, fails: bool, fault: str, *, ready: float, se
 def _left_processes() -> list[str]:
     """Run processes whose worker is gone, also frozen ones and those that nobody is the parent of."""
     found = partial(processes.orphaned, "workers.zygote")
-    processes.until(lambda: not found(), within=5.0)
+    processes.until(lambda: not found(), within=60.0)
     return [f"process {pid} is left: {state}" for pid, state in found()]
 
 

@@ -65,12 +65,12 @@ def reference(fails: bool) -> list[str]:
     """12 steps, an event from outside, a timer, a child, a rollback; fails in the end if asked to."""
     me = current_run().id
     values = [step(act, 1), step(act, 2), step(act, 3, rollback=undo)]
-    values += [wait.for_event("go", filter={"run": [me]}, timeout=timedelta(minutes=5)).payload["said"]]
+    values += [wait.for_event("go", filter={"run": [me]}, timeout=timedelta(hours=1)).payload["said"]]
     values += [step(act, 4), step(act, 5), step(act, 6)]
     wait.sleep(0.3)
     values += [step(act, 7), step(act, 8)]
     values += child.trigger_and_wait(me).unwrap()
-    wait.for_event("helped", filter={"parent": [me]}, timeout=timedelta(minutes=5))
+    wait.for_event("helped", filter={"parent": [me]}, timeout=timedelta(hours=1))
     values += [step(act, 9), step(act, 10), step(act, 11)]
     events.send("done", {"run": me})
     if fails:
@@ -97,11 +97,13 @@ def lingering() -> list[str]:
 
 @durable_task(retry=ONCE)
 @shared_task
-def plodding(pause: float) -> None:
-    """Steps with pauses between them, without end."""
+def plodding() -> None:
+    """Two steps, and after a pause until it is let go steps without end."""
+    path = Path(os.environ[ledger.PATH])
     for number in count():
+        while number == 2 and not ledger.let_go(path, 1).exists():
+            time.sleep(0.02)
         step(act, number)
-        time.sleep(pause)
 
 
 @durable_task(retry=ONCE)
@@ -109,7 +111,7 @@ def plodding(pause: float) -> None:
 def waiting(number: int) -> list[str]:
     """Two steps around an event."""
     values = [step(act, 1)]
-    wait.for_event("go on", filter={"number": [number]}, timeout=timedelta(minutes=5))
+    wait.for_event("go on", filter={"number": [number]}, timeout=timedelta(hours=1))
     return [*values, step(act, 2)]
 
 

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
+
 from tests.faults.lane import Lane
+
+
+@pytest.fixture
+def lane(make_lane: Callable[..., Lane]) -> Lane:
+    """A lane whose second worker keeps its run also where it stands still for a moment."""
+    return make_lane(FAULTS_LEASE="6")
 
 
 def test_a_worker_that_was_stopped_too_long_changes_nothing_when_it_comes_back(lane: Lane) -> None:

@@ -7,11 +7,8 @@ from typing import Any
 import pytest
 
 from tests.faults.lane import Lane
+from tests.faults.test_sweep import STUCK
 from triggerapp.services import Services
-
-STUCK = 2.0 + 5.0
-AT_ONCE = 30.0
-"""Seconds within which a caller hears of an outage: a connection's own time limit is longer, and so is a hang."""
 
 
 @pytest.fixture
@@ -69,14 +66,12 @@ def test_a_run_triggered_while_the_broker_is_down_is_accepted_and_sent_later(lan
     assert report["seen"]["error"] is None, report["log"]
     assert report["accepted"] == 1 and report["ended"], report["log"]
     assert report["told"]["state"] == "SUCCESS"
-    assert report["seen"]["seconds"] < AT_ONCE
 
 
 def test_a_trigger_while_the_database_is_down_fails_clearly_and_sends_nothing(lane: Lane) -> None:
     report = lane.play("outages:trigger_during", stop="kill database", start="start database")
     assert (report["seen"]["error"] or "").startswith("DatabaseUnavailable: "), report["seen"]
     assert (report["accepted"], report["sent"]) == (0, 0)
-    assert report["seen"]["seconds"] < AT_ONCE
 
 
 def test_a_poisonous_run_crashes_for_good_and_others_do_not(lane: Lane) -> None:
@@ -96,7 +91,7 @@ def test_a_run_goes_on_when_its_pool_process_is_killed(lane: Lane) -> None:
 
 def test_a_run_that_is_canceled_between_two_steps_begins_no_other(lane: Lane) -> None:
     report = lane.play("outages:canceled")
-    assert report["canceled"] and report["violations"] == [], report["log"]
+    assert report["canceled"] and report["left"] and report["violations"] == [], report["log"]
     assert report["after"] == report["before"], report["log"]
 
 

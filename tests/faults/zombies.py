@@ -15,7 +15,7 @@ from typing import Any
 from tests.faults import processes
 from tests.faults.world import World
 
-_PATIENCE = 90.0
+_PATIENCE = 120.0
 """Seconds for one more worker to start, and for a run to go on, on a machine that is busy."""
 _END = re.compile(r"lingering\[\S+\] (succeeded|ignored|raised)")
 
