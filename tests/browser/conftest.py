@@ -31,7 +31,7 @@ _OPTIONS = (
 ).split()
 DESK: Final = {"width": 1360, "height": 900}
 TELEPHONE: Final = {"width": 390, "height": 844}
-PATIENCE: Final = 60_000
+PATIENCE: Final = 120_000
 """Milliseconds within which a page has to show what it should, on a machine that is busy with other things."""
 
 _REPORT = "document.addEventListener('securitypolicyviolation', e => tellOf(e.violatedDirective + ' ' + e.blockedURI))"
@@ -61,7 +61,7 @@ def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as driver, pytest.MonkeyPatch.context() as patch:
         # Playwright's loop runs in this thread, and Django would take each query here for one in a coroutine.
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-        chromium = driver.chromium.launch(executable_path=program, args=_OPTIONS)
+        chromium = driver.chromium.launch(executable_path=program, args=_OPTIONS, timeout=PATIENCE)
         yield chromium
         chromium.close()
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,8 +25,8 @@ import pytest
 
 from tests.acceptance.cluster import ROOT, Cluster, _prctl, wait_until
 
-_INSTALLATION = 300.0
-_START = 90.0
+_INSTALLATION = 900.0
+_START = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class Site:
             check=True,
             stdout=-1,
             text=True,
-            timeout=120,
+            timeout=300,
         )
         return done.stdout
 
@@ -94,10 +95,12 @@ def running(command: list[str], environment: dict[str, str], log: Path) -> Itera
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """A port that nobody listens on, and that the kernel gives to nobody until it is used: those are above."""
+    while True:
+        port = 12_000 + secrets.randbelow(20_000)
+        with socket.socket() as found, suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return port
 
 
 def answers(url: str) -> bool:

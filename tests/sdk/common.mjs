@@ -8,7 +8,7 @@ export const unique = () => `t${Date.now()}${Math.random().toString(36).slice(2)
 export const client = new ApiClient(process.env.TRIGGER_API_URL, process.env.TRIGGER_SECRET_KEY);
 
 export async function until(what) {
-  for (let n = 0; n < 300; n++) {
+  for (let n = 0; n < 1200; n++) {
     const found = await what();
     if (found) return found;
     await pause(100);
@@ -16,5 +16,9 @@ export async function until(what) {
   assert.fail(`never: ${what}`);
 }
 
-export const finished = (id) => runs.poll(id, { pollIntervalMs: 100 });
+export async function finished(id) {
+  await until(async () => (await runs.retrieve(id)).isCompleted); // `poll` itself gives up after 500 looks
+  return runs.poll(id);
+}
+
 export const waiting = (id) => until(async () => (await runs.retrieve(id)).isWaiting);
