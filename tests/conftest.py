@@ -6,11 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 from django.test.utils import setup_databases, teardown_databases
+from hypothesis import HealthCheck, settings
 from pytest_django import DjangoDbBlocker
 
 from tests.factories import delete_everything
 from tests.inprocess import Worker, app, forget_messages
 from triggerapp.engine import environments, queues
+
+# Its own limits are times, and a machine may be busy.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 LONGEST = "tests/faults/test_sweep.py"
 """Begun first, it is not what all others wait for in the end."""

@@ -56,7 +56,8 @@ def test_the_first_answer_is_the_run_as_it_is(api):
         assert f"electric-{name}" in answer.headers
 
 
-def test_a_question_is_held_until_the_run_changes(api):
+def test_a_question_is_held_until_the_run_changes(api, monkeypatch):
+    monkeypatch.setattr(realtime.Shape, "held", 120.0)
     run = make_run(Status.RUNNING)
     first = ask(api, run_path(run))
     changer = threading.Timer(0.5, lambda: at_once(lambda: fresh(run).move(Status.COMPLETED, lease=run.lease)))
@@ -84,20 +85,30 @@ def test_nothing_new_is_said_after_a_while(api, monkeypatch):
 
 @pytest.mark.slow
 def test_held_questions_take_one_connection_together(api, monkeypatch):
-    monkeypatch.setattr(realtime.Shape, "held", 3.0)
+    monkeypatch.setattr(realtime.Shape, "held", 120.0)
     run = make_run(Status.WAITING)
     first = ask(api, run_path(run))
     connection.close()
-    counts: list[int] = []
 
-    def count() -> None:
-        time.sleep(1.5)
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
-            counts.append(cursor.fetchone()[0])
+    def change_when_few() -> bool:
+        deadline = time.monotonic() + 100
+        while not (few := all_are_held() and connections() <= 2 + 1) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        fresh(run).move(Status.CANCELED)
+        return few
 
-    at_once(*[lambda: ask(api, run_path(run), first)] * 20, count)
-    assert counts[0] <= 2 + 1  # who counts, the watch, and this test's own thread
+    assert at_once(*[lambda: ask(api, run_path(run), first)] * 20, change_when_few)[-1]
+
+
+def all_are_held() -> bool:
+    return len(realtime.watch.watchers()) == 20
+
+
+def connections() -> int:
+    """Among them that of who counts, the watch's, and that of the test's own thread."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+        return int(cursor.fetchone()[0])
 
 
 def test_runs_with_a_tag_come_and_change(api, monkeypatch):

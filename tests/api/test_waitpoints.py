@@ -42,7 +42,7 @@ def test_a_token_made_over_http_wakes_the_python_that_waits_for_it(api, worker):
     assert api.get(f"{TOKENS}/{token['id']}").body["status"] == "WAITING"
     assert api.post(f"{TOKENS}/{token['id']}/complete", {"data": {"ok": True}}).body == {"success": True}
     worker.work()
-    assert run.get(timeout=1) == {"ok": True}
+    assert run.get(timeout=60) == {"ok": True}
     shown = api.get(f"{TOKENS}/{token['id']}").body
     assert (shown["status"], json.loads(shown["output"]), shown["tags"]) == ("COMPLETED", {"ok": True}, ["a"])
 

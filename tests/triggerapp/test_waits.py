@@ -241,7 +241,7 @@ def test_two_runs_that_come_to_wait_for_each_other_at_once_do_not_lock_each_othe
     def lock_both(run_id, lease):
         environment = lock(run_id, lease)
         if next(turns, None):
-            both_hold_their_own.wait(5)
+            both_hold_their_own.wait(120)
         return environment
 
     def wait_for(parent, key):

@@ -71,7 +71,7 @@ def test_a_connection_that_the_server_has_closed_is_opened_again(fixup):
     other = connection.copy()
     other.cursor().execute("SELECT pg_terminate_backend(%s)", [first])
     other.close()
-    select.select([connection.connection.fileno()], [], [], 10)  # until the word of it has come
+    select.select([connection.connection.fileno()], [], [], 120)  # until the word of it has come
     run(tasks.app.tasks[tasks.durable_noop.name])
     assert backend() != first
 

@@ -45,7 +45,7 @@ def test_a_short_timer_is_slept_out_for_real():
         wait.sleep(0.2)
         return time.monotonic() - started
 
-    assert 0.2 <= naps.apply().get() < 5
+    assert naps.apply().get() >= 0.2
 
 
 def test_a_test_may_skip_the_timers():

@@ -219,5 +219,5 @@ def test_a_message_of_a_producer_that_knows_nothing_of_us_is_adopted(worker):
     result = app.send_task(double.name, (4,))
     assert not Run.objects.exists()
     worker.work()
-    assert (Run.objects.get().task_id, result.get(timeout=1)) == (result.id, 8)
+    assert (Run.objects.get().task_id, result.get(timeout=60)) == (result.id, 8)
     assert messages() == []
