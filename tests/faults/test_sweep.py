@@ -16,9 +16,9 @@ from tests.faults.lane import Lane
 LANES = 7
 """A scenario waits most of its time; more of them than this keep processors from other tests, and gain nothing."""
 STUCK = 30.0
-"""Seconds without any news of a run. It may be two of lease, some for another worker, and all slow where it is busy;
+"""Seconds without any news of a run: those of its lease, and many more where all is slow.
 
-what nobody looks after waits for hours, or for the five minutes after which it counts as lost.
+What nobody looks after waits for an hour, and long before counts as lost.
 """
 WORST, REPLAYS = 6, 3
 """How many that were stuck are played again, and how often: on a machine that is busy any may seem so."""
