@@ -10,6 +10,9 @@ PYTHON := $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' >/dev/null 2>&1 && { echo "$$p"; break; }; \
 	done)
 
+# Compiled files are kept whatever the environment says: hundreds of processes would each compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo dev test versions check bench lock clean
 .DEFAULT_GOAL := help
 

@@ -8,8 +8,8 @@ import pytest
 
 from tests.faults.lane import Lane
 
-RACES = int(os.environ.get("FAULTS_RACES", "5000"))
-THREE_WAY = int(os.environ.get("FAULTS_RACES", "2000"))
+RACES = int(os.environ.get("FAULTS_RACES", "2000"))
+THREE_WAY = int(os.environ.get("FAULTS_RACES", "1000"))
 """Three processes and a longer way each. With FAULTS_RACES=20000 both take eight minutes on a quiet machine."""
 
 pytestmark = pytest.mark.slow
