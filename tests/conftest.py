@@ -25,6 +25,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
+@pytest.fixture(autouse=True)
+def own_app() -> None:
+    """The app of tests in this process; another test may have made its own the current one."""
+    app.set_current()
+    app.set_default()
+
+
 @pytest.fixture(scope="session")
 def django_db_setup(
     django_test_environment: None,
@@ -46,8 +53,6 @@ def database(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Itera
         # Another test's flush may have taken the rows whose ids are kept for the life of the process.
         environments.by_slug.forget()
         queues.identify.forget()
-        app.set_current()
-        app.set_default()
         yield
         delete_everything()
         forget_messages()

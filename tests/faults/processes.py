@@ -222,15 +222,14 @@ def end_all() -> None:
         for pid in children[1:]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        while _reap():
+        reap()
+
+
+def reap() -> None:
+    """Free the pids of the dead, orphans among them, as an init process does; a worker's killer may wait for that."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-
-
-def _reap() -> bool:
-    try:
-        return os.waitpid(-1, os.WNOHANG)[0] != 0
-    except ChildProcessError:
-        return False
 
 
 def until(condition: Callable[[], object], *, within: float, every: float = 0.02) -> bool:

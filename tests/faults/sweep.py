@@ -38,6 +38,7 @@ def play(world: World, *, fails: bool, fault: str = "", client_fault: str = "") 
         if not emitted and _awaits_go(world, run):
             _emit(world, run, client_fault)
             emitted = True
+        processes.reap()
         time.sleep(_LOOK)
     return _report(world, run, fails, fault, ready=ready, seconds=time.monotonic() - started)
 
