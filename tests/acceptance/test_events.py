@@ -47,7 +47,7 @@ def test_failures_and_retries_show_as_in_celery(on: Worker):
     failed, retried = boom.delay(), retries_by_hand.delay(fresh(), times=1)
     assert retried.get(timeout=120) == [1]
     wait_until(lambda: watch.state_of(failed.id) == "FAILURE" and watch.state_of(retried.id) == "SUCCESS")
-    assert watch.types(failed.id)[-1] == "task-failed"
+    assert watch.types(failed.id).count("task-failed") == 1  # its first segment may tell late that it waited
     assert watch.types(retried.id).count("task-retried") == 1
 
 
