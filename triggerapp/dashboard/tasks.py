@@ -71,11 +71,11 @@ def test(request: HttpRequest, name: str) -> HttpResponseBase:
         return _trigger(request, name)
     signature = _signature(name)
     last = queries.runs(RunFilter(task=name, environment=_here(), period="all"), limit=_LAST).rows
-    given = _given(request, name)
-    earlier = request.GET.get("from", "")
-    if earlier and given == _NOTHING:
+    earlier, given = request.GET.get("from", ""), _given(request, name)
+    if earlier and given is None:
         asked.say(request, f"There are no arguments of a run {asked.quoted(earlier)} of this task to fill in.")
     context = {"title": f"Test {name}", "name": name, "last": last, "active": "tasks"}
+    given = given or _NOTHING
     fields = fields_of(signature, redaction.data(_by_name(signature, given))) if is_simple(signature) else None
     raw = values.pretty(given)
     return render(request, "test.html", {**context, "fields": fields, "raw": raw, "signature": str(signature)})
@@ -118,14 +118,15 @@ def _hint(parameter: inspect.Parameter) -> str:
     return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
 
 
-def _given(request: HttpRequest, name: str) -> dict[str, Json]:
-    """What the earlier run that the URL names was given, with its secrets: those of another task, or of another
-    environment, are none of this one's."""
-    run_id, call = uuid_or_none(request.GET.get("from")), None
+def _given(request: HttpRequest, name: str) -> dict[str, Json] | None:
+    """What the earlier run that the URL names was given, with its secrets; None if it names none of this task's here:
+    those of another task, or of another environment, are none of this one's."""
+    run_id = uuid_or_none(request.GET.get("from"))
     runs = Run.objects.filter(task=name, environment_id=environments.current())
     found = None if run_id is None else runs.filter(pk=run_id).only("message").first()
-    if found is not None:
-        call = pages.arguments(detail.large(found.pk).payload, json.loads(found.message).get("content_type", ""))
+    if found is None:
+        return None
+    call = pages.arguments(detail.large(found.pk).payload, json.loads(found.message).get("content_type", ""))
     args, kwargs = call or ([], {})
     return {"args": args, "kwargs": kwargs}
 
@@ -142,7 +143,7 @@ def _by_name(signature: inspect.Signature, given: dict[str, Json]) -> dict[str, 
 
 
 def _trigger(request: HttpRequest, name: str) -> HttpResponseBase:
-    signature, given = _signature(name), _given(request, name)
+    signature, given = _signature(name), _given(request, name) or _NOTHING
     # What was hidden from the form stays as the earlier run was given it.
     if "raw" in request.POST:
         payload = values.restored(read_json(request.POST["raw"], "the payload"), given)

@@ -317,6 +317,14 @@ def test_a_secret_in_the_payload_of_an_earlier_run_is_neither_shown_nor_lost(ope
     assert json.loads(bytes(newest.payload))[:2] == [[1, {"password": "hunter2"}], {"password": "hunter3", "b": 3}]
 
 
+def test_an_earlier_run_without_arguments_is_no_mistake(operator):
+    url = f"/triggers/tasks/{anything.name}/test"
+    operator.post(url, {"raw": '{"args": [], "kwargs": {}}'})
+    again = operator.get(f"{url}?from={Run.objects.get().id}")
+    assert json.loads(again.context["raw"]) == {"args": [], "kwargs": {}}
+    assert again.context["wrong"] == []
+
+
 def test_a_form_takes_nothing_of_a_run_of_another_task_or_environment(operator):
     url = f"/triggers/tasks/{log_in.name}/test"
     form = {"arg-user": "Eve", "arg-password": "hunter2"}
