@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from django.utils.html import format_html
-
 from triggerapp import conf
 from triggerapp.dashboard.queries import RunRow
 from triggerapp.models import Status, Wait, WaitKind
-from triggerapp.templatetags.triggers import when
+from triggerapp.templatetags.triggers import duration
 
 MEANS: Mapping[Status, str] = MappingProxyType(
     {
@@ -52,10 +50,11 @@ def next_of(run: RunRow, *, paused: bool = False, rolled_back: bool = False) -> 
 def _pending(run: RunRow, paused: bool) -> str:
     if paused:
         return f"Queue {run.queue} is paused: it starts when the queue is resumed."
-    if run.due_at is None:
-        return f"It starts as soon as queue {run.queue} admits it."
     what = f"Attempt {run.attempt}" if run.attempt > 1 else "It"
-    return format_html("{} is due {}.", what, when(run.due_at))
+    if run.due_at is None or run.due_at <= run.now:
+        return f"{what} starts as soon as queue {run.queue} admits it."
+    # The moment: a page that counted on from "in 1 s" would come to say that it is due 1 s ago.
+    return f"{what} is due in {duration(run.due_at - run.now)}, at {run.due_at:%Y-%m-%d %H:%M:%S} UTC."
 
 
 def waits_for(wait: Wait) -> str:

@@ -59,6 +59,14 @@ def test_a_paused_queue_is_the_reason_why_nothing_happens(viewer):
     assert "is paused: it starts when the queue is resumed" in html(viewer, run)
 
 
+def test_a_run_is_due_at_a_moment_until_that_has_passed(viewer):
+    later, passed = now() + timedelta(hours=1), now() - timedelta(minutes=5)
+    said = html(viewer, make_run(Status.PENDING, due_at=later))
+    assert f", at {later:%Y-%m-%d %H:%M:%S} UTC." in said
+    said = html(viewer, make_run(Status.PENDING, due_at=passed, attempt=2))
+    assert "Attempt 2 starts as soon as queue" in said
+
+
 def test_steps_waits_and_children_are_bars_on_one_line(viewer):
     run = make_run(Status.WAITING)
     make_step(run, "charge_card#1", 7)
