@@ -10,6 +10,8 @@ from uuid import UUID
 
 from django.http import HttpRequest
 
+from triggerapp.engine import environments
+
 _LONGEST = 60
 
 
@@ -82,9 +84,15 @@ def older(request: HttpRequest, is_place: Callable[[str], object] = uuid_or_none
     return None
 
 
-def environments(request: HttpRequest, known: list[str]) -> list[str]:
-    """All that there are, to choose from."""
-    asked = request.GET.get("environment", "").replace("\0", "")
-    if asked and asked not in known:
-        say(request, f"{no_such('environment', asked, known)} So nothing is shown.")
-    return known
+def environment_names(request: HttpRequest) -> list[str]:
+    """Those to choose from; said is if another one is asked for."""
+    say(request, *not_an_environment(request.GET.get("environment", "")))
+    return environments.names()
+
+
+def not_an_environment(asked: str) -> list[str]:
+    """What is wrong with it, if anything."""
+    asked = asked.replace("\0", "")
+    if not asked or environments.is_known(asked):
+        return []
+    return [f"{no_such('environment', asked, environments.names())} So nothing is shown."]

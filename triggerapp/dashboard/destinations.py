@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from triggerapp.dashboard import actions, asked, overviews, queries
+from triggerapp.dashboard import actions, asked, overviews
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import catalog, destinations, environments, notices, posting
@@ -32,7 +32,7 @@ def _shown_list(request: HttpRequest, environment: str, issued: Issued | None = 
         "title": "Destinations",
         "active": "destinations",
         "chosen": {"environment": environment},
-        "environments": asked.environments(request, queries.environment_names()),
+        "environments": asked.environment_names(request),
         "rows": [(each, posting.origin(each.url)) for each in destinations.all_of(environment)],
         "kinds": destinations.KINDS,
         "wanted": destinations.FAILURES,

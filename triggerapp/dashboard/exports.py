@@ -50,11 +50,12 @@ def export(request: HttpRequest, form: str) -> HttpResponseBase:
     """What the list's filter finds, the newest first."""
     if form not in _FORMS:
         raise NotFound(f"there is no export as {form[:20]}; there are {', '.join(_FORMS)}")
-    wrong = mistakes(request.GET)
+    wanted = RunFilter.parse(request.GET)
+    wrong = mistakes(wanted, request.GET)
     if wrong:  # a file cannot say what it has instead
         raise BadInput(" ".join(wrong))
     content_type, write = _FORMS[form]
-    parts = _parts(RunFilter.parse(request.GET))
+    parts = _parts(wanted)
     text = write(chain([next(parts)], parts))  # the first look is ours: an error still has a page
     body = _one_by_one(text) if isinstance(request, ASGIRequest) else text
     headers = {"Content-Disposition": f'attachment; filename="runs.{form}"'}

@@ -14,7 +14,7 @@ from uuid import UUID
 from django.http import QueryDict
 
 from triggerapp import conf
-from triggerapp.dashboard.asked import no_such, not_a_flag, quoted, uuid_or_none
+from triggerapp.dashboard.asked import no_such, not_a_flag, not_an_environment, quoted, uuid_or_none
 from triggerapp.engine.selection import DEFAULT_PERIOD, PERIODS, Selection
 from triggerapp.models import Status
 
@@ -80,17 +80,16 @@ class RunFilter(Selection):
         return urlencode({**chosen, **more}, doseq=True)
 
 
-def mistakes(data: QueryDict) -> list[str]:
-    """What the filter in a URL cannot mean, and what is shown instead."""
-    no_status, period = RunFilter.parse(data).no_status, data.get("period", "")
+def mistakes(wanted: RunFilter, data: QueryDict) -> list[str]:
+    """What the URL that a filter is of cannot mean, and what is shown instead."""
+    no_status, period = wanted.no_status, data.get("period", "")
     found = [f"{no_such('status', no_status, Status.values)} So no run has it."] if no_status else []
     if period and period not in PERIODS:
         found.append(f"{no_such('period', period, PERIODS)} Shown is {DEFAULT_PERIOD}.")
     for kind in ("batch", "schedule"):
-        asked = data.get(kind, "")
-        if _id(asked) == _NOBODY:
-            found.append(f"{quoted(asked)} is no id of a {kind}, so no run is of it.")
-    return found + not_a_flag("root", data.get("root", ""))
+        if getattr(wanted, kind) == _NOBODY:
+            found.append(f"{quoted(data.get(kind, ''))} is no id of a {kind}, so no run is of it.")
+    return [*found, *not_a_flag("root", data.get("root", "")), *not_an_environment(data.get("environment", ""))]
 
 
 _DEFAULTS = {each.name: each.default for each in fields(Selection)}

@@ -7,9 +7,9 @@ from datetime import timedelta
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 
-from triggerapp.dashboard import actions, overviews, queries
+from triggerapp.dashboard import actions, overviews
 from triggerapp.dashboard.pages import page, render
-from triggerapp.engine import keys
+from triggerapp.engine import environments, keys
 from triggerapp.errors import BadInput
 from triggerapp.levels import Level, actor
 
@@ -24,7 +24,7 @@ def listing(request: HttpRequest) -> HttpResponseBase:
 
 
 def _shown(request: HttpRequest, issued: keys.Issued | None = None) -> HttpResponseBase:
-    context = {**_CONTEXT, "rows": overviews.keys(), "issued": issued, "environments": queries.environment_names()}
+    context = {**_CONTEXT, "rows": overviews.keys(), "issued": issued, "environments": environments.names()}
     return render(request, "keys.html", context)
 
 
@@ -32,8 +32,7 @@ def _shown(request: HttpRequest, issued: keys.Issued | None = None) -> HttpRespo
 def create(request: HttpRequest) -> HttpResponseBase:
     """Make a key. The answer to this request is the only place where it is ever shown."""
     environment = request.POST.get("environment", "")
-    if environment not in queries.environment_names():
-        raise BadInput(f"there is no environment {environment[:32]!r}")
+    environments.find(environment)
     narrower = [scope.strip() for scope in request.POST.get("scopes", "").split(",") if scope.strip()]
     scopes = [*request.POST.getlist("scope"), *narrower]
     if not scopes:

@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponseBase
 from triggerapp.dashboard import asked, explain, exports, queries
 from triggerapp.dashboard.filters import RunFilter, mistakes
 from triggerapp.dashboard.pages import page, render
+from triggerapp.engine import environments
 from triggerapp.engine.selection import PERIODS, Cursor
 from triggerapp.models import Status
 
@@ -17,7 +18,7 @@ from triggerapp.models import Status
 def runs(request: HttpRequest) -> HttpResponseBase:
     """One page of the list."""
     wanted = RunFilter.parse(request.GET)
-    asked.say(request, *mistakes(request.GET))
+    asked.say(request, *mistakes(wanted, request.GET))
     cursor = Cursor.parse(asked.older(request, Cursor.parse))
     found = queries.runs(wanted, older_than=cursor)
     newest = found.newest if cursor is None else None
@@ -34,7 +35,7 @@ def runs(request: HttpRequest) -> HttpResponseBase:
             "first_page": cursor is None,
             "statuses": [(status, explain.MEANS[status]) for status in Status],
             "periods": PERIODS,
-            "environments": asked.environments(request, queries.environment_names()),
+            "environments": environments.names(),
             "queues": queries.queue_names(wanted.environment),
             "older": found.older and wanted.query(older=str(found.older)),
             "live": urlencode({"run": [str(row.id) for row in found.rows if row.is_live]}, doseq=True),

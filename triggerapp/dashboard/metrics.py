@@ -7,7 +7,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponseBase
 
-from triggerapp.dashboard import asked, figures, overviews, queries
+from triggerapp.dashboard import asked, figures, overviews
 from triggerapp.dashboard.figures import Ended
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
@@ -27,7 +27,7 @@ def metrics(request: HttpRequest) -> HttpResponseBase:
         "active": "metrics",
         "chosen": {"environment": environment, "window": window},
         "windows": figures.WINDOWS,
-        "environments": asked.environments(request, queries.environment_names()),
+        "environments": asked.environment_names(request),
         "ended": ended,
         "charts": charts(ended),
         "restores": figures.restores(environment, window),

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 
-from triggerapp.dashboard import actions, asked, overviews, queries, values
+from triggerapp.dashboard import actions, asked, overviews, values
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import queues
@@ -28,7 +28,7 @@ def _chosen(request: HttpRequest, *names: str) -> dict[str, str]:
 
 def _listing(request: HttpRequest, title: str, chosen: dict[str, str], found: overviews.Page, **more: Json) -> Json:
     older = found.older and urlencode({**{k: v for k, v in chosen.items() if v}, "older": found.older})
-    environments = asked.environments(request, queries.environment_names())
+    environments = asked.environment_names(request)
     return {"title": title, "chosen": chosen, "found": found, "older": older, "environments": environments, **more}
 
 
@@ -66,7 +66,7 @@ def queue_list(request: HttpRequest) -> HttpResponseBase:
     """Queues, and what is in them."""
     chosen = _chosen(request)
     rows = overviews.queues(chosen["environment"])
-    environments = asked.environments(request, queries.environment_names())
+    environments = asked.environment_names(request)
     context = {"title": "Queues", "rows": rows, "chosen": chosen, "environments": environments}
     return render(request, "queues.html", {**context, "active": "queues"})
 

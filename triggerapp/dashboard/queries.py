@@ -12,9 +12,9 @@ from typing import Any
 from uuid import UUID
 
 from triggerapp.dashboard.filters import RunFilter
-from triggerapp.engine import sql
+from triggerapp.engine import environments, sql
 from triggerapp.engine.selection import NEWEST, Cursor, Searches, Where, narrow, searches
-from triggerapp.models import LIVE, Environment, Queue, Wait
+from triggerapp.models import LIVE, Queue, Wait
 
 PAGE = 50
 SEARCHED = 20_000
@@ -84,7 +84,7 @@ class RunPage:
 
 def runs(wanted: RunFilter, *, older_than: Cursor | None = None, limit: int = PAGE) -> RunPage:
     """A page of runs, newest first."""
-    environment = environment_id(wanted.environment)
+    environment = environments.id_of(wanted.environment)
     if environment is None:
         return RunPage(rows=[])
     if wanted.text:
@@ -153,7 +153,7 @@ def children(run_id: UUID, limit: int) -> list[RunRow]:
 
 def newer(wanted: RunFilter, than: Cursor | None) -> int:
     """How many runs came after that one, `MOST_NEW` at most."""
-    environment = environment_id(wanted.environment)
+    environment = environments.id_of(wanted.environment)
     if environment is None or wanted.text:
         return 0
     by_index, others = searches(environment, wanted), narrow(wanted)
@@ -165,16 +165,6 @@ def newer(wanted: RunFilter, than: Cursor | None) -> int:
         [*by_index.values, *others.values],
     )
     return int(row["found"]) if row else 0
-
-
-def environment_id(slug: str) -> int | None:
-    """The id of an environment; None if there is none of that name."""
-    return Environment.objects.filter(slug=slug).values_list("pk", flat=True).first()
-
-
-def environment_names() -> list[str]:
-    """All environments."""
-    return list(Environment.objects.order_by("slug").values_list("slug", flat=True))
 
 
 def queue_names(environment: str) -> list[str]:

@@ -13,7 +13,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 
 from triggerapp.clock import now
-from triggerapp.dashboard import actions, asked, overviews, queries
+from triggerapp.dashboard import actions, asked, overviews
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import catalog, cron, environments, schedules
@@ -34,7 +34,7 @@ def listing(request: HttpRequest) -> HttpResponseBase:
         "title": "Schedules",
         "active": "schedules",
         "chosen": {"environment": environment},
-        "environments": asked.environments(request, queries.environment_names()),
+        "environments": asked.environment_names(request),
         "rows": [{**row, "words": cron.describe(row["cron"])} for row in overviews.schedules(environment)],
         "tasks": catalog.offered(),
         "timezones": cron.timezones(),

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from triggerapp.dashboard import actions, asked, queries
+from triggerapp.dashboard import actions, asked
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import environments, envvars
@@ -35,13 +35,13 @@ class VariableRow:
 def listing(request: HttpRequest) -> HttpResponseBase:
     """All variables of an environment."""
     slug = environment_in(request.GET)
-    environment = queries.environment_id(slug)
+    environment = environments.id_of(slug)
     found = [] if environment is None else envvars.listed(environment)
     context = {
         "title": "Environment variables",
         "active": "variables",
         "chosen": {"environment": slug},
-        "environments": asked.environments(request, queries.environment_names()),
+        "environments": asked.environment_names(request),
         "rows": [_row(each) for each in found],
     }
     return render(request, "variables.html", context)

@@ -9,10 +9,10 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from triggerapp.dashboard import actions, asked, overviews, queries
+from triggerapp.dashboard import actions, asked, overviews
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
-from triggerapp.engine import deployments
+from triggerapp.engine import deployments, environments
 from triggerapp.errors import NotFound
 from triggerapp.levels import Level, actor
 from triggerapp.models import Deployment
@@ -22,12 +22,12 @@ from triggerapp.models import Deployment
 def listing(request: HttpRequest) -> HttpResponseBase:
     """The newest versions."""
     environment = environment_in(request.GET)
-    found = queries.environment_id(environment)
+    found = environments.id_of(environment)
     context = {
         "title": "Versions",
         "active": "versions",
         "chosen": {"environment": environment},
-        "environments": asked.environments(request, queries.environment_names()),
+        "environments": asked.environment_names(request),
         "rows": overviews.deployments(environment),
         "current": found and deployments.current(found),
     }

@@ -10,10 +10,10 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 
 from triggerapp import redaction
-from triggerapp.dashboard import actions, asked, overviews, queries, values
+from triggerapp.dashboard import actions, asked, overviews, values
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
-from triggerapp.engine import trials, webhooks
+from triggerapp.engine import environments, trials, webhooks
 from triggerapp.engine.deliveries import Accepted, Rejected
 from triggerapp.engine.webhooks import Issued
 from triggerapp.errors import BadInput, NotFound
@@ -34,7 +34,7 @@ def _shown_list(request: HttpRequest, environment: str, issued: Issued | None = 
         "title": "Webhooks",
         "active": "webhooks",
         "chosen": {"environment": environment},
-        "environments": asked.environments(request, queries.environment_names()),
+        "environments": asked.environment_names(request),
         "rows": [(each, webhooks.url(each)) for each in webhooks.all_of(environment)],
         "presets": Preset.values,
         "issued": issued,
@@ -47,8 +47,7 @@ def _shown_list(request: HttpRequest, environment: str, issued: Issued | None = 
 def create(request: HttpRequest) -> HttpResponseBase:
     """A new endpoint. A secret that is made here is shown in the answer to this request and never again."""
     environment = request.POST.get("environment", "")
-    if queries.environment_id(environment) is None:
-        raise BadInput(f"there is no environment {environment[:32]!r}")
+    environments.find(environment)
     options = actions.read_json(request.POST.get("options", "").strip() or "{}", "the options")
     if not isinstance(options, dict):
         raise BadInput('the options must be an object, such as {"signature": "x-signature"}')

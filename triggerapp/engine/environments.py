@@ -21,15 +21,27 @@ def current() -> int:
 
 def is_known(slug: str) -> bool:
     """Whether there is one of this name, or this process works for it and so will make it."""
-    return slug == conf.get().ENVIRONMENT or Environment.objects.filter(slug=slug).exists()
+    return slug == conf.get().ENVIRONMENT or id_of(slug) is not None
+
+
+def names() -> list[str]:
+    """Those that are known."""
+    return sorted({conf.get().ENVIRONMENT, *Environment.objects.values_list("slug", flat=True)})
 
 
 def find(slug: str) -> int:
-    """The id of the one of this name, which must be there. Raises `BadInput`."""
-    found = Environment.objects.filter(slug=slug).values_list("pk", flat=True).first()
+    """The id of the one of this name, which must be known. Raises `BadInput`."""
+    found = current() if slug == conf.get().ENVIRONMENT else id_of(slug)
     if found is None:
         raise BadInput(f"there is no environment {slug[:40]!r}")
-    return int(found)
+    return found
+
+
+def id_of(slug: str) -> int | None:
+    """The id of the one of this name; None if there is none."""
+    if not conf.ENVIRONMENT_NAME.fullmatch(slug):  # a NUL, for one, is nothing to ask PostgreSQL for
+        return None
+    return Environment.objects.filter(slug=slug).values_list("pk", flat=True).first()
 
 
 def named(slug: str) -> Environment:

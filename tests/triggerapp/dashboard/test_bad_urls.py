@@ -120,7 +120,28 @@ def test_no_page_breaks_whatever_its_parameters_are(administrator, places, rubbi
         warnings(administrator, f"{page}?{'&'.join(f'{name}={rubbish}' for name in PARAMETERS)}", places)
 
 
-def test_a_file_cannot_say_what_it_has_instead_so_there_is_none(viewer, places):
-    refused = viewer.get("/triggers/runs/export/csv?period=99")
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [("period=99", "There is no period “99”"), ("environment=mars", "There is no environment “mars”")],
+)
+def test_a_file_cannot_say_what_it_has_instead_so_there_is_none(viewer, places, query, says):
+    refused = viewer.get(f"/triggers/runs/export/csv?{query}")
     assert refused.status_code == 400
-    assert "There is no period “99”" in _text(refused)
+    assert says in _text(refused)
+
+
+FORMS = "events/send variables/put variables/delete destinations/create webhooks/create schedules/create keys/create"
+
+
+@pytest.mark.parametrize("form", FORMS.split())
+def test_a_form_for_an_environment_that_there_is_not_is_refused(administrator, places, form):
+    for environment in ("a\0", "\0", "x" * 3000, "mars"):
+        refused = administrator.post(f"/triggers/{form}", {"environment": environment, "name": "PLACE"})
+        assert (refused.status_code, "there is no environment" in _text(refused)) == (400, True)
+
+
+def test_the_environment_of_the_settings_is_one_before_its_first_use(administrator, settings):
+    settings.TRIGGERAPP = {**getattr(settings, "TRIGGERAPP", {}), "ENVIRONMENT": "mars"}
+    assert warnings(administrator, "waits/?environment=mars", {}) == []
+    form = {"environment": "mars", "name": "PLACE", "value": "x"}
+    assert administrator.post("/triggers/variables/put", form).status_code == 302
