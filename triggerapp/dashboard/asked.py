@@ -6,6 +6,7 @@ People edit URLs and keep old ones. A page that took `?period=99` for its usual 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from typing import TypeVar
 from uuid import UUID
 
 from django.http import HttpRequest
@@ -61,10 +62,15 @@ def not_a_flag(name: str, asked: str) -> list[str]:
 def number(request: HttpRequest, name: str) -> int | None:
     """A number from 0, if there is one."""
     asked = request.GET.get(name, "")
-    if asked and not asked.isdecimal():
+    found = number_or_none(asked)
+    if asked and found is None:
         say(request, f"{name} is a whole number, not {quoted(asked)}. It was left out.")
-        return None
-    return int(asked[:18]) if asked else None
+    return found
+
+
+def number_or_none(text: str) -> int | None:
+    """What a URL says, if it is a number from 0; of one that is larger than any of ours, its beginning is too."""
+    return int(text[:18]) if text.isdecimal() else None
 
 
 def uuid_or_none(text: str | None) -> UUID | None:
@@ -75,13 +81,16 @@ def uuid_or_none(text: str | None) -> UUID | None:
         return None
 
 
-def older(request: HttpRequest, is_place: Callable[[str], object] = uuid_or_none) -> str | None:
+Place = TypeVar("Place")
+
+
+def older(request: HttpRequest, read: Callable[[str], Place | None]) -> Place | None:
     """Where a page of a list begins; None for the beginning of the list."""
-    asked = request.GET.get("older") or None
-    if asked is None or is_place(asked):
-        return asked
-    say(request, f"{quoted(asked)} is no place in this list. It is shown from its beginning.")
-    return None
+    asked = request.GET.get("older", "")
+    place = read(asked)
+    if asked and place is None:
+        say(request, f"{quoted(asked)} is no place in this list. It is shown from its beginning.")
+    return place
 
 
 def environment_names(request: HttpRequest) -> list[str]:

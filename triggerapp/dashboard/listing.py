@@ -19,7 +19,7 @@ def runs(request: HttpRequest) -> HttpResponseBase:
     """One page of the list."""
     wanted = RunFilter.parse(request.GET)
     asked.say(request, *mistakes(wanted, request.GET))
-    cursor = Cursor.parse(asked.older(request, Cursor.parse))
+    cursor = asked.older(request, Cursor.parse)
     found = queries.runs(wanted, older_than=cursor)
     newest = found.newest if cursor is None else None
     return render(

@@ -10,9 +10,10 @@ from typing import Self
 from urllib.parse import urlencode
 from uuid import UUID
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from triggerapp import redaction
+from triggerapp.dashboard import asked
 from triggerapp.dashboard.pages import page
 from triggerapp.engine import sql
 from triggerapp.errors import NotFound
@@ -64,13 +65,13 @@ class LogFilter:
     """None for all; an empty one for what was said outside of steps."""
 
     @classmethod
-    def parse(cls, data: QueryDict) -> Self:
-        """What a URL says; what is no choice of ours is left out."""
-        level, attempt = data.get("level", ""), data.get("attempt", "")
+    def parse(cls, request: HttpRequest) -> Self:
+        """What its URL says; what is no choice of ours is left out, and the page says so."""
+        data = request.GET
         return cls(
-            level=level if level in LEVELS else "",
+            level=asked.choice(request, "level", LEVELS),
             text=data.get("text", "").replace("\0", "")[:255],
-            attempt=int(attempt[:4]) if attempt.isdecimal() else None,
+            attempt=asked.number(request, "attempt"),
             step=data.get("step", "").replace("\0", "")[:255] if "step" in data else None,
         )
 
@@ -99,7 +100,7 @@ class LogPage:
 _LINES = """
 SELECT id, attempt, step, level, logger, text, at FROM triggerapp_logline
 WHERE run_id = %s AND id BETWEEN %s AND %s AND level >= %s AND (%s = '' OR strpos(lower(text), lower(%s)) > 0)
-  AND (%s::int IS NULL OR attempt = %s) AND (%s::text IS NULL OR step = %s)
+  AND (%s::bigint IS NULL OR attempt = %s) AND (%s::text IS NULL OR step = %s)
 """
 
 
@@ -142,7 +143,7 @@ def download(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
     """All lines, as a file of text."""
     if not Run.objects.filter(pk=run_id).exists():
         raise NotFound(f"there is no run {run_id}")
-    rows = _read(run_id, LogFilter.parse(request.GET), end="ORDER BY id")
+    rows = _read(run_id, LogFilter.parse(request), end="ORDER BY id")
     texts = (f"{row.at:%Y-%m-%dT%H:%M:%S.%f}Z {row.level_name.upper():8} {_where(row)}{row.text}\n" for row in rows)
     headers = {"Content-Disposition": f'attachment; filename="log-{run_id}.txt"'}
     return HttpResponse("".join(texts), content_type="text/plain; charset=utf-8", headers=headers)

@@ -36,7 +36,7 @@ def _listing(request: HttpRequest, title: str, chosen: dict[str, str], found: ov
 def waits(request: HttpRequest) -> HttpResponseBase:
     """What everything waits for."""
     chosen = {**_chosen(request, "name"), "kind": asked.choice(request, "kind", WaitKind.values)}
-    found = overviews.waits(**chosen, older=asked.older(request))
+    found = overviews.waits(**chosen, older=asked.older(request, asked.uuid_or_none))
     return render(
         request, "waits.html", _listing(request, "Waits", chosen, found, kinds=WaitKind.values, active="waits")
     )
@@ -47,7 +47,7 @@ def events(request: HttpRequest) -> HttpResponseBase:
     """What was sent."""
     chosen = _chosen(request, "name")
     unmatched = asked.flag(request, "unmatched")
-    found = overviews.events(**chosen, unmatched=unmatched, older=asked.older(request))
+    found = overviews.events(**chosen, unmatched=unmatched, older=asked.older(request, asked.uuid_or_none))
     chosen["unmatched"] = "1" if unmatched else ""
     return render(request, "events.html", _listing(request, "Events", chosen, found, active="events"))
 
@@ -93,5 +93,5 @@ def workers(request: HttpRequest) -> HttpResponseBase:
 def audit(request: HttpRequest) -> HttpResponseBase:
     """Who did what."""
     target = request.GET.get("target", "").replace("\0", "")[:255]
-    found = overviews.audit(target=target, older=asked.older(request, str.isdecimal))
+    found = overviews.audit(target=target, older=asked.older(request, asked.number_or_none))
     return render(request, "audit.html", _listing(request, "Audit log", {"target": target}, found, active="audit"))

@@ -11,7 +11,6 @@ from uuid import UUID
 
 from triggerapp import conf, levels
 from triggerapp.dashboard import queries
-from triggerapp.dashboard.asked import uuid_or_none
 from triggerapp.dashboard.queries import RunRow
 from triggerapp.engine import notices as engine_notices
 from triggerapp.engine import queues as engine_queues
@@ -43,9 +42,9 @@ ORDER BY r.waiting_on DESC LIMIT %s
 _LAST = UUID(int=(1 << 128) - 1)
 
 
-def waits(environment: str, *, kind: str = "", name: str = "", older: str | None = None) -> Page:
+def waits(environment: str, *, kind: str = "", name: str = "", older: UUID | None = None) -> Page:
     """What the runs of an environment wait for, the newest wait first."""
-    before = uuid_or_none(older) or _LAST
+    before = older or _LAST
     rows = sql.rows(_WAITING, [before, environment, kind, kind, name, name, PAGE + 1])
     for row in rows:
         row["filter"] = json.loads(row["filter"]) if isinstance(row["filter"], str) else row["filter"]
@@ -72,9 +71,9 @@ _BY_ID = ("id < %s", "id DESC")
 _BY_NAME = ("name = %s AND (created_at, id) < (COALESCE(%s::timestamptz, 'infinity'), %s)", "created_at DESC, id DESC")
 
 
-def events(environment: str, *, name: str = "", unmatched: bool = False, older: str | None = None) -> Page:
+def events(environment: str, *, name: str = "", unmatched: bool = False, older: UUID | None = None) -> Page:
     """Events, the newest first; by their ids, which are times, or by the index of their name."""
-    before = uuid_or_none(older) or _LAST
+    before = older or _LAST
     values: list[Any] = [environment, before]
     those, order = _BY_ID
     if name:
@@ -225,10 +224,10 @@ WHERE endpoint_id = %s AND id < %s {verdict} ORDER BY id DESC LIMIT %s
 """
 
 
-def deliveries(endpoint: int, *, verdict: str = "", older: str | None = None) -> Page:
+def deliveries(endpoint: int, *, verdict: str = "", older: UUID | None = None) -> Page:
     """What was posted to an endpoint, the newest first."""
     statement = _DELIVERIES.format(verdict="AND verdict = %s" if verdict else "")
-    before = uuid_or_none(older) or _LAST
+    before = older or _LAST
     rows = sql.rows(statement, [endpoint, before, *([verdict] if verdict else []), PAGE + 1])
     return Page(rows=rows[:PAGE], older=str(rows[PAGE - 1]["id"]) if len(rows) > PAGE else "")
 
@@ -245,20 +244,20 @@ LEFT JOIN triggerapp_run r ON r.id = n.run ORDER BY n.created_at DESC, n.id DESC
 """
 
 
-def notices(destination: int, *, older: str | None = None) -> Page:
+def notices(destination: int, *, older: UUID | None = None) -> Page:
     """What a destination was told and is to be told, the newest first."""
-    last = uuid_or_none(older) or _LAST
+    last = older or _LAST
     before = Notice.objects.filter(pk=last).values_list("created_at", flat=True).first()
     rows = sql.rows(_NOTICES, [destination, before, last, PAGE + 1])
     return Page(rows=rows[:PAGE], older=str(rows[PAGE - 1]["id"]) if len(rows) > PAGE else "")
 
 
-def audit(*, target: str = "", older: str | None = None) -> Page:
+def audit(*, target: str = "", older: int | None = None) -> Page:
     """Who did what, the newest first."""
     found = AuditEntry.objects.order_by("-id")
     if target:
         found = AuditEntry.objects.filter(target=target).order_by("-created_at", "-id")
-    if older and older.isdecimal():
-        found = found.filter(pk__lt=int(older[:18]))
+    if older is not None:
+        found = found.filter(pk__lt=older)
     rows = list(found[: PAGE + 1])
     return Page(rows=rows[:PAGE], older=str(rows[PAGE - 1].pk) if len(rows) > PAGE else "")

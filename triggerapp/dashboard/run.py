@@ -32,9 +32,7 @@ def run(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
 
 def _log(request: HttpRequest, facts: Facts) -> dict[str, Json]:
     """The lines of the run that the URL asks for."""
-    asked.choice(request, "level", logs.LEVELS)
-    asked.number(request, "attempt")
-    wanted = LogFilter.parse(request.GET)
+    wanted = LogFilter.parse(request)
     lines = logs.newest(facts.run.id, wanted, before=asked.number(request, "before"))
     return {
         "log": lines,

@@ -20,6 +20,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 
+from triggerapp.dashboard.asked import number_or_none
 from triggerapp.dashboard.live import Message, hub
 from triggerapp.dashboard.logs import LogFilter
 from triggerapp.dashboard.pages import page
@@ -41,7 +42,7 @@ _ALIVE: Final = b":\n\n"
 def run(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
     """What changes of one run, and what it says."""
     line, shown = _place(request)
-    look = partial(hub.viewing, [run_id], rows=False, log=LogFilter.parse(request.GET), line=line, shown=shown)
+    look = partial(hub.viewing, [run_id], rows=False, log=LogFilter.parse(request), line=line, shown=shown)
     return _stream(request, look)
 
 
@@ -49,7 +50,7 @@ def _place(request: HttpRequest) -> tuple[int, str]:
     """The last line and the status on the page; a browser, or a tab, that comes again says itself what it has."""
     loaded = f"{request.GET.get('line', '')} {request.GET.get('status', '')}"
     line, _, status = (request.headers.get("Last-Event-ID") or request.GET.get("place") or loaded).partition(" ")
-    return int(line[:18]) if line.isdecimal() else 0, status if status in Status.values else ""
+    return number_or_none(line) or 0, status if status in Status.values else ""
 
 
 @transaction.non_atomic_requests

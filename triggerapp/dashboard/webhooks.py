@@ -77,7 +77,7 @@ def one(request: HttpRequest, endpoint_id: int) -> HttpResponseBase:
 
 def _shown_one(request: HttpRequest, endpoint: Endpoint, issued: Issued | None = None) -> HttpResponseBase:
     verdict = asked.choice(request, "verdict", Verdict.values)
-    found = overviews.deliveries(endpoint.pk, verdict=verdict, older=asked.older(request))
+    found = overviews.deliveries(endpoint.pk, verdict=verdict, older=asked.older(request, asked.uuid_or_none))
     context = {
         "title": endpoint.name,
         "active": "webhooks",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 
 from tests.factories import fresh, make_run
@@ -195,6 +197,6 @@ def test_no_page_leaves_out_a_notice_that_is_of_the_same_time_as_the_last_one_be
         runs.fail(make_run(Status.RUNNING).id, lease=1, error={})
     Notice.objects.update(created_at=now())
     first = overviews.notices(made.pk)
-    second = overviews.notices(made.pk, older=first.older)
+    second = overviews.notices(made.pk, older=UUID(first.older))
     found = [row["id"] for row in [*first.rows, *second.rows]]
     assert found == list(Notice.objects.order_by("-id").values_list("pk", flat=True))

@@ -86,6 +86,14 @@ def test_an_address_that_means_nothing_still_shows_the_page(viewer, query):
     stream.close()
 
 
+def test_of_an_attempt_that_there_is_not_no_line_is_shown(viewer):
+    run = make_run(Status.RUNNING)
+    say(run, "hello", attempt=1234)
+    assert shown(viewer, run, "?attempt=1234") == ["hello"]
+    for none in ("12345", "9" * 40):
+        assert shown(viewer, run, f"?attempt={none}") == []
+
+
 def test_the_newest_lines_are_shown_and_the_earlier_ones_by_a_link(viewer, monkeypatch):
     monkeypatch.setattr(logs, "SHOWN", 3)
     run = make_run(Status.COMPLETED)
