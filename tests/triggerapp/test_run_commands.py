@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError, ProgrammingError, connection
 from psycopg.errors import UndefinedTable
 
-from tests.factories import fresh, make_event, make_event_wait, make_run, make_step, make_unreadable
+from tests.factories import fresh, make_event, make_event_wait, make_run, make_step, make_unreadable, make_wait
 from tests.inprocess import durable
 from triggerapp.clock import now
 from triggerapp.engine import catalog, deployments, environments
@@ -312,6 +312,19 @@ def test_runs_tail_ends_with_the_run():
     lines = [json.loads(line) for line in said("runs", "tail", run.id, "--json").splitlines()]
     assert lines[-1] == {"run": f"run_{run.id}", "kind": "status", "name": run.task, "status": "COMPLETED"}
     assert "charge#1" in [line["name"] for line in lines]
+
+
+def test_runs_tail_names_every_status_as_the_api_does():
+    run = make_run(Status.FAILED)
+    make_step(run, "charge#1")
+    make_wait(run)
+    family = {"parent": run, "root": run}
+    make_run(Status.PENDING, task="later", due_at=now() + timedelta(hours=1), parent_key="later#1", **family)
+    make_run(Status.RUNNING, task="busy", parent_key="busy#1", **family)
+    lines = [json.loads(line) for line in said("runs", "tail", run.id, "--json").splitlines()]
+    found = {(line["kind"], line["name"]): line["status"] for line in lines}
+    assert {found.pop(("run", task)) for task in ("later", "busy")} == {"DELAYED", "EXECUTING"}
+    assert sorted(found.values()) == ["COMPLETED", "FAILED", "FAILED", "WAITING"]
 
 
 COMMANDS = [

@@ -22,7 +22,8 @@ from triggerapp.models import Wait, WaitKind, WaitStatus
 
 _TOKEN_TTL = timedelta(days=1)
 _STATUSES = {"WAITING": ("pending",), "COMPLETED": ("resolved",), "TIMED_OUT": ("timed_out", "canceled")}
-_NAMES = {status: name for name, statuses in _STATUSES.items() for status in statuses}
+NAMES = {status: name for name, statuses in _STATUSES.items() for status in statuses}
+"""What the API calls the status of a wait."""
 _OVER = {
     WaitStatus.TIMED_OUT: "the token timed out",
     WaitStatus.CANCELED: "the run that waited for the token has ended",
@@ -35,7 +36,7 @@ def rendered(wait: Wait) -> dict[str, Any]:
         {
             "id": ids.show("waitpoint", wait.id),
             "url": tokens.url(wait.id),
-            "status": _NAMES[wait.status],
+            "status": NAMES[wait.status],
             "completedAt": rendering.when(wait.resolved_at),
             "timeoutAt": rendering.when(wait.expires_at),
             "idempotencyKeyExpiresAt": rendering.when(wait.idempotency_expires_at),

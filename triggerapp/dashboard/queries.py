@@ -15,6 +15,7 @@ from triggerapp.dashboard.filters import RunFilter
 from triggerapp.engine import environments, sql
 from triggerapp.engine.selection import NEWEST, Cursor, Searches, Where, narrow, searches
 from triggerapp.models import LIVE, Queue, Wait
+from triggerapp.models.moves import public_status
 
 PAGE = 50
 SEARCHED = 20_000
@@ -58,6 +59,11 @@ class RunRow:
     def is_live(self) -> bool:
         """Whether anything is still going to happen."""
         return self.status in LIVE
+
+    @property
+    def public_status(self) -> str:
+        """Its name in the API."""
+        return public_status(self)
 
     @property
     def took(self) -> timedelta | None:

@@ -28,6 +28,8 @@ class Span:
     is_open: bool = False
     """It has no end yet: the one that it is given is now."""
     status: str = ""
+    public_status: str = ""
+    """Of a child: its name in the API, which its status alone does not tell."""
     note: str = ""
     link: str = ""
     said: int = 0
@@ -103,6 +105,7 @@ def _all(facts: Facts) -> Iterator[Span]:
             start=child.created_at,
             **_until(child.finished_at, facts),
             status=child.status,
+            public_status=child.public_status,
             link=reverse("triggers:run", args=[child.id]),
         )
 

@@ -6,7 +6,9 @@ A run changes status only by the UPDATE that `move_sql` writes; a test greps for
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from types import MappingProxyType
+from typing import Protocol
 
 from django.db.models import TextChoices
 
@@ -71,6 +73,24 @@ def public_name(status: str, *, delayed: bool = True) -> str:
     if status == S.PENDING:
         return "DELAYED" if delayed else "QUEUED"
     return _PUBLIC[Status(status)]
+
+
+class Started(Protocol):
+    """A run, however much of it was read."""
+
+    @property
+    def status(self) -> str: ...
+
+    @property
+    def due_at(self) -> datetime | None: ...
+
+    @property
+    def started_at(self) -> datetime | None: ...
+
+
+def public_status(run: Started) -> str:
+    """The public name of a run's status."""
+    return public_name(run.status, delayed=run.due_at is not None and run.started_at is None)
 
 
 _PUBLIC: Mapping[Status, str] = MappingProxyType(

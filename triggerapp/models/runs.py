@@ -18,7 +18,7 @@ from uuid6 import uuid7
 
 from triggerapp.errors import StaleRun
 from triggerapp.models.control import Environment, Queue
-from triggerapp.models.moves import Status, move_sql, public_name
+from triggerapp.models.moves import Status, move_sql, public_status
 
 
 def new_id() -> uuid.UUID:
@@ -202,7 +202,7 @@ class Run(models.Model):
     @property
     def public_status(self) -> str:
         """Trigger.dev v4's status name."""
-        return public_name(self.status, delayed=self.due_at is not None and self.started_at is None)
+        return public_status(self)
 
     def move(self, to: Status, *, lease: int | None = None, **fields: object) -> Self:
         """Change status, and `fields` with it; raises `StaleRun` if the lease or the status is another one.

@@ -10,13 +10,14 @@ from uuid import UUID
 from django.core.management.base import CommandParser
 
 from triggerapp import redaction
-from triggerapp.api import ids
+from triggerapp.api import ids, waitpoints
 from triggerapp.api.rendering import common
 from triggerapp.api.runs import retrieved
 from triggerapp.dashboard import detail, logs, queries, waterfall
 from triggerapp.dashboard.filters import RunFilter
 from triggerapp.dashboard.logs import LogFilter
 from triggerapp.dashboard.queries import RunRow
+from triggerapp.dashboard.waterfall import Span
 from triggerapp.management.base import BaseCommand
 from triggerapp.management.choosing import RUN, add_filters, count_to, run_id, selection
 from triggerapp.management.output import dump, safe, table
@@ -117,9 +118,14 @@ class Command(BaseCommand):
 def _lines(facts: detail.Facts, *, as_json: bool) -> list[tuple[str, ...]]:
     spans = [span for span in waterfall.spans(facts) if span.status]
     run = facts.run
-    is_delayed = run.due_at is not None and run.started_at is None
-    status = public_name(run.status, delayed=is_delayed) if as_json else run.status
-    return [*((span.kind, span.label, span.status) for span in spans), ("status", run.task, status)]
+    ended = ((span.kind, span.label, _public_status(span) if as_json else span.status) for span in spans)
+    return [*ended, ("status", run.task, run.public_status if as_json else run.status)]
+
+
+def _public_status(span: Span) -> str:
+    if span.kind == "wait":
+        return waitpoints.NAMES[span.status]
+    return span.public_status or public_name(span.status, delayed=False)
 
 
 def _time(moment: Any) -> str:
