@@ -87,19 +87,14 @@ def connections_in_use():
 def test_three_hundred_viewers_get_every_change_over_one_connection(hub):
     run = make_run(Status.RUNNING)
     before = connections_in_use()
-    told = queue.SimpleQueue()
-
-    def deliver(message: Message) -> None:
-        if message.event == "facts":
-            told.put(message)
-
+    inboxes = [queue.SimpleQueue() for _ in range(300)]
     with ExitStack() as stack:
-        for _ in range(300):
-            stack.enter_context(hub.viewing([run.id], deliver, rows=False))
-        for n in range(6):  # how it is, and each of five changes
-            for _ in range(300):
-                told.get(timeout=120)
+        for inbox in inboxes:
+            stack.enter_context(hub.viewing([run.id], inbox.put, rows=False))
+        assert all("step#" not in received(inbox, "timeline").data for inbox in inboxes)
+        for n in range(5):
             make_step(run, f"step#{n}")
+            assert all(f"step#{n}" in received(inbox, "timeline").data for inbox in inboxes)
         assert connections_in_use() <= before + 1
 
 
