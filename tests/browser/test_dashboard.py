@@ -18,7 +18,7 @@ from django.db import connection
 
 from tests.browser import scenery, scripts
 from tests.browser.conftest import DESK, PATIENCE, TELEPHONE, Heard, Shoot
-from tests.factories import make_run, make_wait
+from tests.factories import make_run, make_step, make_wait
 from tests.live.site import Site
 from triggerapp.clock import now
 from triggerapp.dashboard import urls
@@ -269,12 +269,39 @@ def test_what_goes_on_counts_on_while_somebody_looks(page):
     page.locator(".ticks").filter(has_text="1 d 6 h").wait_for()
     after = page.evaluate(scripts.BARS)
     assert after["queue"]["width"] < before["queue"]["width"] / 4
-    assert after["wait"]["right"] == pytest.approx(before["wait"]["right"], abs=2)
+    scale = page.locator(".spans svg").first.bounding_box()
+    assert after["wait"]["right"] == pytest.approx(scale["x"] + scale["width"], abs=2)
     page.evaluate(scripts.HIDE, True)
     page.clock.fast_forward("24:00:00")
     assert took.inner_text() == "1 d 5 h"
     page.evaluate(scripts.HIDE, False)
     took.filter(has_text="2 d 5 h").wait_for()
+
+
+def test_what_the_server_sends_of_a_young_run_reads_as_what_the_page_counted_to(page):
+    run = make_run(Status.WAITING)
+    make_wait(run)
+    page.clock.install(time=now() - timedelta(days=400))  # no clock of ours
+    page.goto(f"/triggers/runs/{run.id}/")
+    page.locator("[data-live]").filter(has_text="live").wait_for()
+    took, young = page.locator("#facts [data-since]"), re.compile(r"^(\d+ ms|[1-5]?\d\.\d s)$")
+    counted = took.inner_text()
+    page.clock.run_for(1_000)
+    took.filter(has_not_text=re.compile(f"^{re.escape(counted)}$")).filter(has_text=young).wait_for()
+    make_step(run, "charge#1")
+    said(page, "charge#1")
+    last = page.locator(".ticks span").last
+    page.clock.run_for(1_000)
+    last.filter(has_text=young).wait_for()
+    before = page.evaluate(scripts.BARS)
+    page.evaluate("document.querySelector('[data-live]').className = 'live away'")
+    counted = took.inner_text()
+    page.clock.fast_forward("01:00:00")
+    assert took.inner_text() == counted
+    page.evaluate("document.querySelector('[data-live]').className = 'live'")
+    page.clock.run_for(1_000)
+    took.filter(has_text="1 h").wait_for()
+    assert page.evaluate(scripts.BARS)["step"]["right"] < before["step"]["right"]
 
 
 def test_however_many_tabs_are_open_another_page_loads(page):

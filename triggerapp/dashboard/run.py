@@ -27,7 +27,8 @@ def run(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
     """All of it."""
     facts = detail.facts(run_id)
     context = {"title": facts.run.task, "active": "runs", "live": facts.run.is_live, **of(facts), **_outcome(facts)}
-    return render(request, "run.html", {**context, **_log(request, facts)})
+    # By the database's clock, as all that its script counts on from.
+    return render(request, "run.html", {**context, **_log(request, facts), "now": facts.run.now})
 
 
 def _log(request: HttpRequest, facts: Facts) -> dict[str, Json]:
