@@ -18,7 +18,7 @@ from workers.images import Images
 
 log = logging.getLogger(__name__)
 
-_PID_IS_FREE: Final = 10.0
+_PID_IS_FREE: Final = 5.0
 """Seconds for the worker that dumped a process to end it, before its pid counts as taken."""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.faults.lane import Lane
-from tests.faults.test_sweep import STUCK
+from tests.faults.test_sweep import REPLAYS, STUCK
 from triggerapp.services import Services
 
 
@@ -25,7 +25,7 @@ def lane(lane: Lane, servers: Services) -> Lane:
 
 def assert_taken_over(lane: Lane, scenario: str) -> dict[str, Any]:
     """The run ends well. A long pause is played again: on a busy machine any is long, one that is stuck stays so."""
-    for _ in range(3):
+    for _ in range(REPLAYS):
         report: dict[str, Any] = lane.play(scenario)
         assert report["ended"], report["log"]
         assert report["told"]["state"] == "SUCCESS"

@@ -15,12 +15,9 @@ from tests.faults.lane import Lane
 
 LANES = 7
 """A scenario waits most of its time; more of them than this keep processors from other tests, and gain nothing."""
-STUCK = 30.0
-"""Seconds without any news of a run: those of its lease, and many more where all is slow.
-
-What nobody looks after waits for an hour, and long before counts as lost.
-"""
-WORST, REPLAYS = 6, 3
+STUCK = 2.0 + 5.0
+"""Seconds: the lease of these tests, and what the contract allows beyond it."""
+WORST, REPLAYS = 6, 5
 """How many that were stuck are played again, and how often: on a machine that is busy any may seem so."""
 LATE_REPLAYS = 3
 """How often those are played again in which a tick did not get as far as the fault."""
