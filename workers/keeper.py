@@ -116,11 +116,7 @@ class Keeper:
             stdin=subprocess.PIPE,
             pass_fds=[descriptor],
             start_new_session=True,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-                "TRIGGERAPP_ZYGOTE_OF": str(os.getpid()),
-            },
+            env=link.environment(TRIGGERAPP_ZYGOTE_OF=str(os.getpid())),
         )
 
     def _hold_base(self) -> None:

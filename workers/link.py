@@ -15,6 +15,9 @@ import sys
 from threading import Lock
 from typing import IO, Any
 
+from celery.app import app_or_default
+
+from triggerapp.engine import catalog
 from triggerapp.failpoints import point
 from workers import identity
 
@@ -53,7 +56,7 @@ def start(app: str, *, hostname: str, wait: bool) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TRIGGERAPP_TICKER": "1"},
+        env=environment(TRIGGERAPP_TICKER="1"),
     )
     assert process.stdin is not None and process.stdout is not None
     fcntl.fcntl(process.stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
@@ -63,6 +66,12 @@ def start(app: str, *, hostname: str, wait: bool) -> subprocess.Popen[str]:
     if wait:
         process.stdout.readline()
     return process
+
+
+def environment(**more: str) -> dict[str, str]:
+    """That of a process beside the pool: this one's, where Python looks for modules, and where the tasks are."""
+    path = os.pathsep.join(filter(None, sys.path))
+    return {**os.environ, "PYTHONPATH": path, **catalog.task_modules(app_or_default()), **more}
 
 
 def greet(pipe: IO[str], app: str) -> None:

@@ -49,8 +49,7 @@ def _load(path: str) -> zygote.Main:
     app = load_app(path)
     app.set_current()
     app.set_default()
-    with catalog.unchecked():
-        app.loader.init_worker()
+    catalog.load_tasks(app.loader.init_worker)
     app.finalize()
     _state._set_task_join_will_block(True)  # type: ignore[attr-defined]
     assert app.amqp and app.backend

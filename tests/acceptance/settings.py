@@ -18,6 +18,8 @@ TRIGGERAPP = {
     "RESEND_AFTER": timedelta(seconds=float(os.environ.get("ACCEPTANCE_RESEND", "30"))),
 }
 
+ROOT_URLCONF = os.environ.get("ACCEPTANCE_URLS", "triggerapp.urls")
+
 # Here and not by `app.conf.update`: before Celery 5.7 what the Django settings say goes before that.
 CELERY_ACCEPT_CONTENT = ["json", "pickle", "yaml", "msgpack"]
 CELERY_RESULT_ACCEPT_CONTENT = ["json", "pickle"]

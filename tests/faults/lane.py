@@ -43,6 +43,7 @@ class Lane:
             "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
             "FAULTS_FOLDER": str(folder),
             "DJANGO_SECRET_KEY": "faults",
+            "CELERY_SKIP_CHECKS": "true",
             **env,
         }
         self.process = subprocess.Popen(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from importlib import import_module
 from typing import Any, Protocol, cast
 
 from celery import Celery
 from celery.app import app_or_default
 
 from triggerapp.errors import NotFound
+
+log = logging.getLogger(__name__)
 
 
 class Subscribed(Protocol):
@@ -43,6 +47,7 @@ _NAMED = 5
 """So many tasks are named in a refusal."""
 _SKIP = "CELERY_SKIP_CHECKS"
 """What Celery's `--skip-checks` sets."""
+_HANDED = "TRIGGERAPP_TASK_MODULES"
 
 
 def durable_task(name: str) -> Triggerable | None:
@@ -71,23 +76,43 @@ def missing(name: object) -> NotFound:
 @lru_cache(maxsize=8)
 def _load_tasks(app: Celery) -> None:
     """A web process or a ticker has not looked for its tasks as a worker does."""
-    with unchecked():
-        app.loader.import_default_modules()
+    load_tasks(app.loader.import_default_modules)
+
+
+def task_modules(app: Celery) -> dict[str, str]:
+    """Where the app's tasks are, in the environment of a process that this worker starts beside its pool."""
+    found = {task.__module__ for task in app.tasks.values()} - {"__main__", "__mp_main__"}
+    return {_HANDED: " ".join(sorted(found))}
+
+
+def load_tasks(load: Callable[[], object]) -> None:
+    """Have Celery `load` its app's tasks; in a process that a worker started, those of the worker.
+
+    There without Django's system checks, which the worker has run: they import every view, and a second goes by.
+    A task that nobody but a view imports is found by the module that the worker has it from.
+    """
+    handed = os.environ.pop(_HANDED, None)
+    if handed is None:
+        load()
+        return
+    with _unchecked():
+        load()
+    for name in handed.split():
+        try:
+            import_module(name)
+        except ImportError as error:
+            log.warning("the worker has tasks of %s, which cannot be imported here: %s", name, error)
 
 
 @contextmanager
-def unchecked() -> Iterator[None]:
-    """Within it, Celery loads tasks without Django's system checks, which import every view: a second and 30 MB.
-
-    They ran when the worker or the server started to which this process belongs.
-    """
+def _unchecked() -> Iterator[None]:
     said = os.environ.get(_SKIP)
     os.environ[_SKIP] = "true"
     try:
         yield
     finally:
         if said is None:
-            os.environ.pop(_SKIP, None)
+            del os.environ[_SKIP]
         else:
             os.environ[_SKIP] = said
 
