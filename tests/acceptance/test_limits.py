@@ -70,7 +70,7 @@ def test_a_rate_limit_is_charged_once_per_run(on: Worker):
 
 def test_expires_does_not_end_a_run_that_has_started(on: Worker):
     """Trap 5: the message of a wake would be discarded as expired."""
-    result = for_event.apply_async((tag := fresh(),), expires=(expires := datetime.now(UTC) + timedelta(seconds=5)))
+    result = for_event.apply_async((tag := fresh(),), expires=(expires := datetime.now(UTC) + timedelta(seconds=10)))
     wait_until(lambda: status(result) == "waiting")
     wait_until(lambda: datetime.now(UTC) > expires)
     events.send("go", {"tag": tag, "value": "still here"})

@@ -142,7 +142,7 @@ def canceled(world: World) -> dict[str, Any]:
     assert processes.until(lambda: len(_steps_of(world, run)) >= 2, within=150)
     canceled = world.call("cancel", run)
     before = len(world.executions())
-    time.sleep(2.0)  # the worker's ticker hears of it
+    time.sleep(6.0)  # a dozen ticks: the worker's ticker hears of it in one of them
     world.let_go(1)
     left = processes.until(lambda: _IGNORED.search(world.log.read_text()), within=150)
     return {
