@@ -22,6 +22,8 @@ pytestmark = [pytest.mark.criu, pytest.mark.usefixtures("no_process_left")]
 
 CYCLES = 200
 AT_ONCE = 20
+NOISE = 64 << 10
+"""Bytes: an image has some pages more or fewer each time; 64 KiB in 190 cycles are no growth."""
 Run = Callable[[Callable[[Line], None]], Sandbox]
 
 
@@ -38,7 +40,7 @@ def test_one_process_goes_through_two_hundred_cycles_and_grows_by_nothing(tmp_pa
     grown = lean("cycle", tmp_path, CYCLES)
     assert [each["number"] for each in grown] == list(range(1, CYCLES + 1))
     early, last = grown[10], grown[-1]
-    assert last["size"] < early["size"] * 1.1
+    assert last["size"] < early["size"] + NOISE
     assert last["mappings"] <= early["mappings"] + 2
     assert last["files"] == early["files"]
     assert last["ours"] <= early["ours"]
