@@ -67,7 +67,8 @@ def _choose_pools_anew() -> None:
 
 @pytest.fixture(params=["prefork", "threads"])
 def mine(request: pytest.FixtureRequest, beside: Cluster) -> Iterator[Worker]:
-    with beside.worker(request.param) as worker:
+    # Tickers of the cluster's other workers wake its runs too, by the other broker: what they sent is sent again.
+    with beside.worker(request.param, ACCEPTANCE_RESEND="3") as worker:
         acceptance.route_to(worker.queue)
         yield worker
 
