@@ -17,7 +17,6 @@ from typing import IO, Any
 
 from celery.app import app_or_default
 
-from triggerapp.engine import catalog
 from triggerapp.failpoints import point
 from workers import identity
 
@@ -70,6 +69,8 @@ def start(app: str, *, hostname: str, wait: bool) -> subprocess.Popen[str]:
 
 def environment(**more: str) -> dict[str, str]:
     """That of a process beside the pool: this one's, where Python looks for modules, and where the tasks are."""
+    from triggerapp.engine import catalog  # noqa: PLC0415  (whoever imports `workers` needs no engine yet)
+
     path = os.pathsep.join(filter(None, sys.path))
     return {**os.environ, "PYTHONPATH": path, **catalog.task_modules(app_or_default()), **more}
 

@@ -57,7 +57,7 @@ def _text(response: Any) -> str:
         ("runs/?schedule=s1", "“s1” is no id of a schedule, so no run is of it."),
         ("runs/?root=yes", "root is 1 or 0, not “yes”. All are shown."),
         ("runs/?older=x", "“x” is no place in this list. It is shown from its beginning."),
-        ("runs/?environment=mars", "There is no environment “mars”; there are dev. So nothing is shown."),
+        ("runs/?environment=mars", "There is no environment “mars”; there are dev"),
         ("runs/<run>/?level=loud", "There is no level “loud”; there are debug, info, warning, error, critical."),
         ("runs/<run>/?attempt=first", "attempt is a whole number, not “first”. It was left out."),
         ("runs/<run>/?before=-1", "before is a whole number, not “-1”. It was left out."),
@@ -72,7 +72,7 @@ def _text(response: Any) -> str:
         ("audit/?older=x", "“x” is no place in this list."),
         ("tasks/<task>/test?from=x", "There are no arguments of a run “x” of this task to fill in."),
         *(
-            (f"{page}/?environment=mars", "There is no environment “mars”; there are dev. So nothing is shown.")
+            (f"{page}/?environment=mars", "There is no environment “mars”; there are dev")
             for page in "waits events queues schedules versions variables metrics webhooks destinations".split()
         ),
     ],
