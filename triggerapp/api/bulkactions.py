@@ -214,7 +214,9 @@ def _row(kind: str, field: str) -> Callable[[Json], Fields]:
 
 
 def _is_test(value: Json) -> Fields:
-    return {"nothing": True} if value is True else {"root": False}
+    if not isinstance(value, bool):
+        raise BadInput(f"isTest={value!r:.40} must be true or false")
+    return {"nothing": True} if value else {"root": False}
 
 
 def _nothing(value: Json) -> Fields:

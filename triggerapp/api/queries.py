@@ -185,6 +185,8 @@ def _one_status(name: str) -> Q:
 
 
 def _is_test(text: str) -> Q:
+    if text not in ("true", "false"):
+        raise BadInput(f"filter[isTest]={text[:40]!r} must be true or false")
     return _NONE if text == "true" else Q()
 
 

@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from triggerapp.api import ids, options, queries, rendering, spans
-from triggerapp.api.http import Access, View, body_of, without_none
+from triggerapp.api.http import Access, View, body_of, only, without_none
 from triggerapp.api.schedules import generator
 from triggerapp.engine import metadata, schedules, verbs
 from triggerapp.engine.durations import deadline
@@ -211,7 +211,8 @@ class RunReschedule(RunView):
     def post(self, request: Request, run: str) -> Response:
         """Start it `delay` from now, or at that moment."""
         found = self.run(run)
-        verbs.reschedule(found.id, deadline("delay", body_of(request).get("delay")), actor=self.principal.actor)
+        body = only(body_of(request), "delay")
+        verbs.reschedule(found.id, deadline("delay", body.get("delay")), actor=self.principal.actor)
         return Response(retrieved(queries.run_of(self.principal.environment, run)))
 
 

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from triggerapp import conf
 from triggerapp.api import ids, options, queries, rendering
-from triggerapp.api.http import Access, View, body_of, without_none
+from triggerapp.api.http import Access, View, body_of, only, without_none
 from triggerapp.api.tasks import with_token
 from triggerapp.engine import tokens, triggers
 from triggerapp.engine.durations import deadline, duration
@@ -21,6 +21,8 @@ from triggerapp.errors import BadInput, NotFound, PayloadTooLarge
 from triggerapp.models import Wait, WaitKind, WaitStatus
 
 _TOKEN_TTL = timedelta(days=1)
+_FIELDS = ("timeout", "idempotencyKey", "idempotencyKeyTTL", "tags")
+"""What a new token is asked for with."""
 _STATUSES = {"WAITING": ("pending",), "COMPLETED": ("resolved",), "TIMED_OUT": ("timed_out", "canceled")}
 NAMES = {status: name for name, statuses in _STATUSES.items() for status in statuses}
 """What the API calls the status of a wait."""
@@ -69,7 +71,7 @@ class TokenList(View):
 
     def post(self, request: Request) -> Response:
         """A new token, or the one that the idempotency key had."""
-        body, caller = body_of(request), self.principal
+        body, caller = only(body_of(request), *_FIELDS), self.principal
         timeout, ttl = body.get("timeout"), body.get("idempotencyKeyTTL")
         issued = tokens.issue(
             caller.environment,
@@ -134,7 +136,7 @@ class TokenComplete(TokenView):
     def post(self, request: Request, token: str) -> Response:
         """Give it its value; one that was completed before keeps the first."""
         found = self.token(token)
-        text = json.dumps(body_of(request).get("data")).encode()
+        text = json.dumps(only(body_of(request), "data").get("data")).encode()
         if len(text) > conf.get().MAX_VALUE_BYTES:
             raise PayloadTooLarge(f"the value may have {conf.get().MAX_VALUE_BYTES:,} bytes")
         try:

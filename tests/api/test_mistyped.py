@@ -1,0 +1,43 @@
+"""What is mistyped is refused where it would do something else: cancel more, or complete for good."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.factories import make_run, now
+from triggerapp.models import BulkAction, Status, Wait, WaitStatus
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def test_a_bulk_action_whose_filter_is_no_yes_and_no_no_touches_nothing(api):
+    run = make_run(Status.WAITING)
+    answer = api.post("/api/v1/bulk-actions", {"action": "cancel", "filter": {"isTest": "maybe"}})
+    assert answer.status == 400 and "isTest='maybe' must be true or false" in answer.body["error"]
+    run.refresh_from_db()
+    assert run.status == Status.WAITING and not BulkAction.objects.exists()
+
+
+def test_a_list_is_not_filtered_by_what_is_no_yes_and_no_no(api):
+    answer = api.get("/api/v1/runs?filter[isTest]=maybe")
+    assert answer.status == 400 and "must be true or false" in answer.body["error"]
+
+
+def test_a_token_is_not_completed_by_a_mistyped_field(api):
+    token = api.post("/api/v1/waitpoints/tokens", {}).body["id"]
+    answer = api.post(f"/api/v1/waitpoints/tokens/{token}/complete", {"date": 1})
+    assert answer.status == 400 and "there is no field 'date' here" in answer.body["error"]
+    assert Wait.objects.get().status == WaitStatus.PENDING
+
+
+def test_a_token_is_not_made_without_the_timeout_that_was_mistyped(api):
+    answer = api.post("/api/v1/waitpoints/tokens", {"timeOut": "1h"})
+    assert answer.status == 400 and not Wait.objects.exists()
+
+
+def test_a_run_is_not_rescheduled_with_a_field_that_has_no_effect(api):
+    run = make_run(Status.PENDING, due_at=now() + timedelta(hours=1))
+    answer = api.post(f"/api/v1/runs/run_{run.id}/reschedule", {"delay": "20m", "z": 1})
+    assert answer.status == 400 and "there is no field 'z' here" in answer.body["error"]
