@@ -103,11 +103,11 @@ def test_the_environment_is_named_where_the_sdk_has_a_place_for_it(path, headers
     ("path", "headers", "status", "says"),
     [
         (WHOAMI, {}, 400, "x-trigger-branch"),
-        (WHOAMI, {"HTTP_X_TRIGGER_BRANCH": "mars"}, 404, "mars"),
+        (WHOAMI, {"HTTP_X_TRIGGER_BRANCH": "atlantis"}, 404, "atlantis"),
         ("/api/v1/projects/any/runs", {}, 400, "filter[env]"),
         ("/api/v1/projects/any/runs?filter[env]=dev,staging", {}, 404, "one at a time"),
         ("/api/v1/projects/any/runs?filter[env]=%00", {}, 400, "cannot store"),
-        ("/api/v1/projects/any/envvars/mars", DEV, 404, "mars"),
+        ("/api/v1/projects/any/envvars/atlantis", DEV, 404, "atlantis"),
     ],
 )
 def test_an_environment_that_is_missing_or_unknown_is_told(path, headers, status, says):

@@ -57,7 +57,7 @@ def _text(response: Any) -> str:
         ("runs/?schedule=s1", "“s1” is no id of a schedule, so no run is of it."),
         ("runs/?root=yes", "root is 1 or 0, not “yes”. All are shown."),
         ("runs/?older=x", "“x” is no place in this list. It is shown from its beginning."),
-        ("runs/?environment=mars", "There is no environment “mars”; there are dev"),
+        ("runs/?environment=atlantis", "There is no environment “atlantis”; there are dev"),
         ("runs/<run>/?level=loud", "There is no level “loud”; there are debug, info, warning, error, critical."),
         ("runs/<run>/?attempt=first", "attempt is a whole number, not “first”. It was left out."),
         ("runs/<run>/?before=-1", "before is a whole number, not “-1”. It was left out."),
@@ -72,7 +72,7 @@ def _text(response: Any) -> str:
         ("audit/?older=x", "“x” is no place in this list."),
         ("tasks/<task>/test?from=x", "There are no arguments of a run “x” of this task to fill in."),
         *(
-            (f"{page}/?environment=mars", "There is no environment “mars”; there are dev")
+            (f"{page}/?environment=atlantis", "There is no environment “atlantis”; there are dev")
             for page in "waits events queues schedules versions variables metrics webhooks destinations".split()
         ),
     ],
@@ -122,7 +122,7 @@ def test_no_page_breaks_whatever_its_parameters_are(administrator, places, rubbi
 
 @pytest.mark.parametrize(
     ("query", "says"),
-    [("period=99", "There is no period “99”"), ("environment=mars", "There is no environment “mars”")],
+    [("period=99", "There is no period “99”"), ("environment=atlantis", "There is no environment “atlantis”")],
 )
 def test_a_file_cannot_say_what_it_has_instead_so_there_is_none(viewer, places, query, says):
     refused = viewer.get(f"/triggers/runs/export/csv?{query}")
@@ -135,13 +135,13 @@ FORMS = "events/send variables/put variables/delete destinations/create webhooks
 
 @pytest.mark.parametrize("form", FORMS.split())
 def test_a_form_for_an_environment_that_there_is_not_is_refused(administrator, places, form):
-    for environment in ("a\0", "\0", "x" * 3000, "mars"):
+    for environment in ("a\0", "\0", "x" * 3000, "atlantis"):
         refused = administrator.post(f"/triggers/{form}", {"environment": environment, "name": "PLACE"})
         assert (refused.status_code, "there is no environment" in _text(refused)) == (400, True)
 
 
 def test_the_environment_of_the_settings_is_one_before_its_first_use(administrator, settings):
-    settings.TRIGGERAPP = {**getattr(settings, "TRIGGERAPP", {}), "ENVIRONMENT": "mars"}
-    assert warnings(administrator, "waits/?environment=mars", {}) == []
-    form = {"environment": "mars", "name": "PLACE", "value": "x"}
+    settings.TRIGGERAPP = {**getattr(settings, "TRIGGERAPP", {}), "ENVIRONMENT": "atlantis"}
+    assert warnings(administrator, "waits/?environment=atlantis", {}) == []
+    form = {"environment": "atlantis", "name": "PLACE", "value": "x"}
     assert administrator.post("/triggers/variables/put", form).status_code == 302
