@@ -10,8 +10,8 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 
+from triggerapp.dashboard import posted, values
 from triggerapp.dashboard import run as pages
-from triggerapp.dashboard import values
 from triggerapp.dashboard.pages import page
 from triggerapp.engine import calls, environments, events, limits, tokens, verbs
 from triggerapp.errors import BadInput, NotFound
@@ -103,8 +103,8 @@ def send_event(request: HttpRequest) -> HttpResponseBase:
     payload = json.dumps(read_json(request.POST.get("payload") or "null", "the payload"))
     external = request.POST.get("id", "").strip() or None
     limits.check_text("an event's id", external)
-    slug = request.POST.get("environment")
-    environment = environments.find(slug) if slug else environments.current()
+    named = "environment" in request.POST
+    environment = environments.find(posted.environment(request)) if named else environments.current()
     emitted = events.emit_as(environment, name, payload, external_id=external, actor=actor(request))
     say(request, "The event was known already." if emitted.cached else f"The event {name} is sent.")
     return _back(_run_of(request), "triggers:events")

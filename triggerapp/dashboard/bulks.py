@@ -7,9 +7,8 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponseBase, QueryDict
 from django.shortcuts import redirect
 
-from triggerapp.dashboard import actions
-from triggerapp.dashboard.asked import uuid_or_none
-from triggerapp.dashboard.filters import RunFilter
+from triggerapp.dashboard import actions, posted
+from triggerapp.dashboard.filters import RunFilter, mistakes
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import bulk, environments
 from triggerapp.errors import BadInput, NotFound
@@ -20,19 +19,17 @@ from triggerapp.models import BulkAction, BulkStatus, BulkVerb
 @page(Level.OPERATE, methods=("POST",))
 def start(request: HttpRequest) -> HttpResponseBase:
     """Have it done to the selected runs, or to all that match the filter of the list."""
-    verb = request.POST.get("verb", "")
-    if verb not in BulkVerb.values:
-        raise BadInput(f"a bulk action is one of {', '.join(BulkVerb.values)}")
-    wanted = RunFilter.parse(QueryDict(request.POST.get("query", "")))
-    if wanted.no_status:
-        raise BadInput(f"there is no status {wanted.no_status!r}: show the list again, without it")
-    selected = [found for text in request.POST.getlist("run") if (found := uuid_or_none(text))]
+    query = QueryDict(request.POST.get("query", ""))
+    wanted = RunFilter.parse(query)
+    wrong = mistakes(wanted, query)
+    if wrong:  # what the list shows instead is not what was asked for
+        raise BadInput(" ".join([*wrong, "Show the list again, without it."]))
     begun = bulk.start(
-        BulkVerb(verb),
+        BulkVerb(posted.choice(request, "verb", BulkVerb.values)),
         environment=environments.find(wanted.environment),
         actor=actor(request),
-        selected=selected,
-        matching=wanted if request.POST.get("all") == "1" else None,
+        selected=posted.ids(request, "run"),
+        matching=wanted if posted.box(request, "all") else None,
     )
     return redirect("triggers:bulk", begun.pk)
 

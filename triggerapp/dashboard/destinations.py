@@ -11,10 +11,10 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from triggerapp.dashboard import actions, asked, overviews
+from triggerapp.dashboard import actions, asked, overviews, posted
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
-from triggerapp.engine import catalog, destinations, environments, notices, posting
+from triggerapp.engine import catalog, destinations, notices, posting
 from triggerapp.engine.destinations import Issued
 from triggerapp.errors import NotFound
 from triggerapp.levels import Level, actor
@@ -50,13 +50,12 @@ def _tasks(request: HttpRequest) -> list[str]:
 @page(Level.ADMINISTER, methods=("POST",))
 def create(request: HttpRequest) -> HttpResponseBase:
     """A new destination. Its secret is shown in the answer to this request and never again."""
-    environment = request.POST.get("environment", "")
-    environments.find(environment)
+    environment = posted.environment(request)
     issued = destinations.create(
         environment,
         request.POST.get("name", "").strip(),
         request.POST.get("url", "").strip(),
-        wants=request.POST.getlist("wants"),
+        wants=posted.choices(request, "wants", destinations.KINDS),
         tasks=_tasks(request),
         actor=actor(request),
     )
@@ -103,7 +102,7 @@ def edit(request: HttpRequest, destination_id: int) -> HttpResponseBase:
         destination.environment.slug,
         destination.name,
         url=request.POST.get("url", "").strip(),
-        wants=request.POST.getlist("wants"),
+        wants=posted.choices(request, "wants", destinations.KINDS),
         tasks=_tasks(request),
         actor=actor(request),
     )
@@ -122,7 +121,7 @@ def rotate(request: HttpRequest, destination_id: int) -> HttpResponseBase:
 @page(Level.ADMINISTER, methods=("POST",))
 def switch(request: HttpRequest, destination_id: int) -> HttpResponseBase:
     """Tell it nothing, or tell it again."""
-    destination, disabled = _found(destination_id), request.POST.get("disabled") == "1"
+    destination, disabled = _found(destination_id), posted.switch(request, "disabled")
     destinations.set_disabled(destination.environment.slug, destination.name, disabled=disabled, actor=actor(request))
     actions.say(request, "It hears nothing from now on." if disabled else "It hears of what ends from now on.")
     return redirect("triggers:destination", destination.pk)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 
-from triggerapp.dashboard import actions, overviews
+from triggerapp.dashboard import actions, overviews, posted
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import environments, keys
 from triggerapp.errors import BadInput
@@ -31,10 +31,9 @@ def _shown(request: HttpRequest, issued: keys.Issued | None = None) -> HttpRespo
 @page(Level.ADMINISTER, methods=("POST",))
 def create(request: HttpRequest) -> HttpResponseBase:
     """Make a key. The answer to this request is the only place where it is ever shown."""
-    environment = request.POST.get("environment", "")
-    environments.find(environment)
+    environment = posted.environment(request)
     narrower = [scope.strip() for scope in request.POST.get("scopes", "").split(",") if scope.strip()]
-    scopes = [*request.POST.getlist("scope"), *narrower]
+    scopes = [*posted.choices(request, "scope", keys.VERBS), *narrower]
     if not scopes:
         raise BadInput("a key needs a scope: choose what it may do")
     name = request.POST.get("name", "").strip()

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 
-from triggerapp.dashboard import actions, asked, overviews, values
+from triggerapp.dashboard import actions, asked, overviews, posted, values
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import queues
@@ -77,7 +77,7 @@ def pause(request: HttpRequest, queue_id: int) -> HttpResponseBase:
     queue = Queue.objects.select_related("environment").filter(pk=queue_id).first()
     if queue is None:
         raise NotFound(f"there is no queue {queue_id}")
-    paused = request.POST.get("paused") == "1"
+    paused = posted.switch(request, "paused")
     queues.set_paused(queue.environment_id, queue.name, paused=paused, actor=actor(request))
     actions.say(request, f"{queue.name} is {'paused: what has started goes on' if paused else 'resumed'}.")
     return redirect("triggers:queues")

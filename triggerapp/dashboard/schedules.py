@@ -13,7 +13,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 
 from triggerapp.clock import now
-from triggerapp.dashboard import actions, asked, overviews
+from triggerapp.dashboard import actions, asked, overviews, posted
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import catalog, cron, environments, schedules
@@ -84,7 +84,7 @@ def create(request: HttpRequest) -> HttpResponseBase:
         timezone=text["timezone"] or "UTC",
         external_id=text["external_id"] or None,
     )
-    environment = environments.find(request.POST.get("environment", ""))
+    environment = environments.find(posted.environment(request))
     made = schedules.create(environment, plan, deduplication_key=f"dashboard-{uuid4()}", actor=actor(request))
     actions.say(request, "The schedule is made.")
     return redirect("triggers:schedule", made.pk)
@@ -102,7 +102,7 @@ def run_now(request: HttpRequest, schedule_id: UUID) -> HttpResponseBase:
 @page(Level.OPERATE, methods=("POST",))
 def switch(request: HttpRequest, schedule_id: UUID) -> HttpResponseBase:
     """Turn it on or off."""
-    schedule, active = _found(schedule_id), request.POST.get("active") == "1"
+    schedule, active = _found(schedule_id), posted.switch(request, "active")
     schedules.set_active(schedule.environment_id, schedule.pk, active=active, actor=actor(request))
     actions.say(request, "It is on." if active else "It is off: what is due meanwhile is not made up for.")
     return redirect("triggers:schedule", schedule.pk)

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from triggerapp.dashboard import actions, asked
+from triggerapp.dashboard import actions, asked, posted
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import environments, envvars
@@ -66,7 +66,7 @@ def _row(variable: EnvVar) -> VariableRow:
 @page(Level.ADMINISTER, methods=("POST",))
 def put(request: HttpRequest) -> HttpResponseBase:
     """Set one, or all that are in a pasted `.env` file; those that are there already are changed."""
-    slug, secret = request.POST.get("environment", ""), request.POST.get("secret") == "1"
+    slug, secret = posted.environment(request), posted.box(request, "secret")
     environment = environments.find(slug)
     pasted = parse(request.POST.get("pasted", ""))
     name = request.POST.get("name", "").strip()
@@ -97,7 +97,7 @@ def _assignment(line: str) -> tuple[str, str]:
 @page(Level.ADMINISTER, methods=("POST",))
 def delete(request: HttpRequest) -> HttpResponseBase:
     """Delete one."""
-    slug, name = request.POST.get("environment", ""), request.POST.get("name", "")
+    slug, name = posted.environment(request), request.POST.get("name", "")
     envvars.delete(environments.find(slug), name, actor=actor(request))
     actions.say(request, f"{name} is deleted.")
     return _back(slug)

@@ -10,10 +10,10 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 
 from triggerapp import redaction
-from triggerapp.dashboard import actions, asked, overviews, values
+from triggerapp.dashboard import actions, asked, overviews, posted, values
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
-from triggerapp.engine import environments, trials, webhooks
+from triggerapp.engine import trials, webhooks
 from triggerapp.engine.deliveries import Accepted, Rejected
 from triggerapp.engine.webhooks import Issued
 from triggerapp.errors import BadInput, NotFound
@@ -46,15 +46,14 @@ def _shown_list(request: HttpRequest, environment: str, issued: Issued | None = 
 @page(Level.ADMINISTER, methods=("POST",))
 def create(request: HttpRequest) -> HttpResponseBase:
     """A new endpoint. A secret that is made here is shown in the answer to this request and never again."""
-    environment = request.POST.get("environment", "")
-    environments.find(environment)
+    environment = posted.environment(request)
     options = actions.read_json(request.POST.get("options", "").strip() or "{}", "the options")
     if not isinstance(options, dict):
         raise BadInput('the options must be an object, such as {"signature": "x-signature"}')
     issued = webhooks.create(
         environment,
         request.POST.get("name", "").strip(),
-        preset=request.POST.get("preset", ""),
+        preset=posted.choice(request, "preset", Preset.values),
         secret=request.POST.get("secret", "").strip() or None,
         options=options,
         actor=actor(request),
@@ -108,7 +107,7 @@ def rotate(request: HttpRequest, endpoint_id: int) -> HttpResponseBase:
 @page(Level.ADMINISTER, methods=("POST",))
 def switch(request: HttpRequest, endpoint_id: int) -> HttpResponseBase:
     """Refuse all deliveries, or take them again."""
-    endpoint, disabled = _found(endpoint_id), request.POST.get("disabled") == "1"
+    endpoint, disabled = _found(endpoint_id), posted.switch(request, "disabled")
     webhooks.set_disabled(endpoint.environment.slug, endpoint.name, disabled=disabled, actor=actor(request))
     actions.say(request, "All deliveries are refused from now on." if disabled else "Deliveries are taken again.")
     return redirect("triggers:endpoint", endpoint.pk)

@@ -130,16 +130,6 @@ def test_a_file_cannot_say_what_it_has_instead_so_there_is_none(viewer, places, 
     assert says in _text(refused)
 
 
-FORMS = "events/send variables/put variables/delete destinations/create webhooks/create schedules/create keys/create"
-
-
-@pytest.mark.parametrize("form", FORMS.split())
-def test_a_form_for_an_environment_that_there_is_not_is_refused(administrator, places, form):
-    for environment in ("a\0", "\0", "x" * 3000, "atlantis"):
-        refused = administrator.post(f"/triggers/{form}", {"environment": environment, "name": "PLACE"})
-        assert (refused.status_code, "there is no environment" in _text(refused)) == (400, True)
-
-
 def test_the_environment_of_the_settings_is_one_before_its_first_use(administrator, settings):
     settings.TRIGGERAPP = {**getattr(settings, "TRIGGERAPP", {}), "ENVIRONMENT": "atlantis"}
     assert warnings(administrator, "waits/?environment=atlantis", {}) == []

@@ -223,7 +223,7 @@ def test_an_event_sent_by_hand_is_noted_once_and_in_its_environment(operator):
     assert sent.environment_id == environments.by_slug("staging")
     assert noted.actor == "user operator"
     refused = operator.post("/triggers/events/send", {**form, "environment": "nowhere"})
-    assert (refused.status_code, "no environment" in refused.content.decode()) == (400, True)
+    assert (refused.status_code, "environment must be" in refused.content.decode()) == (400, True)
 
 
 def test_queues_show_what_is_in_them_and_are_paused_by_administrators_only(administrator, operator):
