@@ -67,10 +67,8 @@ def _deadline(body: dict[str, Any]) -> events.Deadline:
     if at is not None and after is not None:
         raise BadInput("send deliverAt or deliverAfter, not both")
     if after is None:
-        return None if at is None else durations.moment("deliverAt", at)
-    found = durations.duration("deliverAfter", after)
-    limits.check_deadline("deliverAfter", found)
-    return found
+        return None if at is None else durations.due("deliverAt", at)
+    return durations.duration("deliverAfter", after)
 
 
 class EventDetail(View):

@@ -69,6 +69,5 @@ def _ttl(value: Any) -> timedelta:
     """A duration, or the second of the epoch at which the token ends."""
     if value is None:
         return _DEFAULT
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return duration("expirationTime", value - time.time())
-    return duration("expirationTime", value)
+    found = duration("expirationTime", value)
+    return found if isinstance(value, str) else found - timedelta(seconds=time.time())

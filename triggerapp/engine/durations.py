@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from triggerapp.errors import BadInput
@@ -12,6 +12,14 @@ _PARTS = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)hr?)?(?:(\d+)m)?(?:(\d+)s)?"
 _NAMES = ("weeks", "days", "hours", "minutes", "seconds")
 _LETTERS = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
 _LONGEST_TEXT = 40
+_DATE = re.compile(r"[+-]?\d{4,}-")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DUE = (datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
+"""What is due before or after was not meant: seconds taken for milliseconds, a date that was never set."""
+_A_DURATION = "a duration such as '30s', '1h30m' or '2w'"
+_A_MOMENT = "a moment such as '2026-01-31T12:00:00Z'"
+
+LONGEST = timedelta(days=100 * 365)
 
 
 def text(length: timedelta) -> str:
@@ -26,34 +34,69 @@ def text(length: timedelta) -> str:
 
 
 def duration(name: str, value: Any, *, unit: str = "seconds") -> timedelta:
-    """A text of units, or a number of one: of seconds, unless it is said."""
+    """A text of units, or a number of one: of seconds, unless it is said. Neither negative nor beyond `LONGEST`."""
     try:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return timedelta(**{unit: value})
-        found = _PARTS.fullmatch(value) if isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT else None
-        if found is not None:
-            return timedelta(**{each: int(n) for each, n in zip(_NAMES, found.groups(), strict=True) if n})
+        found = _length(value, unit)
     except (OverflowError, ValueError) as error:
-        raise BadInput(f"{name}={value!r:.60} is too long a time") from error
-    raise BadInput(f"{name}={value!r:.60} must be a duration such as '30s', '1h30m' or '2w', or a number of {unit}")
+        raise BadInput(f"{name}={value!r:.60} is longer than {LONGEST.days // 365} years") from error
+    if found is None:
+        raise BadInput(f"{name}={value!r:.60} must be {_A_DURATION}, or a number of {unit}")
+    check(name, found)
+    return found
+
+
+def check(name: str, length: timedelta) -> None:
+    """Refuse a length of time that nothing has."""
+    if length < timedelta():
+        raise BadInput(f"{name}={text(length)} is negative")
+    if length > LONGEST:
+        raise BadInput(f"{name}={text(length)} is longer than {LONGEST.days // 365} years")
+
+
+def _length(value: Any, unit: str) -> timedelta | None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return timedelta(**{unit: value})
+    found = _PARTS.fullmatch(value) if isinstance(value, str) and 0 < len(value) <= _LONGEST_TEXT else None
+    if found is None:
+        return None
+    return timedelta(**{each: int(n) for each, n in zip(_NAMES, found.groups(), strict=True) if n})
 
 
 def deadline(name: str, value: Any) -> timedelta | datetime:
-    """A duration from now, or a moment."""
-    if isinstance(value, str) and "-" in value[:_LONGEST_TEXT]:
-        return moment(name, value)
-    return duration(name, value)
+    """A duration from now, or a moment at which something is to happen."""
+    if isinstance(value, str) and _DATE.match(value):
+        return due(name, value)
+    try:
+        return duration(name, value)
+    except BadInput as error:
+        raise BadInput(f"{error}; or {_A_MOMENT}") from error
+
+
+def due(name: str, value: Any) -> datetime:
+    """A moment at which something is to happen: one that has passed is now, one that nobody means is refused."""
+    found = moment(name, value)
+    if not _DUE[0] <= found < _DUE[1]:
+        raise BadInput(
+            f"{name}={value!r:.60} is in the year {found.year}; it must be {_A_MOMENT}, "
+            f"from {_DUE[0].year} to {_DUE[1].year - 1}"
+        )
+    return found
 
 
 def moment(name: str, value: Any) -> datetime:
-    """A moment in ISO 8601, or the milliseconds since 1970."""
+    """A moment in ISO 8601, or the milliseconds since 1970; in UTC, in which PostgreSQL can hold it too."""
     try:
-        if isinstance(value, str) and not value.isdigit():
-            found = datetime.fromisoformat(value[:_LONGEST_TEXT])
-        else:
-            found = datetime.fromisoformat("1970-01-01T00:00:00+00:00") + timedelta(milliseconds=int(value))
+        found = _moment(value)
+        if found.tzinfo is not None:
+            return found.astimezone(UTC)
     except (TypeError, ValueError, OverflowError) as error:
-        raise BadInput(f"{name}={value!r:.60} must be a moment such as '2026-01-31T12:00:00Z'") from error
-    if found.tzinfo is None:
-        raise BadInput(f"{name}={value!r:.60} has no time zone: write it with a Z or an offset")
-    return found
+        raise BadInput(f"{name}={value!r:.60} must be {_A_MOMENT}, of the years 1 to 9999") from error
+    raise BadInput(f"{name}={value!r:.60} has no time zone: write it with a Z or an offset")
+
+
+def _moment(value: Any) -> datetime:
+    if not isinstance(value, str) or value.isdigit():
+        return _EPOCH + timedelta(milliseconds=int(value))
+    if len(value) > _LONGEST_TEXT:
+        raise ValueError("no moment is that long")
+    return datetime.fromisoformat(value)

@@ -23,7 +23,6 @@ TAG_CHARACTERS = 128
 METADATA_BYTES = 256 * 1024
 MOST_ATTEMPTS = 32_767
 MOST_PRIORITY = 255
-LONGEST = timedelta(days=100 * 365)
 DEEPEST = 500
 """Levels of nesting in JSON; the encoders of Python and PostgreSQL stop not far beyond."""
 NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -74,10 +73,8 @@ def check_deadline(name: str, value: object) -> None:
         raise BadInput(f"{name}={value!r}: pass a timedelta or an aware datetime")
     if isinstance(value, datetime) and value.tzinfo is None:
         raise BadInput(f"{name}={value.isoformat()} has no time zone: pass an aware datetime, as timezone.now() is")
-    if isinstance(value, timedelta) and value < timedelta():
-        raise BadInput(f"{name}={durations.text(value)} is negative")
-    if isinstance(value, timedelta) and value > LONGEST:
-        raise BadInput(f"{name}={durations.text(value)} is longer than {LONGEST.days // 365} years")
+    if isinstance(value, timedelta):
+        durations.check(name, value)
 
 
 def check_more_than_nothing(name: str, value: object) -> None:
