@@ -48,6 +48,8 @@ _NAMED = 5
 _SKIP = "CELERY_SKIP_CHECKS"
 """What Celery's `--skip-checks` sets."""
 _HANDED = "TRIGGERAPP_TASK_MODULES"
+_LONGEST = 128 * 1024
+"""Bytes of one string that Linux hands to a new process, with its name and the NUL at its end (`MAX_ARG_STRLEN`)."""
 
 
 def durable_task(name: str) -> Triggerable | None:
@@ -80,9 +82,12 @@ def _load_tasks(app: Celery) -> None:
 
 
 def task_modules(app: Celery) -> dict[str, str]:
-    """Where the app's tasks are, in the environment of a process that this worker starts beside its pool."""
-    found = {task.__module__ for task in app.tasks.values()} - {"__main__", "__mp_main__"}
-    return {_HANDED: " ".join(sorted(found))}
+    """Where the app's tasks are, in the environment of a process that this worker starts beside its pool.
+
+    Nothing if it is longer than can be handed over: the process then looks for its tasks as any other does.
+    """
+    found = " ".join(sorted({task.__module__ for task in app.tasks.values()} - {"__main__", "__mp_main__"}))
+    return {_HANDED: found} if len(os.fsencode(f"{_HANDED}={found}\0")) <= _LONGEST else {}
 
 
 def load_tasks(load: Callable[[], object]) -> None:
