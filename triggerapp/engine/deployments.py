@@ -78,7 +78,7 @@ def _named(environment: int, version: str) -> Deployment:
 
 def _lock(environment: int) -> None:
     """Two versions of one day must not get one number, nor two be promoted at the same moment."""
-    sql.lock(Lock(-environment, "deployments"))  # an event's name is locked under the positive number
+    sql.lock(Lock(-environment, "deployments"))
 
 
 def current(environment: int) -> Deployment | None:

@@ -21,6 +21,7 @@ from django.db import transaction
 from triggerapp.clock import now
 from triggerapp.engine import audit, environments, limits, sql
 from triggerapp.engine import secrets as secretbox
+from triggerapp.engine.sql import Lock
 from triggerapp.errors import BadInput, NotFound
 from triggerapp.models import ApiKey
 
@@ -92,6 +93,8 @@ def create(
 @transaction.atomic
 def create_personal(owner: str, name: str, *, ttl: timedelta | None = None, actor: str = "") -> Issued:
     """A new personal token of the user with this primary key: it may do what they may, for as long as they may."""
+    # Two that are made at once would not count each other. Not the user's row: it may be in another database.
+    sql.lock(Lock(0, f"personal tokens of {owner}"))
     standing = ApiKey.objects.filter(owner=owner, revoked_at=None).exclude(expires_at__lte=now())
     if standing.count() >= MOST_PERSONAL:
         raise BadInput(f"there are {MOST_PERSONAL} personal tokens of this user already: revoke some that are not used")

@@ -65,7 +65,10 @@ class Hot(str):
 
 
 class Lock(NamedTuple):
-    """A transaction-scoped advisory lock on a name within an environment."""
+    """A transaction-scoped advisory lock on a name within a space.
+
+    Events of an environment are in that of its number, what else it has in the negative one, what none has in 0.
+    """
 
     space: int
     name: str

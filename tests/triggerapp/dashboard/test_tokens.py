@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection, transaction
 from django.test import override_settings
 
 from tests.factories import fresh
-from triggerapp.engine import environments, keys
+from triggerapp.engine import environments, keys, sql
+from triggerapp.errors import BadInput
 from triggerapp.levels import Level
 from triggerapp.models import ApiKey, AuditEntry
 
@@ -75,3 +80,30 @@ def everybody(request):
 def test_who_is_no_user_has_none(log_in):
     assert log_in("nobody").get(URL).status_code == 400
     assert make(log_in("nobody")).status_code == 400
+
+
+def is_waited_for() -> bool:
+    """Whether somebody waits for an advisory lock in this database."""
+    here = "(SELECT oid FROM pg_database WHERE datname = current_database())"
+    waiting = f"SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = {here}"
+    return sql.row(waiting) is not None
+
+
+def test_a_token_that_is_asked_for_while_another_one_is_made_is_counted_with_it(monkeypatch):
+    monkeypatch.setattr(keys, "MOST_PERSONAL", 1)
+
+    def make_another() -> None:
+        try:
+            keys.create_personal("7", "second")
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            keys.create_personal("7", "first")
+            another, end = pool.submit(make_another), time.monotonic() + 60
+            while not another.done() and not is_waited_for() and time.monotonic() < end:
+                time.sleep(0.01)
+        with pytest.raises(BadInput, match="revoke some"):
+            another.result(60)
+    assert [key.name for key in ApiKey.objects.all()] == ["first"]
