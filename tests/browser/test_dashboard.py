@@ -359,7 +359,7 @@ def test_runs_that_come_meanwhile_are_announced_and_no_row_moves(page, shoot: Sh
 
 
 def test_every_page_that_there_is_is_looked_at():
-    pages = {str(each.name) for each in urls.urlpatterns if "GET" in getattr(each.callback, "methods", ())}
+    pages = {str(each.name) for each in urls.PAGES if "GET" in getattr(each.callback, "methods", ())}
     ordinary = {re.sub(r"-.*", "", name) for name in scenery.ordinary().addresses()}
     assert pages - FRAGMENTS == ordinary - {"failure"}
 

@@ -41,32 +41,32 @@ def listing(request: HttpRequest) -> HttpResponseBase:
     return render(request, "bulks.html", {"title": "Bulk actions", "rows": rows, "active": "bulks"})
 
 
-def _found(bulk_id: UUID) -> BulkAction:
-    found = BulkAction.objects.defer("selected").select_related("environment").filter(pk=bulk_id).first()
+def _found(bulk_action_id: UUID) -> BulkAction:
+    found = BulkAction.objects.defer("selected").select_related("environment").filter(pk=bulk_action_id).first()
     if found is None:
-        raise NotFound(f"there is no bulk action {bulk_id}")
+        raise NotFound(f"there is no bulk action {bulk_action_id}")
     return found
 
 
 @page()
-def one(request: HttpRequest, bulk_id: UUID) -> HttpResponseBase:
+def one(request: HttpRequest, bulk_action_id: UUID) -> HttpResponseBase:
     """How far it is."""
-    found = _found(bulk_id)
+    found = _found(bulk_action_id)
     context = {"title": f"Bulk {found.verb}", "bulk": found, "active": "bulks"}
     return render(request, "bulk.html", {**context, "running": found.status == BulkStatus.RUNNING})
 
 
 @page()
-def progress(request: HttpRequest, bulk_id: UUID) -> HttpResponseBase:
+def progress(request: HttpRequest, bulk_action_id: UUID) -> HttpResponseBase:
     """The part of the page that changes."""
-    found = _found(bulk_id)
+    found = _found(bulk_action_id)
     return render(request, "_progress.html", {"bulk": found, "running": found.status == BulkStatus.RUNNING})
 
 
 @page(Level.OPERATE, methods=("POST",))
-def abort(request: HttpRequest, bulk_id: UUID) -> HttpResponseBase:
+def abort(request: HttpRequest, bulk_action_id: UUID) -> HttpResponseBase:
     """Do no more of it."""
-    _found(bulk_id)
-    stopped = bulk.abort(bulk_id, actor=actor(request))
+    _found(bulk_action_id)
+    stopped = bulk.abort(bulk_action_id, actor=actor(request))
     actions.say(request, "Aborted; what was done stays done." if stopped else "It was over already.", good=stopped)
-    return redirect("triggers:bulk", bulk_id)
+    return redirect("triggers:bulk", bulk_action_id)

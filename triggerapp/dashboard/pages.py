@@ -162,3 +162,11 @@ def render(
 def failure(request: HttpRequest, status: int, title: str, why: str) -> HttpResponse:
     """What went wrong, in a sentence."""
     return render(request, "failure.html", {"title": title, "why": why}, status=status)
+
+
+@page(methods=("GET", "HEAD", "POST"))
+def no_such(request: HttpRequest, /, **asked_for: str) -> HttpResponseBase:
+    """An address of ours with something in the place of an id that can be none."""
+    what, text = next(iter(asked_for.items()))  # an id comes first
+    kind = what.removesuffix("_id").replace("_", " ")
+    raise NotFound(f"There is no {kind} {asked.quoted(text)}: no {kind} has such an id. Is the address whole?")

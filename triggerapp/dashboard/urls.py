@@ -1,6 +1,12 @@
-"""The dashboard's routes. A host project includes them: `path("triggers/", include("triggerapp.dashboard.urls"))`."""
+"""The dashboard's routes. A host project includes them: `path("triggers/", include("triggerapp.dashboard.urls"))`.
+
+What can be no id, in the place of one, is answered by our own page; whatever else is not here is the project's.
+"""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterator
 
 from django.urls import URLPattern, path
 from django.views.generic import RedirectView
@@ -24,10 +30,11 @@ from triggerapp.dashboard import (
     versions,
     webhooks,
 )
+from triggerapp.dashboard.pages import no_such
 
 app_name = "triggers"
 
-urlpatterns: list[URLPattern] = [
+PAGES: list[URLPattern] = [
     path("", RedirectView.as_view(pattern_name="triggers:runs"), name="home"),
     path("runs/", listing.runs, name="runs"),
     path("runs/new", listing.newer, name="newer"),
@@ -55,9 +62,9 @@ urlpatterns: list[URLPattern] = [
     path("workers/", overview.workers, name="workers"),
     path("bulk/", bulks.listing, name="bulks"),
     path("bulk/start", bulks.start, name="bulk-start"),
-    path("bulk/<uuid:bulk_id>/", bulks.one, name="bulk"),
-    path("bulk/<uuid:bulk_id>/progress", bulks.progress, name="bulk-progress"),
-    path("bulk/<uuid:bulk_id>/abort", bulks.abort, name="bulk-abort"),
+    path("bulk/<uuid:bulk_action_id>/", bulks.one, name="bulk"),
+    path("bulk/<uuid:bulk_action_id>/progress", bulks.progress, name="bulk-progress"),
+    path("bulk/<uuid:bulk_action_id>/abort", bulks.abort, name="bulk-abort"),
     path("webhooks/", webhooks.listing, name="webhooks"),
     path("webhooks/create", webhooks.create, name="webhook-create"),
     path("webhooks/<int:endpoint_id>/", webhooks.one, name="endpoint"),
@@ -95,3 +102,15 @@ urlpatterns: list[URLPattern] = [
     path("tokens/<str:prefix>/revoke", tokens.revoke, name="token-revoke"),
     path("audit/", overview.audit, name="audit"),
 ]
+_ID = re.compile("<(?:uuid|int):")
+
+
+def _without_an_id(pages: list[URLPattern]) -> Iterator[URLPattern]:
+    """These pages with anything in the place of an id; they come after all that is there."""
+    for each in pages:
+        anything, ids = _ID.subn("<str:", str(each.pattern))
+        if ids:
+            yield path(anything, no_such)
+
+
+urlpatterns = [*PAGES, *_without_an_id(PAGES)]

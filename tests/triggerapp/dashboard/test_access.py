@@ -21,7 +21,7 @@ LEVELS = {
     "operator": Level.OPERATE,
     "administrator": Level.ADMINISTER,
 }
-GUARDED = [pattern for pattern in urls.urlpatterns if pattern.name != "home"]
+GUARDED = [pattern for pattern in urls.PAGES if pattern.name != "home"]
 OPEN_TO = {
     Level.VIEW: "runs newer rows export run run-parts run-live journal log download waits events event tasks queues "
     "workers bulks bulk bulk-progress webhooks endpoint delivery destinations destination schedules schedule versions "

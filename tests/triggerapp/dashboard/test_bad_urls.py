@@ -7,7 +7,10 @@ from html import unescape
 from typing import Any
 
 import pytest
-from django.test import Client
+from django.http import HttpRequest, HttpResponse
+from django.test import Client, override_settings
+from django.urls import include
+from django.urls import path as route
 
 from tests.factories import make_run
 from tests.inprocess import durable
@@ -114,10 +117,67 @@ RUBBISH = ("%00", "-1", "9" * 30, "%FF%FE", "x" * 3000, "٣", "[]", "' OR 1=1 --
 
 @pytest.mark.parametrize("rubbish", RUBBISH, ids=lambda each: each[:12])
 def test_no_page_breaks_whatever_its_parameters_are(administrator, places, rubbish):
-    pages = [str(each.pattern) for each in urls.urlpatterns if "GET" in getattr(each.callback, "methods", ())]
+    pages = [str(each.pattern) for each in urls.PAGES if "GET" in getattr(each.callback, "methods", ())]
     pages = [each for each in pages if "live" not in each and "export" not in each and "<" not in each]
     for page in [*pages, "runs/<run>/", "webhooks/<endpoint>/", "destinations/<destination>/", "tasks/<task>/test"]:
         warnings(administrator, f"{page}?{'&'.join(f'{name}={rubbish}' for name in PARAMETERS)}", places)
+
+
+WITH_ID = [pattern for pattern in urls.PAGES if re.search("<(uuid|int):", str(pattern.pattern))]
+
+
+def with_a_wrong_id(pattern: Any, wrong: str) -> tuple[str, str]:
+    """An address of this page, and what it names that there is not."""
+    (kind,) = re.findall(r"<(?:uuid|int):(\w+)_id>", str(pattern.pattern))
+    address = re.sub("<(?:uuid|int):.*?>", wrong, str(pattern.pattern))
+    return f"/triggers/{re.sub('<.*?>', 'csv', address)}", kind.replace("_", " ")
+
+
+@pytest.mark.parametrize("pattern", WITH_ID, ids=lambda each: each.name)
+def test_an_id_that_can_be_none_has_our_own_page(administrator, log_in, pattern):
+    address, kind = with_a_wrong_id(pattern, "0192f000-oh-no")
+    send = "post" if pattern.callback.methods == ("POST",) else "get"
+    answer = getattr(administrator, send)(address)
+    assert answer.status_code == 404
+    assert f"There is no {kind} “0192f000-oh-no”: no {kind} has such an id." in unescape(_text(answer))
+    assert '<a href="/triggers/queues/"' in _text(answer)
+    assert "default-src 'none'" in answer["Content-Security-Policy"]
+    assert getattr(log_in("nobody"), send)(address).url == f"/admin/login/?next={address}"
+    assert getattr(log_in("anybody"), send)(address).status_code == 403
+
+
+@pytest.mark.parametrize("wrong", ["-1", "%00", "%E2%80%AE", "9" * 5000, "<b>", "none"])
+def test_whatever_is_in_the_place_of_an_id_is_text(administrator, wrong):
+    for page in ("runs", "webhooks", "schedules"):
+        answer = administrator.get(f"/triggers/{page}/{wrong}/")
+        assert answer.status_code == 404
+        assert "There is no " in _text(answer)
+        assert "<b>" not in _text(answer)
+        assert len(_text(answer)) < 10_000
+
+
+def test_an_address_without_its_last_slash_is_led_to_the_one_with_it(viewer, places):
+    for run in (places["<run>"], "none"):
+        assert viewer.get(f"/triggers/runs/{run}").url == f"/triggers/runs/{run}/"
+
+
+def mine(request: HttpRequest) -> HttpResponse:
+    """A page of the host project's own."""
+    return HttpResponse("mine")
+
+
+OURS_FIRST = (
+    route("", include("triggerapp.dashboard.urls")),
+    route("triggers/mine/", mine),
+    route("users/7/", mine),
+)
+
+
+@override_settings(ROOT_URLCONF=OURS_FIRST)
+def test_addresses_that_are_not_ours_are_left_to_the_project(administrator):
+    assert _text(administrator.get("/users/7/")) == "mine"
+    assert _text(administrator.get("/triggers/mine/")) == "mine"
+    assert "Content-Security-Policy" not in administrator.get("/nothing/here/")
 
 
 @pytest.mark.parametrize(
