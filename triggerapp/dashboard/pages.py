@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, cast
 
@@ -17,6 +16,7 @@ from django.shortcuts import render as django_render
 from django.views.decorators.csrf import csrf_protect
 
 from triggerapp import conf, loginpage
+from triggerapp.clock import about_now
 from triggerapp.dashboard import asked
 from triggerapp.errors import NotFound, TriggerError
 from triggerapp.levels import Level, level_of
@@ -154,14 +154,14 @@ def render(
         "flower": conf.get().FLOWER_URL,
         "notes": get_messages(request),
         "wrong": asked.wrong(request),
-        "now": datetime.now(UTC),
+        "now": about_now,
     }
     return django_render(request, f"triggerapp/dashboard/{template}", {**frame, **(context or {})}, status=status)
 
 
 def failure(request: HttpRequest, status: int, title: str, why: str) -> HttpResponse:
-    """What went wrong, in a sentence."""
-    return render(request, "failure.html", {"title": title, "why": why}, status=status)
+    """What went wrong, in a sentence; it shows no time, and asks for none of a database that may be what is wrong."""
+    return render(request, "failure.html", {"title": title, "why": why, "now": None}, status=status)
 
 
 @page(methods=("GET", "HEAD", "POST"))

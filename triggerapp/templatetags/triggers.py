@@ -15,6 +15,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from triggerapp import conf
+from triggerapp.clock import about_now
 
 register = template.Library()
 
@@ -119,7 +120,7 @@ _UNITS = (
 
 
 def _relative(moment: datetime) -> str:
-    passed = datetime.now(UTC) - moment
+    passed = about_now() - moment
     length, unit = next((each for each in _UNITS if abs(passed) >= each[0]), _UNITS[-1])
     text = f"{abs(passed) // length} {unit}"
     return f"{text} ago" if passed >= timedelta() else f"in {text}"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import cache
 
 import pytest
@@ -10,8 +13,17 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.test.client import ClientHandler
 
+from triggerapp import clock
+
 PEOPLE = ("anybody", "viewer", "operator", "administrator")
 _PERMISSIONS = {"viewer": "view_dashboard", "operator": "operate_dashboard", "administrator": "administer_dashboard"}
+
+
+@pytest.fixture(autouse=True)
+def _the_time_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages know what the database's clock says: which of them asks for it, as one does each minute, is chance."""
+    monkeypatch.setattr(clock, "_told", (datetime.now(UTC), time.monotonic()))
+    monkeypatch.setattr(clock, "_ASKED_AGAIN", math.inf)
 
 
 @cache
