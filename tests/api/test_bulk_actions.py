@@ -84,7 +84,7 @@ def test_every_filter_takes_the_runs_that_the_list_shows():
         ({"queue": {"type": "custom", "name": "slow"}}, {waits.id}),
         ({"queue": [{"type": "custom", "name": "none"}]}, set()),
         ({"batch": f"batch_{batch.pk}"}, {late.id}),
-        ({"batch": "batch_none"}, set()),
+        ({"batch": "batch_0192f000-0000-7000-8000-000000000000"}, set()),
         ({"schedule": f"sched_{schedule.pk}"}, {full.id}),
         ({"isTest": False}, ids),
         ({"isTest": True}, set()),

@@ -22,8 +22,10 @@ VALUES = {
     "filter[createdAt][from]": ("2020-01-01T00:00:00Z", "2099-01-01T00:00:00Z"),
     "filter[createdAt][to]": ("2020-01-01T00:00:00Z", "2099-01-01T00:00:00Z"),
     "filter[createdAt][period]": ("1h", "30d"),
+    "filter[schedule]": ("sched_0192f000-0000-7000-8000-000000000000",),
 }
-OTHERS = ("version", "schedule", "machine", "region", "bulkAction", "error")
+NO_BATCH = "batch_0192f000-0000-7000-8000-000000000000"
+OTHERS = ("version", "machine", "region", "bulkAction", "error")
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def batch(database):
 
 
 def test_no_filter_of_the_list_reads_all_of_very_many_runs(batch):
-    values = {**VALUES, "filter[batch]": (batch, "batch_none"), **{f"filter[{name}]": ("x",) for name in OTHERS}}
+    values = {**VALUES, "filter[batch]": (batch, NO_BATCH), **{f"filter[{name}]": ("x",) for name in OTHERS}}
     assert set(values) == {name for name in schemas.QUERIES["RunList"] if name.startswith("filter")}
     cursor = queries.page(queries.runs(environments.current(), {}), {"page[size]": "3"}, time="created_at").next
     pages = [{}, {"page[after]": cursor}, {"page[before]": cursor}]

@@ -35,10 +35,17 @@ def test_below_our_versions_there_is_nobody_else(url):
     assert resolve(url, urlconf=__name__).func is errors.no_route
 
 
-@pytest.mark.parametrize("url", ["/api/v1/nothing", "/api/nothing", "/api/", "/realtime/v1/nothing"])
+@pytest.mark.parametrize("url", ["/api/v1/nothing", "/api/nothing", "/api/", "/api", "/realtime/v1/nothing"])
 def test_the_standalone_project_refuses_in_words_that_programs_read(url):
     answer = client().get(url)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("url", ["/hooks", "/hooks/", "/hooks/stripe/", "/hooks/prod/stripe/more"])
+def test_a_delivery_that_names_no_endpoint_is_told_how_to_name_one(url):
+    answer = client().post(url, {}, content_type="application/json")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert "hooks/<endpoint> or hooks/<environment>/<endpoint>" in answer.json()["error"]
 
 
 CALLBACK = "/api/v1/waitpoints/tokens/waitpoint_0192f000-0000-7000-8000-000000000000/callback/none"

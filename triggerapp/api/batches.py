@@ -10,7 +10,8 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from triggerapp.api import http, ids, options, rendering
+from triggerapp import ids
+from triggerapp.api import http, options, rendering
 from triggerapp.api.http import Access, View, body_of, without_none
 from triggerapp.api.tasks import with_token
 from triggerapp.engine import batches

@@ -6,7 +6,6 @@ Retries in bulk are the dashboard's and commands' own: Trigger.dev's schemas kno
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -14,7 +13,8 @@ from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from triggerapp.api import ids, queries, rendering
+from triggerapp import ids
+from triggerapp.api import parameters, queries, rendering
 from triggerapp.api.http import Access, View, body_of, only, without_none
 from triggerapp.clock import now
 from triggerapp.engine import bulk, limits
@@ -178,8 +178,7 @@ _RAW: Mapping[str, tuple[Status, ...]] = {
 def _status(value: Json) -> Fields:
     names = _texts("status", value)
     for name in names:
-        if name not in _RAW:
-            raise BadInput(f"there is no status {name[:40]!r}; there are {', '.join(_RAW)}")
+        parameters.one_of("status", name, _RAW)
     statuses = tuple(dict.fromkeys(status.value for name in names for status in _RAW[name]))
     if not statuses:
         return {"nothing": True}
@@ -196,21 +195,15 @@ def _queues(value: Json) -> Fields:
 
 
 def _moment(name: str, field: str) -> Callable[[Json], Fields]:
-    return lambda value: {field: moment(name, value).astimezone(UTC).isoformat()}
+    return lambda value: {field: moment(name, value).isoformat()}
 
 
 def _period(value: Json) -> Fields:
     return {"after": (now() - duration("period", value)).isoformat()}
 
 
-def _row(kind: str, field: str) -> Callable[[Json], Fields]:
-    def read(value: Json) -> Fields:
-        try:
-            return {field: str(ids.read(kind, str(value)))}
-        except NotFound:
-            return {"nothing": True}
-
-    return read
+def _row(name: str, kind: str) -> Callable[[Json], Fields]:
+    return lambda value: {name: str(parameters.row(name, kind, value))}
 
 
 def _is_test(value: Json) -> Fields:
@@ -234,7 +227,7 @@ _FILTERS: Mapping[str, Callable[[Json], Fields]] = {
     "to": _moment("to", "before"),
     "period": _period,
     "batch": _row("batch", "batch"),
-    "schedule": _row("sched", "schedule"),
+    "schedule": _row("schedule", "sched"),
     "isTest": _is_test,
     **dict.fromkeys(("machine", "region", "bulkAction", "error"), _nothing),
 }

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from django.db.models import Q
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from triggerapp.api import ids, queries, rendering
+from triggerapp import ids
+from triggerapp.api import parameters, queries, rendering
 from triggerapp.api.http import Access, View, body_of, only, without_none, yes_or_no
 from triggerapp.engine import deployments
 from triggerapp.engine.deployments import Build
-from triggerapp.engine.durations import moment
-from triggerapp.errors import BadInput, NotFound
+from triggerapp.errors import NotFound
 from triggerapp.models import Deployment, DeploymentStatus
 
 _SHORT = 8
@@ -65,19 +64,11 @@ class DeploymentList(View):
         return Response(rendered(made))
 
 
-def _status(text: str) -> Q:
-    if text not in DeploymentStatus.__members__:
-        raise BadInput(f"there is no status {text[:40]!r}; there are {', '.join(DeploymentStatus.__members__)}")
-    return Q(status=DeploymentStatus[text])
+def _status(name: str, text: str) -> Q:
+    return Q(status=DeploymentStatus[parameters.one_of(name, text, DeploymentStatus.__members__)])
 
 
-_CREATED = queries.since("created_at")
-_FILTERS: Mapping[str, Callable[[str], Q]] = {
-    "status": _status,
-    "from": lambda text: Q(created_at__gte=moment("from", text)),
-    "to": lambda text: Q(created_at__lte=moment("to", text)),
-    "period": _CREATED["filter[createdAt][period]"],
-}
+_FILTERS: queries.Filters = {"status": _status, **queries.since("created_at", named="{}")}
 
 
 class DeploymentCurrent(View):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from django.db.models import Q, QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from triggerapp.api import ids, queries, rendering
+from triggerapp import ids
+from triggerapp.api import parameters, queries, rendering
 from triggerapp.api.http import Access, View, body_of, only, text, texts
 from triggerapp.api.webhooks import AGAIN, CHANGE, READ, WRITE
 from triggerapp.engine import destinations, notices, posting
@@ -44,7 +44,7 @@ class DestinationList(View):
 
     def get(self, request: Request) -> Response:
         """All of them, by name."""
-        queries.only(request.query_params)
+        parameters.only(request.query_params)
         return Response({"data": [rendered(each) for each in destinations.all_of(self.principal.slug)]})
 
     def post(self, request: Request) -> Response:
@@ -127,7 +127,7 @@ def _notices(environment: int) -> QuerySet[Notice]:
     return Notice.objects.filter(environment_id=environment).select_related("destination")
 
 
-_FILTERS: Mapping[str, Callable[[str], Q]] = {"filter[destination]": lambda name: Q(destination__name=name)}
+_FILTERS: queries.Filters = {"filter[destination]": lambda _, text: Q(destination__name=text)}
 
 
 class NoticeList(View):

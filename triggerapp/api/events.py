@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from triggerapp import conf
-from triggerapp.api import ids, rendering
+from triggerapp import conf, ids
+from triggerapp.api import rendering
 from triggerapp.api.http import Access, View, without_none
 from triggerapp.engine import durations, events, limits, tokens
 from triggerapp.errors import BadInput, NotFound, PayloadTooLarge
@@ -55,7 +55,7 @@ def _read(body: Any) -> tuple[str, str, str | None, events.Deadline]:
     limits.check_text("id", external_id)
     try:
         payload = tokens.value_of(json.dumps(body.get("payload")).encode())
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BadInput(f"the payload is not JSON that can be stored: {error}") from error
     if len(payload.encode()) > conf.get().MAX_VALUE_BYTES:
         raise PayloadTooLarge(f"a payload may have {conf.get().MAX_VALUE_BYTES:,} bytes")

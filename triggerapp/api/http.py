@@ -23,10 +23,10 @@ from rest_framework.utils.encoders import JSONEncoder
 from rest_framework.views import APIView
 
 from triggerapp import conf, redaction
-from triggerapp.api import access, errors, queries
+from triggerapp.api import access, errors, parameters
 from triggerapp.api.principals import Principal, Subject
 from triggerapp.api.schemas import Described
-from triggerapp.engine import limits
+from triggerapp.engine import strictjson
 from triggerapp.errors import BadInput, NotFound, PayloadTooLarge
 
 M = TypeVar("M", bound=Model)
@@ -48,16 +48,9 @@ def read(stream: Any) -> bytes:
 def parse(body: bytes) -> Json:
     """Strict JSON. Raises `ParseError` with the reason."""
     try:
-        value = json.loads(body, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise ParseError(f"the body is not JSON: {error}", code="bad_json") from error
-    if not limits.is_shallow(value):
-        raise ParseError(f"the body is nested deeper than {limits.DEEPEST} levels", code="bad_json")
-    return value
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+        return strictjson.loads(body)
+    except ValueError as error:
+        raise ParseError(f"the body is not JSON that can be taken: {error}", code="bad_json") from error
 
 
 class JsonParser(BaseParser):
@@ -123,6 +116,7 @@ class View(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Let the caller in, or not; and note what they are not to see."""
+        parameters.check(request)  # first: of a personal token the query may name the environment
         super().initial(request, *args, **kwargs)
         self.redacted = self.principal.redacted
         if request.method != "GET":
@@ -192,18 +186,12 @@ def texts(body: dict[str, Json], name: str) -> list[str]:
     return value
 
 
-def whole_number(request: Request, name: str, default: int) -> int:
-    """A number above 0 in the query."""
-    text = request.query_params.get(name, str(default))
-    if not text.isdecimal() or not 0 < int(text[:9]) <= 1_000_000:
-        raise BadInput(f"{name}={text!r:.40} must be a whole number above 0")
-    return int(text)
-
-
 def numbered(request: Request, rows: QuerySet[M], render: Callable[[list[M]], list[dict[str, Json]]]) -> Response:
     """The page that `page` and `perPage` ask for, with how many there are: for lists that stay short."""
-    queries.only(request.query_params, "page", "perPage")
-    number, size = whole_number(request, "page", 1), min(whole_number(request, "perPage", 25), MOST_PER_PAGE)
+    params = request.query_params
+    parameters.only(params, "page", "perPage")
+    number = parameters.whole_number(params, "page", 1)
+    size = min(parameters.whole_number(params, "perPage", 25), MOST_PER_PAGE)
     count = rows.count()
     shown = render(list(rows[(number - 1) * size : number * size]))
     pages = {"currentPage": number, "totalPages": max(1, ceil(count / size)), "count": count}

@@ -10,10 +10,10 @@ import logging
 
 from django.db import OperationalError
 from django.http import HttpRequest, JsonResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, re_path
+from django.views.decorators.csrf import csrf_exempt
 
-from triggerapp import conf
-from triggerapp.api import ids
+from triggerapp import conf, ids
 from triggerapp.api.methods import takes
 from triggerapp.engine import deliveries
 from triggerapp.engine.deliveries import Accepted, Challenged, Outcome, Request
@@ -65,7 +65,19 @@ def _refuse(status: int, code: str, message: str) -> JsonResponse:
     return JsonResponse({"error": message, "code": code}, status=status)
 
 
+@csrf_exempt
+def nowhere(request: HttpRequest) -> JsonResponse:
+    """A delivery that names no endpoint."""
+    return _refuse(
+        404,
+        "not_found",
+        f"no endpoint has the address {request.path[:200]!r}: "
+        "send deliveries to hooks/<endpoint> or hooks/<environment>/<endpoint>, without a slash at the end",
+    )
+
+
 urlpatterns: list[URLPattern] = [
     path("<str:endpoint>", receive, name="hook"),
     path("<str:environment>/<str:endpoint>", receive, name="hook-of"),
+    re_path("", nowhere, name="no-hook"),
 ]

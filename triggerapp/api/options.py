@@ -11,7 +11,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from triggerapp.api import http, ids
+from triggerapp import ids
+from triggerapp.api import http
 from triggerapp.engine import calls, limits, packets, superjson
 from triggerapp.engine.calls import Arguments, Call
 from triggerapp.engine.durations import deadline, duration

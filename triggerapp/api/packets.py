@@ -13,8 +13,8 @@ from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from triggerapp import conf
-from triggerapp.api import errors, http, ids
+from triggerapp import conf, ids
+from triggerapp.api import errors, http
 from triggerapp.api.http import Access, View
 from triggerapp.api.methods import takes
 from triggerapp.engine import packets

@@ -18,14 +18,17 @@ from django.db.models.fields import BooleanField, DateTimeField, TextField, UUID
 from django.db.models.functions import Now
 from django.db.models.lookups import GreaterThan, LessThan
 
-from triggerapp.api import ids
+from triggerapp import ids
+from triggerapp.api import parameters
+from triggerapp.api.parameters import Params
 from triggerapp.engine.durations import duration, moment
 from triggerapp.errors import BadInput, NotFound
 from triggerapp.models import BatchItem, Firing, Queue, Run, Status
 from triggerapp.models.runs import TAGGED
 
 M = TypeVar("M", bound=Model)
-Params = Mapping[str, str]
+Filters = Mapping[str, Callable[[str, str], Q]]
+"""What each parameter means, told its name and its text."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST = 100
@@ -48,26 +51,13 @@ class Page(Generic[M]):
         return {"data": [render(row) for row in self.rows], "pagination": pagination}
 
 
-def filtered(rows: QuerySet[M], params: Params, known: Mapping[str, Callable[[str], Q]]) -> QuerySet[M]:
+def filtered(rows: QuerySet[M], params: Params, known: Filters) -> QuerySet[M]:
     """The rows that pass all filters of the query."""
-    only(params, *known, *_PAGING)
+    parameters.only(params, *known, *_PAGING)
     for name, text in params.items():
         if name in known and text:
-            rows = rows.filter(known[name](text))
+            rows = rows.filter(known[name](name, text))
     return rows
-
-
-def only(params: Params, *known: str) -> None:
-    """Refuse a query that asks for more: all rows would be no answer to it. What is empty asks for nothing."""
-    for name, text in params.items():
-        if text and name not in known:
-            raise BadInput(_no_parameter(name, known))
-
-
-def _no_parameter(name: str, known: Sequence[str]) -> str:
-    meant = next((each for each in known if each.endswith(f"[{name}]")), None)
-    all_of_them = f"there are {', '.join(known)}" if known else "there is none"
-    return f"there is no parameter {name[:60]!r} here; {f'did you mean {meant}' if meant else all_of_them}"
 
 
 class _Row(Func):
@@ -79,13 +69,14 @@ class _Row(Func):
 
 def page(rows: QuerySet[M], params: Params, *, time: str) -> Page[M]:
     """The page that `page[size]`, `page[after]` or `page[before]` ask for."""
-    size = _size(params.get("page[size]", "25"))
+    size = parameters.whole_number(params, "page[size]", 25, most=_MOST)
     after, before = params.get("page[after]"), params.get("page[before]")
     backwards = bool(before) and not after
     cursor = after or before
     if cursor:
         compare = GreaterThan if backwards else LessThan
-        rows = rows.filter(compare(_Row(F(time), F("id")), _place(cursor)))
+        place = _place("page[before]" if backwards else "page[after]", cursor)
+        rows = rows.filter(compare(_Row(F(time), F("id")), place))
     sign = "" if backwards else "-"
     found = list(rows.order_by(f"{sign}{time}", f"{sign}id")[: size + 1])
     more, found = len(found) > size, found[:size]
@@ -98,30 +89,25 @@ def page(rows: QuerySet[M], params: Params, *, time: str) -> Page[M]:
     )
 
 
-def _size(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text[:9]) <= _MOST:
-        raise BadInput(f"page[size]={text!r:.40} must be 1 to {_MOST}")
-    return int(text)
-
-
 def _cursor(row: Model, time: str) -> str:
     return f"{(getattr(row, time) - _EPOCH) // timedelta(microseconds=1)}_{row.pk.hex}"
 
 
-def _place(cursor: str) -> _Row:
+def _place(name: str, cursor: str) -> _Row:
     micros, _, row = cursor.partition("_")
     try:
         at, pk = _EPOCH + timedelta(microseconds=int(micros)), UUID(hex=row)
     except (ValueError, OverflowError) as error:
-        raise BadInput("the cursor is not one of ours; take it from `pagination`") from error
+        raise BadInput(f"{name}={cursor!r:.60} is no cursor: take it from `pagination` of a page") from error
     return _Row(Value(at, output_field=DateTimeField()), Value(pk, output_field=UUIDField()))
 
 
 def run_of(environment: int, text: str) -> Run:
     """The run with this public id. Raises `NotFound`."""
-    run = Run.objects.filter(pk=ids.read("run", text), environment_id=environment).first()
+    wanted = ids.read("run", text)
+    run = Run.objects.filter(pk=wanted, environment_id=environment).first()
     if run is None:
-        raise NotFound(f"there is no run {text}")
+        raise NotFound(f"there is no run {ids.show('run', wanted)}")
     return run
 
 
@@ -154,8 +140,8 @@ def runs(environment: int, params: Params) -> QuerySet[Run]:
     return filtered(Run.objects.filter(environment_id=environment).defer(*_HEAVY), params, _FILTERS)
 
 
-def _status(text: str) -> Q:
-    return _any_of(_one_status(name) for name in text.split(","))
+def _status(name: str, text: str) -> Q:
+    return _any_of(_STATUSES[parameters.one_of(name, each, _STATUSES)] for each in parameters.texts(name, text))
 
 
 def _any_of(choices: Any) -> Q:
@@ -178,37 +164,25 @@ _STATUSES: Mapping[str, Q] = {
 }
 
 
-def _one_status(name: str) -> Q:
-    if name not in _STATUSES:
-        raise BadInput(f"there is no status {name[:40]!r}; there are {', '.join(_STATUSES)}")
-    return _STATUSES[name]
-
-
-def _is_test(text: str) -> Q:
+def _is_test(name: str, text: str) -> Q:
     if text not in ("true", "false"):
-        raise BadInput(f"filter[isTest]={text[:40]!r} must be true or false")
+        raise BadInput(f"{name}={text[:40]!r} must be true or false")
     return _NONE if text == "true" else Q()
 
 
-def _queue(text: str) -> Q:
-    names = [name.removeprefix("task/") for name in text.split(",")]
+def _queue(name: str, text: str) -> Q:
+    names = [each.removeprefix("task/") for each in parameters.texts(name, text)]
     # Looked up first: a join has the planner walk all runs, newest first, for a queue that has none.
     return Q(queue_id__in=list(Queue.objects.filter(name__in=names).values_list("pk", flat=True)))
 
 
-def _batch(text: str) -> Q:
-    try:
-        batch = ids.read("batch", text)
-    except NotFound:
-        return _NONE
+def _batch(name: str, text: str) -> Q:
+    batch = parameters.row(name, "batch", text)
     return _one_of(BatchItem.objects.filter(batch_id=batch).values("run"))
 
 
-def _schedule(text: str) -> Q:
-    try:
-        schedule = ids.read("sched", text)
-    except NotFound:
-        return _NONE
+def _schedule(name: str, text: str) -> Q:
+    schedule = parameters.row(name, "sched", text)
     return _one_of(Firing.objects.filter(schedule_id=schedule, run__isnull=False).values("run"))
 
 
@@ -225,26 +199,31 @@ def _one_of(runs: QuerySet[Any, Any]) -> Q:
     return Q(_Member(F("id"), ArraySubquery(runs)))
 
 
-def _nothing(text: str) -> Q:
+def _nothing(name: str, text: str) -> Q:
     """No run has one yet."""
     return _NONE
 
 
-def since(field: str) -> Mapping[str, Callable[[str], Q]]:
+def among(lookup: str) -> Callable[[str, str], Q]:
+    """A filter that takes several values, of which one is enough."""
+    return lambda name, text: Q(**{lookup: parameters.texts(name, text)})
+
+
+def since(field: str, *, named: str = "filter[createdAt][{}]") -> Filters:
     """The three filters on a time."""
     return {
-        "filter[createdAt][from]": lambda text: Q(**{f"{field}__gte": moment("from", text)}),
-        "filter[createdAt][to]": lambda text: Q(**{f"{field}__lte": moment("to", text)}),
-        "filter[createdAt][period]": lambda text: Q(**{f"{field}__gte": Now() - duration("period", text)}),
+        named.format("from"): lambda name, text: Q(**{f"{field}__gte": moment(name, text)}),
+        named.format("to"): lambda name, text: Q(**{f"{field}__lte": moment(name, text)}),
+        named.format("period"): lambda name, text: Q(**{f"{field}__gte": Now() - duration(name, text)}),
     }
 
 
-_FILTERS: Mapping[str, Callable[[str], Q]] = {
+_FILTERS: Filters = {
     "filter[status]": _status,
-    "filter[taskIdentifier]": lambda text: Q(task__in=text.split(",")),
-    "filter[tag]": lambda text: TAGGED & Q(tags__overlap=text.split(",")),
+    "filter[taskIdentifier]": among("task__in"),
+    "filter[tag]": lambda name, text: TAGGED & Q(tags__overlap=parameters.texts(name, text)),
     "filter[queue]": _queue,
-    "filter[version]": lambda text: Q(version__in=text.split(",")),
+    "filter[version]": among("version__in"),
     "filter[batch]": _batch,
     "filter[schedule]": _schedule,
     "filter[isTest]": _is_test,

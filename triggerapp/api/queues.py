@@ -13,14 +13,16 @@ from django.db.models import Q
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from triggerapp.api import ids, rendering
+from triggerapp import ids
+from triggerapp.api import parameters, rendering
 from triggerapp.api.http import Access, View, body_of, numbered
 from triggerapp.engine import queues
 from triggerapp.errors import BadInput, NotFound
 from triggerapp.models import Queue
 
 Json = dict[str, Any]
-_TYPES = ("id", "custom", "task")
+TYPES = ("id", "custom", "task")
+_BY_ID = 'queue with the id {}; if that is its name, send the type "custom" beside it'
 
 
 def rendered(found: Sequence[Queue]) -> list[Json]:
@@ -66,14 +68,14 @@ class QueueView(View):
 
     def queue(self, text: str, kind: object) -> Queue:
         """The queue of this id, or of this name."""
-        if kind not in _TYPES:
-            raise BadInput(f"type={kind!r:.40} must be one of {', '.join(_TYPES)}")
+        by_id = parameters.one_of("type", kind, TYPES) == "id"
         name = unquote(text)  # the SDK writes a slash in a name as %2F twice over
-        wanted = _by_id(name) if kind == "id" else Q(name=name.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+        wanted = _by_id(name) if by_id else Q(name=name.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+        what = _BY_ID.format(f"{name!r:.80}") if by_id else f"queue of the name {name!r:.80}"
         found = Queue.objects.filter(wanted, environment_id=self.principal.environment).first()
         if found is None:
-            raise NotFound(f"there is no queue {name[:80]}")
-        self.require([("queues", found.name), ("queues", ids.show("queue", found.pk))], f"queue {name[:80]}")
+            raise NotFound(f"there is no {what}")
+        self.require([("queues", found.name), ("queues", ids.show("queue", found.pk))], what)
         return found
 
 

@@ -14,7 +14,7 @@ from kombu import serialization
 from kombu.exceptions import KombuError
 from kombu.utils import json as kombu_json
 
-from triggerapp.api import ids
+from triggerapp import ids
 from triggerapp.api.http import without_none
 from triggerapp.models import Run
 

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from triggerapp.api import ids, options, queries, rendering, spans
+from triggerapp import ids
+from triggerapp.api import options, parameters, queries, rendering, spans
 from triggerapp.api.http import Access, View, body_of, only, without_none
 from triggerapp.api.schedules import generator
 from triggerapp.engine import metadata, schedules, verbs
@@ -30,8 +31,9 @@ class RunView(View):
         found = queries.run_of(self.principal.environment, run)
         tags = [("tags", tag) for tag in found.tags]
         batch = queries.batch_of(found) if self.principal.may_some(*self._verb(), ("batch",)) else None
-        known = [("runs", ids.show("run", found.id)), ("runs", str(found.id)), ("tasks", found.task), *tags]
-        self.require([*known, *([("batch", batch)] if batch else [])], f"run {run}")
+        shown = ids.show("run", found.id)
+        known = [("runs", shown), ("runs", str(found.id)), ("tasks", found.task), *tags]
+        self.require([*known, *([("batch", batch)] if batch else [])], f"run {shown}")
         return found
 
     def _verb(self) -> tuple[str]:
@@ -119,7 +121,7 @@ class RunResult(RunView):
         """The end of the run; 404 as long as there is none."""
         found = self.run(run)
         if found.finished_at is None:
-            raise NotFound(f"run {run} has not ended")
+            raise NotFound(f"run {ids.show('run', found.id)} has not ended")
         return Response(rendering.result(found))
 
 
@@ -141,9 +143,9 @@ class RunTrace(RunView):
     def get(self, request: Request, run: str) -> Response:
         """The run, with its attempts below it and their steps and waits below them; with `page[size]` one by one."""
         found, params = self.run(run), request.query_params
-        queries.only(params, "page[size]", "page[after]")
+        parameters.only(params, "page[size]", "page[after]")
         if "page[size]" in params or "page[after]" in params:
-            return Response(spans.page(spans.of(found), params.get("page[size]", ""), params.get("page[after]", "")))
+            return Response(spans.page(spans.of(found), params))
         return Response({"trace": {"traceId": found.id.hex, "rootSpan": spans.tree(spans.of(found))}})
 
 
@@ -154,9 +156,10 @@ class RunSpan(RunView):
 
     def get(self, request: Request, run: str, span: str) -> Response:
         """The span of this id."""
-        found = next((each for each in spans.of(self.run(run)) if each.id == span), None)
+        within = self.run(run)
+        found = next((each for each in spans.of(within) if each.id == span), None)
         if found is None:
-            raise NotFound(f"there is no span {span[:80]} in run {run}")
+            raise NotFound(f"there is no span {span[:80]} in run {ids.show('run', within.id)}")
         return Response(found.detail())
 
 

@@ -8,7 +8,8 @@ from django.http import HttpRequest, JsonResponse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from triggerapp.api import ids, rendering
+from triggerapp import ids
+from triggerapp.api import rendering
 from triggerapp.api.http import Access, View, body_of, numbered, only
 from triggerapp.api.methods import takes
 from triggerapp.engine import cron, schedules

@@ -18,7 +18,8 @@ from uuid import UUID
 from kombu.utils import json as kombu_json
 from rest_framework.response import Response
 
-from triggerapp.api import ids, rendering
+from triggerapp import ids
+from triggerapp.api import rendering
 from triggerapp.errors import BadInput
 from triggerapp.models import Run
 

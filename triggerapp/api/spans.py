@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from triggerapp.api import ids, rendering
+from triggerapp import ids
+from triggerapp.api import parameters, rendering
 from triggerapp.api.http import without_none
+from triggerapp.api.parameters import Params
 from triggerapp.clock import now
-from triggerapp.errors import BadInput
 from triggerapp.models import Attempt, Run, Step, Wait, WaitStatus
 
 Fields = dict[str, Any]
 
 _MOST = 10_000
-_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,11 +107,10 @@ def of(run: Run) -> list[Span]:
     return [root, *sorted([*inner, *parts], key=lambda span: span.start)]
 
 
-def page(found: Sequence[Span], size: str, after: str) -> Fields:
+def page(found: Sequence[Span], params: Params) -> Fields:
     """Some of the spans, in order, and where the next ones begin."""
-    if not all(text == "" or (text.isdecimal() and len(text) < _DIGITS) for text in (size, after)):
-        raise BadInput("page[size] must be a number, page[after] what `pagination.next` was")
-    start, count = int(after or 0), min(max(1, int(size or _MOST)), _MOST)
+    start = parameters.whole_number(params, "page[after]", 0, least=0)
+    count = parameters.whole_number(params, "page[size]", _MOST, most=_MOST)
     shown, rest = found[start : start + count], len(found) > start + count
     failures = [
         {"spanId": span.id, "attemptNumber": span.attempt, "runId": span.run}

@@ -8,7 +8,8 @@ from typing import ClassVar
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from triggerapp.api import ids, options
+from triggerapp import ids
+from triggerapp.api import options
 from triggerapp.api.http import Access, View, body_of
 from triggerapp.api.principals import Principal
 from triggerapp.engine import calls, publictokens

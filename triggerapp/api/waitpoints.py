@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -11,8 +10,8 @@ from django.db.models import Q
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from triggerapp import conf
-from triggerapp.api import ids, options, queries, rendering
+from triggerapp import conf, ids
+from triggerapp.api import options, parameters, queries, rendering
 from triggerapp.api.http import Access, View, body_of, only, without_none
 from triggerapp.api.tasks import with_token
 from triggerapp.engine import tokens, triggers
@@ -86,17 +85,15 @@ class TokenList(View):
         return with_token(answer, caller, f"write:waitpoints:{token}", ttl=_TOKEN_TTL)
 
 
-def _status(text: str) -> Q:
-    wanted = [status for name in text.split(",") for status in _STATUSES.get(name, ())]
-    if not all(name in _STATUSES for name in text.split(",")):
-        raise BadInput(f"there is no status {text[:60]!r}; there are {', '.join(_STATUSES)}")
-    return Q(status__in=wanted)
+def _status(name: str, text: str) -> Q:
+    names = [parameters.one_of(name, each, _STATUSES) for each in parameters.texts(name, text)]
+    return Q(status__in=[status for each in names for status in _STATUSES[each]])
 
 
-_FILTERS: Mapping[str, Callable[[str], Q]] = {
+_FILTERS: queries.Filters = {
     "filter[status]": _status,
-    "filter[idempotencyKey]": lambda text: Q(idempotency_digest=triggers.digest(text)),
-    "filter[tags]": lambda text: Q(tags__overlap=text.split(",")),
+    "filter[idempotencyKey]": lambda _, text: Q(idempotency_digest=triggers.digest(text)),
+    "filter[tags]": queries.among("tags__overlap"),
     **queries.since("opened_at"),
 }
 
@@ -141,7 +138,7 @@ class TokenComplete(TokenView):
             raise PayloadTooLarge(f"the value may have {conf.get().MAX_VALUE_BYTES:,} bytes")
         try:
             value = tokens.value_of(text)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise BadInput(f"the value is not JSON that can be stored: {error}") from error
         tokens.complete_as(found.id, value, environment=found.environment_id, actor=self.principal.actor)
         return Response({"success": True})

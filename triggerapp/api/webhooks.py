@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar
 
@@ -10,7 +9,8 @@ from django.db.models import Q, QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from triggerapp.api import ids, queries, rendering
+from triggerapp import ids
+from triggerapp.api import parameters, queries, rendering
 from triggerapp.api.http import Access, View, body_of, only, text
 from triggerapp.engine import trials, webhooks
 from triggerapp.engine.durations import duration
@@ -71,7 +71,7 @@ class EndpointList(View):
 
     def get(self, request: Request) -> Response:
         """All of them, by name."""
-        queries.only(request.query_params)
+        parameters.only(request.query_params)
         return Response({"data": [rendered(each) for each in webhooks.all_of(self.principal.slug)]})
 
     def post(self, request: Request) -> Response:
@@ -158,15 +158,9 @@ def _deliveries(environment: int) -> QuerySet[Delivery]:
     return Delivery.objects.filter(environment_id=environment).select_related("endpoint")
 
 
-def _verdict(wanted: str) -> Q:
-    if wanted not in Verdict.values:
-        raise BadInput(f"there is no verdict {wanted[:40]!r}; there are {', '.join(Verdict.values)}")
-    return Q(verdict=wanted)
-
-
-_FILTERS: Mapping[str, Callable[[str], Q]] = {
-    "filter[endpoint]": lambda name: Q(endpoint__name=name),
-    "filter[verdict]": _verdict,
+_FILTERS: queries.Filters = {
+    "filter[endpoint]": lambda _, text: Q(endpoint__name=text),
+    "filter[verdict]": lambda name, text: Q(verdict=parameters.one_of(name, text, Verdict.values)),
 }
 
 

@@ -10,6 +10,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 
+from triggerapp import ids
 from triggerapp.dashboard import posted, values
 from triggerapp.dashboard import run as pages
 from triggerapp.dashboard.pages import page
@@ -59,7 +60,7 @@ def replay(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
 def _existing(run_id: UUID) -> Run:
     run = Run.objects.filter(pk=run_id).only("environment_id", "task", "payload", "message").first()
     if run is None:
-        raise NotFound(f"there is no run {run_id}")
+        raise NotFound(f"there is no run {ids.show('run', run_id)}")
     return run
 
 
@@ -79,7 +80,7 @@ def read_json(text: str, what: str) -> Json:
     """A text field's JSON. Raises `BadInput`."""
     try:
         return json.loads(tokens.value_of(text.encode()))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BadInput(f"{what} is not JSON that can be stored ({error}); a text stands in double quotes") from error
 
 

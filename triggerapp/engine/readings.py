@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
-from triggerapp.engine import limits, tokens
+from triggerapp.engine import limits, strictjson, tokens
 from triggerapp.engine.signatures import Headers, Signed
 from triggerapp.errors import BadInput
 from triggerapp.models import Preset
@@ -59,8 +59,8 @@ def _payload(content_type: str, body: bytes) -> Json:
     try:
         if content_type.partition(";")[0].strip().lower() == _FORM:
             return _form(body)
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
+        return strictjson.loads(body)
+    except ValueError as error:
         raise BadInput(f"the body is neither JSON nor a form: {str(error)[:200]}") from error
 
 
@@ -68,17 +68,15 @@ def _form(body: bytes) -> Json:
     """The fields; GitHub and Slack put JSON into one that is called payload."""
     fields = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=_FIELDS)
     if list(fields) == ["payload"]:
-        return json.loads(fields["payload"][0])
+        return strictjson.loads(fields["payload"][0])
     return {name: values[0] if len(values) == 1 else values for name, values in fields.items()}
 
 
 def _stored(payload: Json) -> str:
     """The payload as JSON text that PostgreSQL takes."""
     try:
-        if not limits.is_shallow(payload):
-            raise ValueError(f"it is nested deeper than {limits.DEEPEST} levels")
         return tokens.value_of(json.dumps(payload).encode())
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BadInput(f"the body is JSON that cannot be stored: {str(error)[:200]}") from error
 
 

@@ -5,11 +5,11 @@ Dates become aware datetimes, bigints numbers, maps dicts; what Python has no va
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from triggerapp.engine import strictjson
 from triggerapp.engine.durations import moment
 from triggerapp.errors import BadInput
 
@@ -21,8 +21,8 @@ _STEP = re.compile(r"(?:[^.\\]|\\.)+")
 def loads(text: str) -> Json:
     """The value. Raises `BadInput`."""
     try:
-        document = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        document = strictjson.loads(text)
+    except ValueError as error:
         raise BadInput(f"the payload is not SuperJSON: {error}") from error
     if not isinstance(document, dict) or "json" not in document:
         raise BadInput("the payload is not SuperJSON: it must be an object with a field named json")
@@ -31,10 +31,6 @@ def loads(text: str) -> Json:
     if not isinstance(meta, dict) or meta.get("referentialEqualities"):
         raise BadInput("the payload holds one object in two places: send copies of it")
     return _revive(value, meta.get("values") or {}, "payload", 0)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _revive(value: Json, notes: Json, path: str, depth: int) -> Json:

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import OperationalError, transaction
 
 from triggerapp import conf
-from triggerapp.engine import audit, environments, limits, sql, triggers, waits
+from triggerapp.engine import audit, environments, limits, sql, strictjson, triggers, waits
 from triggerapp.errors import DatabaseUnavailable
 from triggerapp.models import Wait
 
@@ -116,7 +116,7 @@ def is_secret(token: UUID, candidate: str) -> bool:
 
 def value_of(body: bytes) -> str:
     """A body from outside as JSON text that can be stored. Raises `ValueError`, also for tags of our own."""
-    value = json.loads(body, parse_constant=_refuse_constant, object_pairs_hook=_untagged)
+    value = strictjson.loads(body, pairs=_untagged)
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     if limits.NUL.search(text):
         raise ValueError("it contains a NUL character")
@@ -128,10 +128,6 @@ def _untagged(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if any(key == "$type" for key, _ in pairs):
         raise ValueError('the key "$type" is reserved')
     return dict(pairs)
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 def complete(token: UUID, value: str, *, by: str = "") -> bool:

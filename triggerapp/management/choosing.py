@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser, OutputWrapper
 
-from triggerapp import conf
+from triggerapp import conf, ids
 from triggerapp.engine import durations, environments, tokens
 from triggerapp.engine.selection import PERIODS, Selection, id_range
 from triggerapp.models import Run, Status
@@ -43,14 +43,15 @@ def run_ids(texts: Iterable[str]) -> list[UUID]:
 
 
 def _begun_with(text: str) -> UUID:
-    ids = id_range(text)
-    if ids is None:
+    possible = id_range(text)
+    if possible is None:
         raise CommandError(f"{text!r} is no run's id, nor the beginning of one: 4 to 32 hexadecimal digits")
-    found = list(Run.objects.filter(pk__range=ids).order_by("pk").values_list("pk", flat=True)[: _SHOWN + 1])
+    found = list(Run.objects.filter(pk__range=possible).order_by("pk").values_list("pk", flat=True)[: _SHOWN + 1])
     if not found:
         raise CommandError(f"there is no run whose id begins with {text!r}")
     if len(found) > 1:
-        shown = ", ".join(map(str, found[:_SHOWN])) + (", …" if len(found) > _SHOWN else "")
+        some = [ids.show("run", each) for each in found[:_SHOWN]]
+        shown = ", ".join(some) + (", …" if len(found) > _SHOWN else "")
         raise CommandError(f"several runs' ids begin with {text!r}: {shown}. Give more of it.")
     return found[0]
 
@@ -59,7 +60,7 @@ def json_of(text: str, what: str) -> Json:
     """An argument in JSON."""
     try:
         return json.loads(tokens.value_of(text.encode()))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise CommandError(f"{what} is not JSON that can be stored: {error}") from error
 
 

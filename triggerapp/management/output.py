@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from triggerapp.api import ids
+from triggerapp import ids
 
 Json = Any
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -35,7 +35,7 @@ def outcome(run: object, *, error: str = "", **done: Json) -> dict[str, Json]:
     return {"id": ids.show("run", run), **done, **({"error": error} if error else {})}
 
 
-_RUN = len(str(UUID(int=0)))
+_RUN = len(ids.show("run", UUID(int=0)))
 _PIPED = 200
 """The width for what is no terminal: a file has no edge, and whoever reads it wants a row on a line."""
 

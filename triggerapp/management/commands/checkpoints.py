@@ -14,8 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from checkpoint import Archive, CheckpointError, Label
-from triggerapp import imagestore
-from triggerapp.api import ids
+from triggerapp import ids, imagestore
 from triggerapp.api.rendering import when
 from triggerapp.engine import checkpoints
 from triggerapp.management.base import BaseCommand
@@ -82,7 +81,7 @@ class Command(BaseCommand):
         if self.as_json:
             self.stdout.write(dump(rendered))
         else:
-            self.stdout.write("\n".join(f"{run}: {said}" for run, said in lines.items()))
+            self.stdout.write("\n".join(f"{ids.show('run', run)}: {said}" for run, said in lines.items()))
 
 
 def _problem(archive: Archive, row: Checkpoint) -> str:
@@ -111,7 +110,7 @@ def _rendered(row: Checkpoint) -> dict[str, object]:
 
 def _cells(row: Checkpoint) -> tuple[str, ...]:
     return (
-        str(row.run.pk),
+        ids.show("run", row.run.pk),
         row.run.task,
         f"{row.made_at:%Y-%m-%d %H:%M:%S}",
         row.host,

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.core.management.base import CommandError, CommandParser
 from rich.progress import Progress
 
-from triggerapp.api import ids
+from triggerapp import ids
 from triggerapp.engine import bulk, calls, deployments, environments, verbs
 from triggerapp.engine.triggers import Triggered
 from triggerapp.errors import TriggerError
@@ -75,7 +75,7 @@ class Command(BaseCommand):
             self.stderr.write(f"{options['version']} is noted on the new runs; nothing holds them to it yet.")
         refused = {run: why for run, (_, why) in results.items() if why}
         for run, why in list(refused.items())[:10]:
-            self.stderr.write(safe(f"{run}: {why}"))
+            self.stderr.write(safe(f"{ids.show('run', run)}: {why}"))
         if refused:
             raise CommandError(f"{len(refused)} of {len(results)} were refused")
 
@@ -89,7 +89,8 @@ class Command(BaseCommand):
             self.stdout.write(dump([_answer(run, new, why) for run, (new, why) in results.items()]))
             return
         for run, (new, _) in results.items():
-            self.stdout.write(f"{run} -> {new}" if new else str(run))
+            first = ids.show("run", run)
+            self.stdout.write(f"{first} -> {ids.show('run', new)}" if new else first)
 
 
 def _answer(run: UUID, new: str, why: str) -> dict[str, Json]:
@@ -130,7 +131,7 @@ def _arguments(text: str | None, chosen: list[UUID]) -> calls.Arguments | None:
     payload = json_of(text, "the payload")
     task = Run.objects.filter(pk=chosen[0]).values_list("task", flat=True).first()
     if task is None:
-        raise CommandError(f"there is no run {chosen[0]}")
+        raise CommandError(f"there is no run {ids.show('run', chosen[0])}")
     return calls.arguments(task, payload)
 
 

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from django.core.management.base import CommandParser
 
-from triggerapp import redaction
-from triggerapp.api import ids, waitpoints
+from triggerapp import ids, redaction
+from triggerapp.api import waitpoints
 from triggerapp.api.rendering import common
 from triggerapp.api.runs import retrieved
 from triggerapp.dashboard import detail, logs, queries, waterfall
@@ -61,8 +61,7 @@ class Command(BaseCommand):
             self.stdout.write(f"No run of the last {wanted.period} matches." if wanted.since else "No run matches.")
             return
         columns = ("run", "task", "status", "queue", "attempt", "created", "took")
-        shown = ((r.id, r.task, r.status, r.queue, r.attempt, _time(r.created_at), duration(r.took)) for r in rows)
-        table(self.stdout, columns, shown)
+        table(self.stdout, columns, map(_cells, rows))
 
     def _show(self, options: Json) -> None:
         found = run_id(options["run"])
@@ -71,7 +70,8 @@ class Command(BaseCommand):
             more = {"queue": facts.run.queue, "journal": detail.journal(found)}
             self._dump({**retrieved(Run.objects.get(pk=found)), **more})
             return
-        self.stdout.write(safe(f"{facts.run.task} {facts.run.id}: {facts.run.status}, attempt {facts.run.attempt}"))
+        run, shown = facts.run, ids.show("run", found)
+        self.stdout.write(safe(f"{run.task} {shown}: {run.status}, attempt {run.attempt}"))
         if isinstance(facts.error, dict):
             self.stdout.write(safe(f"{facts.error.get('type')}: {facts.error.get('message')}"))
         spans = waterfall.spans(facts)
@@ -126,6 +126,11 @@ def _public_status(span: Span) -> str:
     if span.kind == "wait":
         return waitpoints.NAMES[span.status]
     return span.public_status or public_name(span.status, delayed=False)
+
+
+def _cells(row: RunRow) -> tuple[object, ...]:
+    began, took = _time(row.created_at), duration(row.took)
+    return ids.show("run", row.id), row.task, row.status, row.queue, row.attempt, began, took
 
 
 def _time(moment: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from triggerapp.api import ids
+from triggerapp import ids
 from triggerapp.engine import environments, events, limits
 from triggerapp.management.base import BaseCommand
 from triggerapp.management.choosing import WHEN, actor, json_of, when
@@ -36,4 +36,4 @@ class Command(BaseCommand):
         here, name, given = environments.current(), options["name"], options["id"]
         sent = events.emit_as(here, name, payload, external_id=given, deliver=deliver, actor=actor())
         text = dump({"id": ids.show("event", sent.id), "isCached": sent.cached})
-        self.stdout.write(text if options["json"] else str(sent.id))
+        self.stdout.write(text if options["json"] else ids.show("event", sent.id))

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import transaction
 
-from triggerapp.api import ids
+from triggerapp import ids
 from triggerapp.engine import calls, environments
 from triggerapp.management.base import BaseCommand
 from triggerapp.management.choosing import PAYLOAD, WHEN, actor, json_of, when
@@ -43,4 +43,4 @@ class Command(BaseCommand):
         with transaction.atomic():
             (run,) = calls.trigger([call], environment=environments.current(), actor=actor())
         text = dump({"id": ids.show("run", run.run_id), "isCached": run.cached})
-        self.stdout.write(text if options["json"] else str(run.run_id))
+        self.stdout.write(text if options["json"] else ids.show("run", run.run_id))

@@ -1,0 +1,131 @@
+"""Queries and bodies that cannot be: refused by the name of what is wrong, with its limit or its form."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.api.conftest import Api
+from tests.factories import make_run
+from triggerapp.api import queues
+from triggerapp.models import Queue, Status
+
+pytestmark = pytest.mark.usefixtures("database")
+RUNS, TOKENS, QUEUES = "/api/v1/runs", "/api/v1/waitpoints/tokens", "/api/v1/queues"
+NINES = "9" * 5000
+
+REFUSED = {
+    f"{RUNS}?filter[createdAt][period]=99999999d": "filter[createdAt][period]=99999999d is longer than 100 years",
+    f"{RUNS}?filter[createdAt][period]=week": "filter[createdAt][period]='week' must be a duration such as '30s'",
+    f"{RUNS}?filter[createdAt][from]=0001-01-01T00:00%2B14:00": "filter[createdAt][from]='0001-01-01T00:00+14:00' must "
+    "be a moment such as '2026-01-31T12:00:00Z', of the years 1 to 9999",
+    f"{RUNS}?filter[createdAt][to]={NINES}": "filter[createdAt][to]='99",
+    f"{RUNS}?filter[tag]=a%00b": "filter[tag]='a\\x00b' contains a NUL character",
+    f"{RUNS}?filter[tag]={'x' * 20_000}": "(20,002 characters) must be a text of 1 to 16384 characters",
+    f"{RUNS}?x%00y=1": "there is no parameter 'x\\x00y' here",
+    f"{RUNS}?page[size]={10**20}": "page[size]='100000000000000000000' must be a whole number from 1 to 100",
+    f"{RUNS}?page[size]={NINES}": "must be a whole number from 1 to 100",
+    f"{RUNS}?page[after]={NINES}_0": "page[after]='999",
+    f"{RUNS}?page[before]=x": "page[before]='x' is no cursor: take it from `pagination` of a page",
+    f"{RUNS}?page[size]=1&page[size]=2": "page[size] is there 2 times: give it once",
+    f"{RUNS}?filter[tag]=a&filter[tag]=b": "filter[tag] is there 2 times: give it once, several values with commas",
+    f"{RUNS}?" + "&".join(["a"] * 1001): "the query has more than 1,000 parameters",
+    f"{RUNS}?filter[batch]=x": "filter[batch]='x' must be the id of a batch, such as batch_",
+    f"{RUNS}?filter[schedule]=%ff": "must be the id of a schedule, such as sched_",
+    f"{RUNS}?filter[version]=,,": "filter[version]=',,' has an empty value",
+    f"{RUNS}?filter[tag]=a,,b": "filter[tag]='a,,b' has an empty value",
+    f"{RUNS}?filter[queue]=,": "filter[queue]=',' has an empty value",
+    f"{RUNS}?filter[status]=EXECUTING,SLEEPY": "filter[status]='SLEEPY' must be one of QUEUED, ",
+    f"{TOKENS}?filter[status]=SLEEPY": "filter[status]='SLEEPY' must be one of WAITING, COMPLETED, TIMED_OUT",
+    f"{TOKENS}?filter[tags]=,": "filter[tags]=',' has an empty value",
+    f"{QUEUES}?page={10**20}": "page='100000000000000000000' must be a whole number from 1 to 1,000,000",
+    f"{QUEUES}?perPage={NINES}": "must be a whole number from 1 to 1,000,000",
+    "/api/v1/deployments?status=x": "status='x' must be one of ",
+    "/api/v1/deployments?period=99999999d": "period=99999999d is longer than 100 years",
+    "/api/v1/webhooks/deliveries?filter[verdict]=x": "filter[verdict]='x' must be one of ",
+    "/realtime/v1/runs?tags=a&createdAt=99999999d": "createdAt=99999999d is longer than 100 years",
+    "/realtime/v1/runs?tags=%00": "tags='\\x00' contains a NUL character",
+}
+
+
+@pytest.mark.parametrize(("asked", "says"), REFUSED.items(), ids=[each[:70] for each in REFUSED])
+def test_a_parameter_is_refused_by_its_name(asked, says, api):
+    answer = api.get(asked)
+    assert (answer.status, answer.body["code"]) == (400, "bad_input"), answer.body
+    assert says in answer.body["error"]
+
+
+def test_a_trace_is_refused_by_the_name_of_its_parameter(api):
+    trace = f"{RUNS}/run_{make_run(Status.WAITING).id}/trace"
+    for name, least, most in (("page[size]", 1, "10,000"), ("page[after]", 0, "1,000,000")):
+        answer = api.get(f"{trace}?{name}={NINES}")
+        assert answer.status == 400 and answer.body["error"].startswith(f"{name}='999")
+        assert f"must be a whole number from {least} to {most}" in answer.body["error"]
+
+
+TOO_MUCH = {
+    "a number of 5,000 digits": (NINES.encode(), "it has a number of 5,000 digits; 4,300 are allowed"),
+    "a number beyond all": (b"1e400", "it has the number 1e400, and 1.8e+308 is the largest"),
+    "100,000 brackets": (b"[" * 100_000 + b"]" * 100_000, "it is nested deeper than 500 levels"),
+    "600 brackets": (b"[" * 600 + b"]" * 600, "it is nested deeper than 500 levels"),
+    "NaN": (b"NaN", "NaN is no JSON"),
+}
+WRITES = {
+    f"{TOKENS}": "application/json",
+    "/api/v1/events": "application/json",
+    "/api/v1/tasks/none/trigger": "application/json",
+    "/api/v3/batches/batch_0192f000-0000-7000-8000-000000000000/items": "application/x-ndjson",
+}
+
+
+@pytest.mark.parametrize("path", WRITES)
+@pytest.mark.parametrize(("value", "says"), TOO_MUCH.values(), ids=TOO_MUCH)
+def test_json_that_nothing_can_hold_is_refused_with_the_limit(path, value, says, api):
+    answer = api.post(path, raw=b'{"payload": ' + value + b"}", content_type=WRITES[path])
+    assert (answer.status, answer.body["code"]) == (400, "bad_json")
+    assert answer.body["error"].startswith("the body is not JSON that can be taken: ") and says in answer.body["error"]
+
+
+@pytest.mark.parametrize(("value", "says"), TOO_MUCH.values(), ids=TOO_MUCH)
+def test_so_it_is_at_the_url_of_a_token(value, says, api):
+    url = api.post(TOKENS, {}).body["url"]
+    answer = Api(None).post("/api" + url.partition("/api")[2], raw=value)
+    assert (answer.status, answer.body["code"]) == (400, "bad_json") and says in answer.body["error"]
+
+
+@pytest.mark.parametrize("name", ["batch", "schedule"])
+def test_a_bulk_action_is_refused_by_the_name_of_its_filter(name, api):
+    answer = api.post("/api/v1/bulk-actions", {"action": "cancel", "filter": {name: "x"}})
+    assert answer.status == 400 and f"{name}='x' must be the id of a {name}, such as " in answer.body["error"]
+
+
+def test_a_queue_that_is_not_found_by_its_id_is_told_how_to_name_it(api):
+    Queue.objects.get_or_create(environment_id=make_run().environment_id, name="celery")
+    answer = api.post(f"{QUEUES}/celery/pause", {})
+    assert answer.status == 404
+    assert answer.body["error"] == (
+        "there is no queue with the id 'celery'; if that is its name, send the type \"custom\" beside it"
+    )
+    assert api.post(f"{QUEUES}/celery/pause", {"type": "custom", "action": "pause"}).body["paused"]
+    assert api.post(f"{QUEUES}/no/pause", {"type": "custom"}).body["error"] == "there is no queue of the name 'no'"
+    for kind in ("name", 7, ["id"]):
+        told = api.post(f"{QUEUES}/celery/pause", {"type": kind}).body["error"]
+        assert told == f"type={kind!r} must be one of {', '.join(queues.TYPES)}"
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("v1/schedules/sched_x", "there is no schedule sched_x"),
+        ("v1/bulk-actions/bulk_x", "there is no bulk action bulk_x"),
+        ("v1/waitpoints/tokens/waitpoint_x", "there is no token waitpoint_x"),
+    ],
+)
+def test_what_is_not_there_is_called_as_the_documentation_calls_it(path, says, api):
+    assert api.get(f"/api/{path}").body["error"] == says
+
+
+@pytest.mark.parametrize("verb", ["v1/runs/{}/retry", "v1/runs/{}/reschedule"])
+def test_a_refusal_shows_a_run_as_the_api_does(verb, api):
+    run = make_run(Status.COMPLETED)
+    answer = api.post(f"/api/{verb.format(run.id)}", {"delay": "1h"} if "reschedule" in verb else None)
+    assert answer.status == 422 and answer.body["error"].startswith(f"run_{run.id} is ")
