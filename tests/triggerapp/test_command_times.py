@@ -48,7 +48,8 @@ def test_a_time_that_cannot_be_is_told_as_people_write_it_with_the_name_of_its_o
 
 def test_a_delay_is_a_number_of_seconds_a_duration_or_a_moment():
     for delay in ("5400", "1h30m", (now() + timedelta(minutes=90)).isoformat()):
-        run = Run.objects.get(pk=said("trigger", greet.name, '{"name": "Eve"}', "--delay", delay).strip())
+        told = said("trigger", greet.name, '{"name": "Eve"}', "--delay", delay).strip()
+        run = Run.objects.get(pk=told.removeprefix("run_"))
         assert abs(run.due_at - now() - timedelta(minutes=90)) < timedelta(minutes=5)
 
 

@@ -15,6 +15,7 @@ from psycopg.errors import UndefinedTable
 
 from tests.factories import fresh, make_event, make_event_wait, make_run, make_step, make_unreadable, make_wait
 from tests.inprocess import durable
+from triggerapp import ids
 from triggerapp.clock import now
 from triggerapp.engine import catalog, deployments, environments
 from triggerapp.engine.deployments import Build
@@ -42,8 +43,13 @@ def answered(*arguments):
     return json.loads(said(*arguments, "--json"))
 
 
+def triggered(*arguments):
+    """The run whose id the command says."""
+    return Run.objects.get(pk=ids.read("run", said(*arguments).strip()))
+
+
 def test_trigger_accepts_a_run_and_says_its_id():
-    run = Run.objects.get(pk=said("trigger", greet.name, '{"name": "Eve"}', "--tag", "a").strip())
+    run = triggered("trigger", greet.name, '{"name": "Eve"}', "--tag", "a")
     assert json.loads(bytes(run.payload))[:2] == [[], {"name": "Eve"}]
     assert run.tags == ["a"]
     assert AuditEntry.objects.get().actor.startswith("shell")
@@ -60,7 +66,7 @@ SHAPES = [
 
 @pytest.mark.parametrize(("payload", "call"), SHAPES)
 def test_a_payload_becomes_the_arguments_that_the_help_says(payload, call):
-    run = Run.objects.get(pk=said("trigger", greet.name, payload).strip())
+    run = triggered("trigger", greet.name, payload)
     assert json.loads(bytes(run.payload))[:2] == call
     shown = StringIO()
     Trigger(stdout=shown).create_parser("manage.py", "trigger").print_help(shown)
@@ -284,13 +290,31 @@ def test_a_run_is_named_by_as_much_of_its_id_as_no_other_has():
     one, other = make_run(id=UUID(f"{NOWHERE[:-2]}a0")), make_run(id=UUID(f"{NOWHERE[:-2]}b0"))
     assert answered("cancel", f"run_{NOWHERE[:-2]}a") == [{"id": f"run_{one.id}", "canceled": True}]
     assert answered("runs", "show", str(other.id).replace("-", "")[:31])["id"] == f"run_{other.id}"
-    with pytest.raises(CommandError, match=rf"several runs' ids begin with '0192f': {one.id}, {other.id}\. Give more"):
+    with pytest.raises(
+        CommandError, match=rf"several runs' ids begin with '0192f': run_{one.id}, run_{other.id}\. Give more"
+    ):
         said("cancel", "0192f")
     with pytest.raises(CommandError, match="there is no run whose id begins with 'ffff'"):
         said("retry", "ffff")
     with pytest.raises(CommandError, match="nor the beginning of one: 4 to 32 hexadecimal digits"):
         said("checkpoints", "delete", "019")
     assert (fresh(one).status, fresh(other).status) == (Status.CANCELED, Status.QUEUED)
+
+
+@pytest.mark.parametrize(
+    ("status", "arguments"),
+    [
+        (Status.COMPLETED, ("replay", "--dry-run")),
+        (Status.COMPLETED, ("replay",)),
+        (Status.FAILED, ("retry",)),
+        (Status.WAITING, ("cancel",)),
+        (Status.WAITING, ("runs", "show")),
+    ],
+)
+def test_a_run_is_shown_as_the_api_shows_it(status, arguments):
+    run = make_run(status)
+    text = said(*arguments, str(run.id))
+    assert f"run_{run.id}" in text and text.count(str(run.id)) == text.count(f"run_{run.id}")
 
 
 def test_runs_show_has_the_journal_without_secrets():

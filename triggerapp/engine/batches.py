@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from triggerapp import conf
+from triggerapp import conf, ids
 from triggerapp.engine import audit, calls, limits, sql, triggers
 from triggerapp.engine.calls import Call
 from triggerapp.engine.triggers import Triggered
@@ -92,7 +92,7 @@ def fill(batch: UUID, items: Mapping[int, Call], *, environment: int, actor: str
             [batch, environment],
         )
         if row is None:
-            raise NotFound(f"there is no batch {batch}")
+            raise NotFound(f"there is no batch {ids.show('batch', batch)}")
         beyond = next((index for index in items if not 0 <= index < row["run_count"]), None)
         if beyond is not None:
             raise BadInput(f"the batch was announced with {row['run_count']} items: there is no index {beyond}")

@@ -15,6 +15,7 @@ from uuid import UUID
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models.functions import Now
 
+from triggerapp import ids
 from triggerapp.engine import audit, environments, sql, verbs
 from triggerapp.engine.selection import NEWEST, Cursor, Selection, narrow, searches
 from triggerapp.errors import BadInput, NotFound, TriggerError
@@ -157,7 +158,8 @@ def _do(bulk: BulkAction, run: UUID) -> None:
 def _apply(bulk: BulkAction, run: UUID) -> bool:
     actor: dict[str, Any] = {"actor": f"{bulk.actor}, bulk {bulk.pk}"}
     if bulk.filter is None and not Run.objects.filter(pk=run, environment_id=bulk.environment_id).exists():
-        raise NotFound(f"there is no run {run} in this environment")  # whoever asked knew its id, and no more
+        # Whoever asked knew its id, and no more.
+        raise NotFound(f"there is no run {ids.show('run', run)} in this environment")
     match bulk.verb:
         case BulkVerb.CANCEL:
             return verbs.cancel(run, **actor)

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.db.models import Q
 
+from triggerapp import ids
 from triggerapp.engine import sql
 from triggerapp.errors import BadInput, IllegalMove
 from triggerapp.models import Run, Step
@@ -65,10 +66,11 @@ def carry_over(run: Run, to: UUID, *, until: str) -> None:
     Raises `BadInput` if there is no such step, `IllegalMove` if rollbacks have undone what there is.
     """
     if was_rolled_back(run):
-        raise IllegalMove(f"run {run.id} was rolled back, nothing of it can be carried over: replay it as a whole")
+        shown = ids.show("run", run.id)
+        raise IllegalMove(f"{shown} was rolled back, nothing of it can be carried over: replay it as a whole")
     step = Step.objects.filter(run=run, key=until, superseded=False).exclude(digest="").only("started_at").first()
     if step is None:
-        raise BadInput(f"run {run.id} has no recorded step {until[:255]!r}{_known(run)}")
+        raise BadInput(f"{ids.show('run', run.id)} has no recorded step {until[:255]!r}{_known(run)}")
     within, again, begun = f"{until}/", f"{until}:retry#", step.started_at
     sql.run(_STEPS, [to, run.id, until, within, begun])
     sql.run(_TRIGGERS, [to, run.id, within, begun])

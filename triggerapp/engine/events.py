@@ -18,7 +18,7 @@ from uuid import UUID
 
 from django.db import DataError, OperationalError, transaction
 
-from triggerapp import conf
+from triggerapp import conf, ids
 from triggerapp.engine import audit, environments, filters, limits, sql, subscriptions, wakes
 from triggerapp.errors import BadInput, DatabaseUnavailable, IllegalMove, NotFound
 from triggerapp.failpoints import point
@@ -81,7 +81,7 @@ def replay(event_id: UUID, *, actor: str = "") -> UUID:
     """Send an event once more, as a new one without its sender's id; which one. Raises `NotFound`, `BadInput`."""
     found = Event.objects.filter(pk=event_id).first()
     if found is None:
-        raise NotFound(f"there is no event {event_id}")
+        raise NotFound(f"there is no event {ids.show('event', event_id)}")
     if found.status != EventStatus.DELIVERED:
         raise BadInput(f"this event is {found.status}: only one that happened can be sent once more")
     with transaction.atomic():
@@ -204,7 +204,7 @@ def cancel(event: UUID, *, environment: int, actor: str = "") -> bool:
             "SELECT status FROM triggerapp_event WHERE id = %s AND environment_id = %s FOR UPDATE", [event, environment]
         )
         if row is None:
-            raise NotFound(f"there is no event {event}")
+            raise NotFound(f"there is no event {ids.show('event', event)}")
         if row["status"] == EventStatus.DELIVERED:
             raise IllegalMove(f"event {event} was delivered: it cannot be called off any more")
         if row["status"] == EventStatus.CANCELED:

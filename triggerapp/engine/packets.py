@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.core import signing
 
-from triggerapp import conf
+from triggerapp import conf, ids
 from triggerapp.engine import audit, sql
 from triggerapp.errors import BadInput, NotFound, PayloadTooLarge, TooManyPackets
 from triggerapp.models import Packet
@@ -89,7 +89,7 @@ def require(packet: UUID, environment: int) -> None:
 
 
 def _missing(packet: UUID) -> NotFound:
-    return NotFound(f"there is no packet packet_{packet}: was it uploaded, and within {KEPT.days} day?")
+    return NotFound(f"there is no packet {ids.show('packet', packet)}: was it uploaded, and within {KEPT.days} day?")
 
 
 def text(packet: UUID, environment: int) -> tuple[str, str]:

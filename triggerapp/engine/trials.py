@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from django.db import transaction
 
+from triggerapp import ids
 from triggerapp.clock import now
 from triggerapp.engine import audit, deliveries, events, readings, signatures, webhooks
 from triggerapp.engine.deliveries import Outcome, Request
@@ -62,7 +63,7 @@ def replay(delivery: UUID, *, actor: str = "") -> UUID:
     """Make a new event of what an accepted delivery brought; which event. Raises `NotFound`, `BadInput`."""
     found = Delivery.objects.select_related("endpoint").filter(pk=delivery).first()
     if found is None:
-        raise NotFound(f"there is no delivery {delivery}")
+        raise NotFound(f"there is no delivery {ids.show('delivery', delivery)}")
     if found.verdict != Verdict.ACCEPTED:
         raise BadInput(f"this delivery was not accepted ({found.verdict}): of such a one not all is kept, nor proven")
     endpoint, headers = found.endpoint, {str(name): str(value) for name, value in dict(found.headers).items()}

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from triggerapp import conf
+from triggerapp import conf, ids
 from triggerapp.engine import (
     audit,
     carrying,
@@ -150,11 +150,11 @@ def retry(run_id: UUID, *, actor: str = "") -> None:
     Raises `IllegalMove` if the run did not fail, or if its rollbacks ran: then there is nothing to go on from.
     """
     with transaction.atomic():
-        run = _locked(run_id)
+        run, shown = _locked(run_id), ids.show("run", run_id)
         if run.status not in _RETRIABLE:
-            raise IllegalMove(f"run {run_id} is {run.status}: only a failed run can be retried; replay it instead")
+            raise IllegalMove(f"{shown} is {run.status}: only a failed run can be retried; replay it instead")
         if carrying.was_rolled_back(run):
-            raise IllegalMove(f"run {run_id} was rolled back, there is nothing to go on from: replay it instead")
+            raise IllegalMove(f"{shown} was rolled back, there is nothing to go on from: replay it instead")
         failed = (run.error or {}).get("steps", [])
         sql.run(
             "UPDATE triggerapp_step SET superseded = true WHERE run_id = %s AND key = ANY(%s) AND error IS NOT NULL",
@@ -188,7 +188,7 @@ def _reopen_waits(run_id: UUID) -> None:
 def _locked(run_id: UUID) -> Run:
     run = Run.objects.select_for_update().filter(pk=run_id).first()
     if run is None:
-        raise NotFound(f"there is no run {run_id}")
+        raise NotFound(f"there is no run {ids.show('run', run_id)}")
     return run
 
 
@@ -211,7 +211,7 @@ def replay(
     owner = environment or environments.current()
     run = Run.objects.select_related("queue").filter(pk=run_id, environment_id=owner).first()
     if run is None:
-        raise NotFound(f"there is no run {run_id} in this environment")
+        raise NotFound(f"there is no run {ids.show('run', run_id)} in this environment")
     fresh = new_id()
     again = _as_new(message or Message.load(run.message, bytes(run.payload)), fresh, arguments)
     request = _changed(_again(run, fresh, again), changes or {}, owner)
@@ -310,7 +310,7 @@ def reschedule(run_id: UUID, delay: triggers.Deadline, *, actor: str = "") -> No
             [run_id, at, after, run_id],
         )
         if changed is None:
-            raise IllegalMove(f"run {run_id} is not delayed any more")
+            raise IllegalMove(f"{ids.show('run', run_id)} is not delayed any more")
         told = {name: str(changed[name]) for name in ("was", "due_at")}
         audit.record(
             changed["environment_id"], actor, "run.reschedule", run_id, before=told["was"], after=told["due_at"]

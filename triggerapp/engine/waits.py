@@ -16,7 +16,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from triggerapp import conf
+from triggerapp import conf, ids
 from triggerapp.engine import events, sql, triggers, wakes
 from triggerapp.engine.triggers import Trigger
 from triggerapp.errors import BadInput, NotFound, StaleRun
@@ -209,7 +209,7 @@ def _tell_of(child: UUID, wait: UUID) -> bool:
     if row is None or row["status"] in FINAL:
         return False
     if row["parent_wait"] is not None:
-        raise BadInput(f"another run waits for run {child} already, which this idempotency key stands for")
+        raise BadInput(f"another run waits for {ids.show('run', child)} already, which this idempotency key stands for")
     sql.run("UPDATE triggerapp_run SET parent_wait = %s WHERE id = %s", [wait, child])
     return True
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from triggerapp import ids
 from triggerapp.engine import verbs
 from triggerapp.management.base import BaseCommand
 from triggerapp.management.choosing import RUN, actor, run_ids
@@ -28,10 +29,10 @@ class Command(BaseCommand):
         chosen = run_ids(options["runs"])
         missing = set(chosen) - set(Run.objects.filter(pk__in=chosen).values_list("pk", flat=True))
         if missing:
-            raise CommandError(f"there is no run {min(missing)}")
+            raise CommandError(f"there is no run {ids.show('run', min(missing))}")
         canceled = {found: verbs.cancel(found, actor=actor()) for found in chosen}
         if options["json"]:
             self.stdout.write(dump([outcome(run, canceled=done) for run, done in canceled.items()]))
             return
         for found, done in canceled.items():
-            self.stdout.write(f"{found} {'canceled' if done else 'was over already'}")
+            self.stdout.write(f"{ids.show('run', found)} {'canceled' if done else 'was over already'}")

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 
+from triggerapp import ids
 from triggerapp.engine import verbs
 from triggerapp.errors import TriggerError
 from triggerapp.management.base import BaseCommand
@@ -31,7 +32,7 @@ class Command(BaseCommand):
             self.stdout.write(dump([outcome(run, retried=not why, error=why) for run, why in refusals.items()]))
         else:
             for run, why in refusals.items():
-                self.stdout.write(f"{run} {why or 'is tried again'}")
+                self.stdout.write(f"{ids.show('run', run)} {why or 'is tried again'}")
         if any(refusals.values()):
             raise CommandError(f"{sum(map(bool, refusals.values()))} of {len(refusals)} were refused")
 
