@@ -4,41 +4,40 @@ import { WhoAmIResponseSchema } from "@trigger.dev/core/v3";
 import { auth, batch, envvars, queues, runs, tasks } from "@trigger.dev/sdk";
 import { finished, unique } from "./common.mjs";
 
+const twoRuns = async () => [await tasks.trigger("sdk.echo", 1), await tasks.trigger("sdk.echo", 2)];
+
+async function showsOneRun(accessToken, mine, other) {
+  await auth.withAuth({ accessToken }, async () => {
+    assert.equal((await runs.retrieve(mine.id)).id, mine.id);
+    await assert.rejects(runs.retrieve(other.id), (error) => error.status === 404);
+    await assert.rejects(runs.cancel(mine.id), (error) => error.status === 403);
+  });
+}
+
+async function triggersOnce(accessToken) {
+  await auth.withAuth({ accessToken }, async () => {
+    await tasks.trigger("sdk.echo", 3);
+    await assert.rejects(tasks.trigger("sdk.echo", 4), (error) => error.status === 401);
+  });
+}
+
 export const credentials = {
   async publicTokens() {
-    const [mine, other] = [await tasks.trigger("sdk.echo", 1), await tasks.trigger("sdk.echo", 2)];
+    const [mine, other] = await twoRuns();
     const token = await auth.createPublicToken({ scopes: { read: { runs: [mine.id] } } });
-    for (const accessToken of [token, mine.publicAccessToken]) {
-      await auth.withAuth({ accessToken }, async () => {
-        assert.equal((await runs.retrieve(mine.id)).id, mine.id);
-        await assert.rejects(runs.retrieve(other.id), (error) => error.status === 404);
-        await assert.rejects(runs.cancel(mine.id), (error) => error.status === 403);
-      });
-    }
-    const once = await auth.createTriggerPublicToken("sdk.echo");
-    await auth.withAuth({ accessToken: once }, async () => {
-      await tasks.trigger("sdk.echo", 3);
-      await assert.rejects(tasks.trigger("sdk.echo", 4), (error) => error.status === 401);
-    });
+    for (const accessToken of [token, mine.publicAccessToken]) await showsOneRun(accessToken, mine, other);
+    await triggersOnce(await auth.createTriggerPublicToken("sdk.echo"));
     const onceForMuch = await auth.createTriggerPublicToken("sdk.echo");
     await auth.withAuth({ accessToken: onceForMuch }, () => tasks.trigger("sdk.echo", { value: "x".repeat(200_000) }));
   },
 
   async tokensSignedWithARootKey() {
     await auth.withAuth({ accessToken: process.env.TRIGGER_ROOT_KEY }, async () => {
-      const [mine, other] = [await tasks.trigger("sdk.echo", 1), await tasks.trigger("sdk.echo", 2)];
+      const [mine, other] = await twoRuns();
       const token = await auth.createPublicToken({ scopes: { read: { runs: [mine.id] } }, expirationTime: "1hr" });
       assert.equal(JSON.parse(atob(token.split(".")[1])).jti, undefined); // nobody was asked for it
-      await auth.withAuth({ accessToken: token }, async () => {
-        assert.equal((await runs.retrieve(mine.id)).id, mine.id);
-        await assert.rejects(runs.retrieve(other.id), (error) => error.status === 404);
-        await assert.rejects(runs.cancel(mine.id), (error) => error.status === 403);
-      });
-      const once = await auth.createTriggerPublicToken("sdk.echo");
-      await auth.withAuth({ accessToken: once }, async () => {
-        await tasks.trigger("sdk.echo", 3);
-        await assert.rejects(tasks.trigger("sdk.echo", 4), (error) => error.status === 401);
-      });
+      await showsOneRun(token, mine, other);
+      await triggersOnce(await auth.createTriggerPublicToken("sdk.echo"));
     });
   },
 
