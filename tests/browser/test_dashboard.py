@@ -9,21 +9,18 @@ import os
 import re
 from datetime import timedelta
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
-from uuid import UUID
 
 import pytest
 from django.db import connection
 
 from tests.browser import scenery, scripts
 from tests.browser.conftest import DESK, PATIENCE, TELEPHONE, Heard, Shoot
+from tests.browser.visitor import judged, notes, run_of, said, say, status, steps, told_of, trigger
 from tests.factories import make_run, make_step, make_wait
-from tests.live.site import Site
 from triggerapp.clock import now
 from triggerapp.dashboard import urls
-from triggerapp.dashboard.live import Hub, Message
-from triggerapp.models import FINAL, AuditEntry, LogLine, Queue, Run, Status, Step
+from triggerapp.models import AuditEntry, Queue, Run, Status
 from triggerapp.models.runs import new_id
 
 MANY = int(os.environ.get("TRIGGERAPP_BROWSER_RUNS", "50"))
@@ -33,46 +30,6 @@ NEW = int(os.environ.get("TRIGGERAPP_BROWSER_NEW_RUNS", "500"))
 
 FRAGMENTS = set("home newer rows log run-parts run-live journal download export bulk-progress".split())
 """Routes that are no pages: parts of one, streams and files."""
-
-
-def said(page: Any, text: str) -> Any:
-    """Wait until the page shows it."""
-    found = page.get_by_text(text, exact=False).first
-    found.wait_for(timeout=PATIENCE)
-    return found
-
-
-def status(page: Any, word: str) -> None:
-    """Wait until the run on the page has this status, without loading the page again."""
-    page.locator(f"#facts .status.is-{word}").first.wait_for(timeout=PATIENCE)
-    if word in FINAL:  # the buttons come after it, and what is opened among them before that closes again
-        page.locator("#actions").get_by_role("button", name="Cancel").wait_for(state="hidden")
-
-
-def run_of(page: Any) -> Run:
-    """The run whose page it is."""
-    return Run.objects.get(pk=UUID(re.search(r"runs/([0-9a-f-]{36})/", page.url)[1]))
-
-
-def trigger(page: Any, task: str, **arguments: str) -> Run:
-    """Fill in the form on the task's page."""
-    page.goto("/triggers/tasks/")
-    page.get_by_role("row", name=task).get_by_role("link", name="Test").click()
-    for name, value in arguments.items():
-        page.locator(f"textarea[name=arg-{name}]").fill(value)
-    page.get_by_role("button", name="Trigger").click()
-    page.wait_for_url("**/runs/*/")
-    return run_of(page)
-
-
-def steps(run: Run) -> list[str]:
-    """What was recorded, in order."""
-    return list(Step.objects.filter(run=run, superseded=False).order_by("id").values_list("key", flat=True))
-
-
-def notes(site: Site, name: str) -> list[str]:
-    """What the tasks wrote down."""
-    return (Path(site.environment["LIVE_FOLDER"]) / name).read_text().split()
 
 
 # --- journeys -------------------------------------------------------------------------------------
@@ -210,15 +167,6 @@ def test_a_row_that_changes_while_it_is_selected_stays_selected(page):
     assert page.locator(f"#run-{run.id} input").is_checked()
 
 
-def told_of(run: Run) -> list[str]:
-    """What a stream says of a waiting run that is canceled."""
-    inbox = SimpleQueue[Message]()
-    with Hub().viewing([run.id], inbox.put, rows=True):
-        before = inbox.get(timeout=120)
-        Run.objects.get(pk=run.pk).move(Status.CANCELED)
-        return [before.event, before.data, inbox.get(timeout=120).data]
-
-
 def test_of_two_changes_of_a_row_that_come_together_the_last_one_is_shown(page):
     word = f"both{new_id().hex[-6:]}"
     run = make_run(Status.WAITING, tags=[word])
@@ -227,13 +175,6 @@ def test_of_two_changes_of_a_row_that_come_together_the_last_one_is_shown(page):
     page.route("**/runs/live*", lambda route: None)  # what the server says is said by us
     page.goto(f"/triggers/runs/?tag={word}")
     assert "canceled" in page.evaluate(scripts.SAY_AT_ONCE, told_of(run))
-
-
-def say(run: Run, text: str) -> None:
-    """Have the run log it."""
-    LogLine.objects.create(
-        run=run, environment_id=run.environment_id, lease=1, attempt=1, level=20, logger="shop", text=text
-    )
 
 
 def test_who_comes_back_to_a_hidden_tab_is_told_what_was_missed_and_nothing_twice(page):
@@ -383,13 +324,6 @@ def test_each_page_is_fit_for_everybody_in_any_light_and_on_a_telephone(page, ax
         if bad:
             found[name] = bad
     assert not found
-
-
-def judged(page: Any, options: str) -> list[Any]:
-    """What axe finds serious."""
-    found = page.evaluate(f"axe.run({{resultTypes: ['violations']{options}}})")["violations"]
-    bad = [each for each in found if each["impact"] in ("serious", "critical")]
-    return [(each["id"], each["nodes"][0]["html"], each["nodes"][0]["failureSummary"]) for each in bad]
 
 
 def test_the_menu_of_a_telephone_leads_to_all_pages(page):
