@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from io import StringIO
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError
 
 from tests.inprocess import durable
+from tests.triggerapp.commands import said
 from triggerapp.clock import now
 from triggerapp.engine import durations
 from triggerapp.models import Run
@@ -20,12 +20,6 @@ pytestmark = pytest.mark.usefixtures("database")
 @durable
 def greet(name: str) -> str:
     return f"hello {name}"
-
-
-def said(*arguments: str) -> str:
-    out = StringIO()
-    call_command(*arguments, stdout=out, stderr=StringIO())
-    return out.getvalue()
 
 
 @pytest.mark.parametrize(
