@@ -122,6 +122,20 @@ def test_a_payload_that_does_not_fit_names_the_argument_and_makes_no_run(api, ta
     assert not Run.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("task", "payload"),
+    [
+        (buy, {"ticket_id": 7, "gift": "yes"}),
+        (bound, {"ticket": {"id": 7, "seats": "many"}}),
+        (bound, {"ticket": {"id": "t"}, "buyer": {"name": "a", "age": "old"}}),
+    ],
+    ids=["a plain type", "the type of a dataclass's field", "a model that may be None"],
+)
+def test_what_else_an_annotation_says_is_not_checked_and_the_function_gets_the_payload_as_it_is(api, task, payload):
+    assert trigger(api, task, {"payload": payload}).status == 200
+    assert arguments() == ([], payload)
+
+
 def test_an_argument_beside_the_payload_is_refused_by_name(api):
     for body in (
         {"ticket_id": "t"},

@@ -87,14 +87,14 @@ const scenarios = {
       for await (const run of runs.list({ tag, ...query })) found.push(run.id);
       return found;
     };
-    const queue = { type: "custom", name: "celery" };
+    const [queue, nobody] = [{ type: "custom", name: "celery" }, "0192f000-0000-7000-8000-000000000000"];
     for (const query of [
       { status: ["COMPLETED", "FAILED"] }, { taskIdentifier: ["sdk.echo"] }, { from }, { period: "1h" }, { queue },
       { isTest: false }, { to: new Date(Date.now() + 60_000) },
     ]) assert.deepEqual(await ids(query), made, JSON.stringify(query));
     for (const query of [
       { status: "CANCELED" }, { taskIdentifier: "sdk.add" }, { to: from }, { version: "20240101.1" }, { isTest: true },
-      { batch: "batch_none" }, { schedule: "sched_none" },
+      { batch: `batch_${nobody}` }, { schedule: `sched_${nobody}` },
     ]) assert.deepEqual(await ids(query), [], JSON.stringify(query));
   },
 
