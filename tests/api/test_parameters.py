@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from tests.api.conftest import Api
 from tests.factories import make_run
+from tests.inprocess import durable
 from triggerapp.api import queues
 from triggerapp.models import Queue, Status
 
@@ -45,6 +49,11 @@ REFUSED = {
     "/realtime/v1/runs?tags=a&createdAt=99999999d": "createdAt=99999999d is longer than 100 years",
     "/realtime/v1/runs?tags=%00": "tags='\\x00' contains a NUL character",
 }
+
+
+@durable
+def anything(*args: Any, **kwargs: Any) -> None:
+    return None
 
 
 @pytest.mark.parametrize(("asked", "says"), REFUSED.items(), ids=[each[:70] for each in REFUSED])
@@ -129,3 +138,35 @@ def test_a_refusal_shows_a_run_as_the_api_does(verb, api):
     run = make_run(Status.COMPLETED)
     answer = api.post(f"/api/{verb.format(run.id)}", {"delay": "1h"} if "reschedule" in verb else None)
     assert answer.status == 422 and answer.body["error"].startswith(f"run_{run.id} is ")
+
+
+HUGE = 10**4000
+NUMBERS = {
+    "maxAttempts": ("v1/tasks/{task}/trigger", {"options": {"maxAttempts": HUGE}}),
+    "idempotencyKey": ("v1/tasks/{task}/trigger", {"options": {"idempotencyKey": HUGE}}),
+    "concurrencyKey": ("v1/tasks/{task}/trigger", {"options": {"concurrencyKey": HUGE}}),
+    "priority": ("v1/tasks/{task}/trigger", {"options": {"priority": HUGE}}),
+    "ttl": ("v1/tasks/{task}/trigger", {"options": {"ttl": HUGE}}),
+    "maxDuration": ("v1/tasks/{task}/trigger", {"options": {"maxDuration": HUGE}}),
+    "idempotencyKeyTTL": ("v1/tasks/{task}/trigger", {"options": {"idempotencyKeyTTL": HUGE}}),
+    "concurrencyLimit": ("v1/queues/{queue}/concurrency/override", {"type": "custom", "concurrencyLimit": HUGE}),
+    "runCount": ("v3/batches", {"runCount": HUGE}),
+    "tolerance": ("v1/webhooks/endpoints", {"name": "hub", "tolerance": HUGE}),
+    "deliverAfter": ("v1/events", {"name": "paid", "deliverAfter": HUGE}),
+    "expirationTime": ("v1/auth/public-tokens", {"scopes": ["read:runs"], "expirationTime": HUGE}),
+}
+
+
+@pytest.mark.parametrize(("name", "path", "body"), [(name, *asked) for name, asked in NUMBERS.items()], ids=NUMBERS)
+def test_a_number_beyond_its_limit_is_refused_by_its_name_in_a_sentence_that_can_be_read(name, path, body, api):
+    queue = make_run().queue.name
+    answer = api.post(f"/api/{path.format(task=anything.name, queue=queue)}", body)
+    assert (answer.status, answer.body["code"]) == (400, "bad_input"), answer.body
+    assert name in answer.body["error"] and len(answer.body["error"]) < 300
+
+
+def test_an_index_beyond_all_is_refused_by_its_name(api):
+    batch = api.post("/api/v3/batches", {"runCount": 1}).body["id"]
+    line = json.dumps({"index": HUGE, "task": anything.name}).encode()
+    answer = api.post(f"/api/v3/batches/{batch}/items", raw=line, content_type="application/x-ndjson")
+    assert answer.status in (400, 422) and "index" in answer.body["error"] and len(answer.body["error"]) < 300

@@ -144,8 +144,20 @@ def _object(name: str, value: Json) -> Body:
     return value
 
 
-def _key(value: Json) -> str:
-    return str(value) if isinstance(value, int) else value
+def _key(value: Json) -> Json:
+    text = str(value) if isinstance(value, int) else value
+    limits.check_text("concurrencyKey", text)
+    return text
+
+
+def _idempotency_key(value: Json) -> Json:
+    limits.check_text("idempotencyKey", value, most=limits.KEY_CHARACTERS)
+    return value
+
+
+def _attempts(value: Json) -> Json:
+    limits.check_attempts(value, name="maxAttempts")
+    return value
 
 
 def _max_duration(value: Json) -> Any:
@@ -159,10 +171,10 @@ def _same(value: Json) -> Json:
 _OPTIONS: Mapping[str, tuple[str, Callable[[Json], Any]]] = {
     "delay": ("delay", lambda value: deadline("delay", value)),
     "ttl": ("ttl", lambda value: duration("ttl", value) or None),
-    "idempotencyKey": ("idempotency_key", _same),
+    "idempotencyKey": ("idempotency_key", _idempotency_key),
     "idempotencyKeyTTL": ("idempotency_ttl", lambda value: duration("idempotencyKeyTTL", value)),
     "concurrencyKey": ("concurrency_key", _key),
-    "maxAttempts": ("max_attempts", _same),
+    "maxAttempts": ("max_attempts", _attempts),
     "maxDuration": ("max_duration", _max_duration),
     "tags": ("tags", tags_of),
     "metadata": ("metadata", _same),

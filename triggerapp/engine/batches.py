@@ -63,7 +63,7 @@ def announce(
 ) -> Announced:
     """A batch of so many items, none of which is there yet."""
     if type(run_count) is not int or not 1 <= run_count <= MOST_ITEMS:
-        raise BadInput(f"a batch has 1 to {MOST_ITEMS:,} items, not {run_count!r:.40}")
+        raise BadInput(f"runCount={run_count!r:.40} must be a whole number from 1 to {MOST_ITEMS:,}")
     limits.check_text("idempotencyKey", key, most=limits.KEY_CHARACTERS)
     digest = None if key is None else triggers.digest(key)
     with transaction.atomic():
@@ -95,7 +95,8 @@ def fill(batch: UUID, items: Mapping[int, Call], *, environment: int, actor: str
             raise NotFound(f"there is no batch {ids.show('batch', batch)}")
         beyond = next((index for index in items if not 0 <= index < row["run_count"]), None)
         if beyond is not None:
-            raise BadInput(f"the batch was announced with {row['run_count']} items: there is no index {beyond}")
+            last = row["run_count"] - 1
+            raise BadInput(f"index={beyond!r:.40} must be 0 to {last}, as the batch was announced with its runCount")
         present = set(BatchItem.objects.filter(batch_id=batch).values_list("index", flat=True))
         new = {index: call for index, call in items.items() if index not in present}
         if new and row["sealed_at"] is not None:

@@ -87,10 +87,10 @@ def check_more_than_nothing(name: str, value: object) -> None:
         raise BadInput(f"{name}={durations.text(value)} must be more than nothing")
 
 
-def check_attempts(value: object) -> None:
+def check_attempts(value: object, *, name: str = "max_attempts") -> None:
     """How often a run is tried in all."""
     if value is not None and (type(value) is not int or not 1 <= value <= MOST_ATTEMPTS):
-        raise BadInput(f"max_attempts={value!r} must be a whole number from 1 (1 means no retry) to {MOST_ATTEMPTS:,}")
+        raise BadInput(f"{name}={_short(value)} must be a whole number from 1 (1 means no retry) to {MOST_ATTEMPTS:,}")
 
 
 def check_priority(value: object) -> None:
