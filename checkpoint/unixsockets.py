@@ -55,7 +55,7 @@ def _sockets(kernel: socket.socket) -> Iterator[tuple[int, UnixSocket]]:
 def _socket(raw: bytes) -> tuple[int, UnixSocket]:
     _, kind, _, _, inode, *_ = _ANSWER.unpack_from(raw)
     found = dict(_attributes(raw[_ANSWER.size :]))
-    name = found.get(_NAME, b"").replace(b"\0", b"@").decode(errors="replace")
+    name = found.get(_NAME, b"").rstrip(b"\0").replace(b"\0", b"@").decode(errors="replace")
     return inode, UnixSocket(kind, name, int.from_bytes(found.get(_PEER, b""), "little"))
 
 

@@ -99,6 +99,7 @@ def connects(tag: str, path: str, registered: bool = False) -> Any:
     entered = note(f"{tag}:entered", "entered")
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(path)
+    connection.recv(1)  # one that nobody has accepted yet has no other end to name
     if registered:
         checkpointable(
             connection,

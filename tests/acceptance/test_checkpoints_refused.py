@@ -118,9 +118,16 @@ def elsewhere(tmp_path: Path) -> Iterator[str]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "socket"))
         listener.listen()
-        accepted: list[object] = []
-        Thread(target=lambda: accepted.append(listener.accept()), daemon=True).start()
+        Thread(target=_welcome, args=[listener, accepted := []], daemon=True).start()
         yield str(tmp_path / "socket")
+        assert accepted
+
+
+def _welcome(listener: socket.socket, accepted: list[socket.socket]) -> None:
+    """Greet all who connect, and hold their connections."""
+    while True:
+        accepted.append(listener.accept()[0])
+        accepted[-1].send(b".")
 
 
 def test_what_no_image_can_carry_is_named_and_the_run_waits_without_a_process(frozen: Worker, elsewhere: str):

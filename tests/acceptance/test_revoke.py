@@ -29,6 +29,7 @@ def test_revoke_of_a_waiting_run(on: Worker):
     """Trap 7: at once, not at its next wake; told once, as event and as signal."""
     result = stays.delay(tag := fresh())
     waiting(result)
+    wait_until(lambda: "task-waiting" in watch.types(result.id))  # else the worker might tell it after the revoke
     signals.task_revoked.connect(heard.revoked)
     result.revoke()
     signals.task_revoked.disconnect(heard.revoked)
