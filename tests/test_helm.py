@@ -27,7 +27,7 @@ def defaults() -> dict[str, Any]:
     return found
 
 
-def manifests(folder: Path, template: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+def rendered(folder: Path, template: str, values: dict[str, Any]) -> str:
     """What a template renders to; in a program of its own, since Go brings its threads."""
     if importlib.util.find_spec("go_template") is None:
         pytest.skip("py-go-template is not installed: it is made for x86_64 alone")
@@ -41,11 +41,15 @@ def manifests(folder: Path, template: str, values: dict[str, Any]) -> list[dict[
         "Chart": {"AppVersion": chart["appVersion"]},
         "Release": {"Name": "shop", "Namespace": "default", "Service": "Helm"},
     }
-    done = subprocess.run(
-        [sys.executable, "-c", RENDER, str(whole)], input=json.dumps(scope), capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", RENDER, str(whole)]
+    done = subprocess.run(command, input=json.dumps(scope), capture_output=True, text=True, check=True, timeout=300)
     assert "<no value>" not in done.stdout
-    return list(yaml.safe_load_all(done.stdout))
+    return done.stdout
+
+
+def manifests(folder: Path, template: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+    """The manifests of a template."""
+    return list(yaml.safe_load_all(rendered(folder, template, values)))
 
 
 def container(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -65,9 +69,16 @@ def worker(tmp_path: Path) -> dict[str, Any]:
 
 def test_the_worker_may_dump_and_restore_and_no_more(worker: dict[str, Any]) -> None:
     security = container(worker)["securityContext"]
-    assert security["capabilities"]["drop"] == ["ALL"] and NEEDED <= set(security["capabilities"]["add"])
-    assert not {"SYS_ADMIN", "ALL"} & set(security["capabilities"]["add"])
+    assert security["capabilities"]["drop"] == ["ALL"]
+    assert set(security["capabilities"]["add"]) == NEEDED | {"DAC_OVERRIDE", "SYS_PTRACE"}
     assert security["seccompProfile"] == {"type": "Unconfined"}
+
+
+def test_a_node_that_lets_processes_be_traced_needs_no_capability_for_it(tmp_path: Path) -> None:
+    values = defaults()
+    values["checkpoint"]["ptrace"] = False
+    (manifest,) = manifests(tmp_path, "worker.yaml", values)
+    assert set(container(manifest)["securityContext"]["capabilities"]["add"]) == NEEDED | {"DAC_OVERRIDE"}
 
 
 def test_unpacked_images_are_kept_in_memory_and_sealed_ones_where_the_setting_says(worker: dict[str, Any]) -> None:
@@ -89,19 +100,32 @@ def test_a_claim_is_shared_by_all_workers_and_a_bucket_needs_no_volume(tmp_path:
     assert [each["name"] for each in remote["spec"]["template"]["spec"]["volumes"]] == ["run"]
 
 
-def test_without_checkpoints_a_worker_has_no_capability_at_all(tmp_path: Path) -> None:
-    values = defaults()
-    values["checkpoint"]["mode"] = "off"
-    (manifest,) = manifests(tmp_path, "worker.yaml", values)
-    assert container(manifest)["securityContext"] == {"capabilities": {"drop": ["ALL"]}}
-
-
-def test_only_workers_have_capabilities(tmp_path: Path) -> None:
+def test_what_dumps_no_process_has_no_right_at_all(tmp_path: Path) -> None:
     (migrate,) = manifests(tmp_path, "migrate.yaml", defaults())
     service, web = manifests(tmp_path, "web.yaml", defaults())
-    for manifest in (migrate, web):
-        assert container(manifest)["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    values = defaults()
+    values["checkpoint"]["mode"] = "off"
+    (worker,) = manifests(tmp_path, "worker.yaml", values)
+    for manifest in (migrate, web, worker):
+        assert container(manifest)["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
     assert service["spec"]["selector"].items() <= web["spec"]["template"]["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize("template", ["migrate.yaml", "web.yaml", "worker.yaml"])
+def test_no_pod_is_told_of_the_cluster(tmp_path: Path, template: str) -> None:
+    pod = manifests(tmp_path, template, defaults())[-1]["spec"]["template"]["spec"]
+    assert (pod["automountServiceAccountToken"], pod["enableServiceLinks"]) == (False, False)
+
+
+def test_the_notes_warn_of_images_that_no_other_pod_can_reach(tmp_path: Path) -> None:
+    values = defaults()
+    assert "restored only by the pod that made it" in rendered(tmp_path, "NOTES.txt", values)
+    values["checkpoint"]["claim"] = "images"
+    assert "restored only" not in rendered(tmp_path, "NOTES.txt", values)
 
 
 def test_migrations_come_before_the_rest(tmp_path: Path) -> None:
@@ -122,12 +146,12 @@ def test_a_probe_is_let_in_whatever_names_the_site_has(tmp_path: Path) -> None:
 
 def test_a_setting_of_ones_own_reaches_web_and_workers(tmp_path: Path) -> None:
     values = defaults()
-    values["environment"] = {"DJANGO_SETTINGS_MODULE": 'shop."settings', "NUMBER": 3}
+    values["environment"] = {"DJANGO_SETTINGS_MODULE": 'shop."settings', "NUMBER": "10485760"}
     _, web = manifests(tmp_path, "web.yaml", values)
     (worker,) = manifests(tmp_path, "worker.yaml", values)
     for manifest in (web, worker):
         assert environment(manifest)["DJANGO_SETTINGS_MODULE"] == 'shop."settings'
-        assert environment(manifest)["NUMBER"] == "3"
+        assert environment(manifest)["NUMBER"] == "10485760"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +159,8 @@ def test_a_setting_of_ones_own_reaches_web_and_workers(tmp_path: Path) -> None:
     [
         ("worker", "shutdownSeconds", 10),
         ("worker", "replica", 3),
-        ("checkpoint", "mode", "yes"),
+        ("checkpoint", "mode", yaml.safe_load("off")),
+        ("environment", "NUMBER", 10485760),
         ("checkpoint", "store", "bucket"),
         ("web", "replicas", "two"),
     ],

@@ -11,9 +11,16 @@ image: "{{ .Values.image.repository }}:{{ or .Values.image.tag .Chart.AppVersion
           imagePullPolicy: {{ .Values.image.pullPolicy }}
 {{- end -}}
 
+{{- define "triggerapp.unprivileged" -}}
+securityContext:
+            allowPrivilegeEscalation: false
+            capabilities: {drop: [ALL]}
+            seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
 {{- define "triggerapp.environment" -}}
 envFrom:
-            - secretRef: {name: {{ .Values.secret }}}
+            - secretRef: {name: {{ quote .Values.secret }}}
           env:
             - {name: DJANGO_ALLOWED_HOSTS, value: {{ printf "localhost,%s" .Values.web.allowedHosts | trimSuffix "," | quote }}}
             - {name: TRIGGERAPP_BASE_URL, value: {{ quote .Values.web.baseUrl }}}
