@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
 
-from triggerapp.clock import now
+from triggerapp.clock import about_now
 from triggerapp.dashboard import actions, asked, overviews, posted
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
@@ -70,7 +70,7 @@ def upcoming(schedule: Schedule) -> list[tuple[datetime, str]]:
     if not schedule.active:
         return []
     zone: tzinfo = ZoneInfo(schedule.timezone)
-    moments = cron.upcoming(schedule.cron, schedule.timezone, now(), schedules.UPCOMING)
+    moments = cron.upcoming(schedule.cron, schedule.timezone, about_now(), schedules.UPCOMING)
     return [(moment, f"{moment.astimezone(zone):%a %Y-%m-%d %H:%M %Z}") for moment in moments]
 
 

@@ -34,7 +34,7 @@ MOST = {
     "destinations": 6,
     "destination": 7,
     "schedules": 6,
-    "schedule": 7,
+    "schedule": 6,
     "versions": 8,
     "variables": 7,
     "metrics": 12,

@@ -45,7 +45,7 @@ def test_the_list_says_when_in_words_and_what_came_of_it(viewer):
 
 def test_the_next_five_times_are_shown_in_utc_and_as_clocks_there_show_them(viewer, monkeypatch):
     schedule = make("30 2 * * *")
-    monkeypatch.setattr(pages, "now", lambda: datetime(2026, 3, 7, tzinfo=UTC))
+    monkeypatch.setattr(pages, "about_now", lambda: datetime(2026, 3, 7, tzinfo=UTC))
     found = page(viewer, f"{schedule.pk}/").context["upcoming"]
     assert [(f"{moment:%d %H:%M}", local) for moment, local in found] == [
         ("07 07:30", "Sat 2026-03-07 02:30 EST"),
