@@ -15,7 +15,9 @@ from django.db import connection
 _ASKED_AGAIN: Final = 60.0
 """Seconds after which the database is asked again for the time that pages show."""
 _told: tuple[datetime, float] | None = None
-"""What it said last, and when that was."""
+"""What it said last, and when it was asked."""
+_passed = time.monotonic
+"""Seconds, of which only the difference of two says anything."""
 
 
 def now() -> datetime:
@@ -33,7 +35,8 @@ def about_now() -> datetime:
     So a page costs no query for it, and nothing is judged by it.
     """
     global _told
-    if _told is None or time.monotonic() - _told[1] >= _ASKED_AGAIN:
-        _told = now(), time.monotonic()
+    if _told is None or _passed() - _told[1] >= _ASKED_AGAIN:
+        began = _passed()  # before it answers: a time that lags has rows which are yet to come
+        _told = now(), began
     moment, at = _told
-    return moment + timedelta(seconds=time.monotonic() - at)
+    return moment + timedelta(seconds=_passed() - at)

@@ -31,9 +31,17 @@ def asked(database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asked]:
         return said[-1]
 
     monkeypatch.setattr(clock, "_told", None)
-    monkeypatch.setattr(clock, "_ASKED_AGAIN", AGAIN)
     monkeypatch.setattr(clock, "now", now)
     yield said
+
+
+@pytest.fixture
+def passed(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that have passed, in a world where the database is asked again as it is outside of tests."""
+    seconds = [0.0]
+    monkeypatch.setattr(clock, "_passed", lambda: seconds[0])
+    monkeypatch.setattr(clock, "_ASKED_AGAIN", AGAIN)
+    return seconds
 
 
 def text(client: Client, address: str) -> str:
@@ -58,9 +66,7 @@ def test_ages_are_counted_by_it(viewer: Client, asked: Asked):
     assert ">400 d ago</time>" in text(viewer, "runs/")
 
 
-def test_it_is_counted_on_for_a_minute_and_then_asked_for_again(asked: Asked, monkeypatch: pytest.MonkeyPatch):
-    passed = [0.0]
-    monkeypatch.setattr(clock.time, "monotonic", lambda: passed[0])
+def test_it_is_counted_on_for_a_minute_and_then_asked_for_again(asked: Asked, passed: list[float]):
     first = clock.about_now()
     passed[0] = 59.0
     assert clock.about_now() - first == timedelta(seconds=59)
@@ -68,6 +74,19 @@ def test_it_is_counted_on_for_a_minute_and_then_asked_for_again(asked: Asked, mo
     passed[0] = 60.0
     assert clock.about_now() == asked[-1] != first
     assert len(asked) == 2
+
+
+def test_it_is_never_behind_however_long_the_database_takes_to_say_it(
+    asked: Asked, passed: list[float], monkeypatch: pytest.MonkeyPatch
+):
+    answers = clock.now
+
+    def late() -> datetime:
+        passed[0] += 5.0
+        return answers()
+
+    monkeypatch.setattr(clock, "now", late)
+    assert clock.about_now() == asked[0] + timedelta(seconds=5)
 
 
 def test_a_page_that_says_that_the_database_is_away_does_not_ask_it(
