@@ -21,6 +21,11 @@ def word(kind: str) -> str:
     return _WORDS.get(kind, kind)
 
 
+def missing(kind: str, row: object, more: str = "") -> NotFound:
+    """The refusal of a row that is not there, to be raised; `more` goes on with the sentence."""
+    return NotFound(f"there is no {word(kind)} {show(kind, row)}{more}")
+
+
 def parsed(kind: str, text: str) -> UUID | None:
     """The UUID in a public id, which may also stand alone; None if it is no id."""
     plain = text.removeprefix(f"{kind}_")

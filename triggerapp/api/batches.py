@@ -189,9 +189,10 @@ class BatchDetail(View):
     def batch(self, batch: str) -> Batch:
         """The batch that the path names."""
         self.require([("batch", batch)], f"batch {batch}")
-        found = Batch.objects.filter(pk=ids.read("batch", batch), environment_id=self.principal.environment).first()
+        wanted = ids.read("batch", batch)
+        found = Batch.objects.filter(pk=wanted, environment_id=self.principal.environment).first()
         if found is None:
-            raise NotFound(f"there is no batch {batch}")
+            raise ids.missing("batch", wanted)
         return found
 
 

@@ -20,7 +20,7 @@ from triggerapp.clock import now
 from triggerapp.engine import bulk, limits
 from triggerapp.engine.durations import duration, moment
 from triggerapp.engine.selection import Selection
-from triggerapp.errors import BadInput, IllegalMove, NotFound
+from triggerapp.errors import BadInput, IllegalMove
 from triggerapp.models import BulkAction, BulkStatus, BulkVerb, Run, Status
 
 Json = Any
@@ -96,7 +96,7 @@ def _selected(environment: int, given: Json) -> list[UUID]:
     present = set(Run.objects.filter(environment_id=environment, pk__in=wanted).values_list("pk", flat=True))
     for run in wanted:
         if run not in present:
-            raise NotFound(f"there is no run {ids.show('run', run)}")
+            raise ids.missing("run", run)
     return wanted
 
 
@@ -105,9 +105,10 @@ class BulkView(View):
 
     def named(self, text: str) -> BulkAction:
         """The bulk action that the path names."""
-        found = _actions(self.principal.environment).filter(pk=ids.read("bulk", text)).first()
+        wanted = ids.read("bulk", text)
+        found = _actions(self.principal.environment).filter(pk=wanted).first()
         if found is None:
-            raise NotFound(f"there is no bulk action {text[:80]}")
+            raise ids.missing("bulk", wanted)
         return found
 
 

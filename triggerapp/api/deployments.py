@@ -105,10 +105,10 @@ class DeploymentDetail(View):
 
     def get(self, request: Request, deployment: str) -> Response:
         """The deployment of this id."""
-        rows = Deployment.objects.filter(environment_id=self.principal.environment)
-        found = rows.filter(pk=ids.read("deployment", deployment)).first()
+        wanted = ids.read("deployment", deployment)
+        found = Deployment.objects.filter(pk=wanted, environment_id=self.principal.environment).first()
         if found is None:
-            raise NotFound(f"there is no deployment {deployment[:80]}")
+            raise ids.missing("deployment", wanted)
         return Response(rendered(found))
 
 

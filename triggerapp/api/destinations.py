@@ -13,7 +13,6 @@ from triggerapp.api import parameters, queries, rendering
 from triggerapp.api.http import Access, View, body_of, only, text, texts
 from triggerapp.api.webhooks import AGAIN, CHANGE, READ, WRITE
 from triggerapp.engine import destinations, notices, posting
-from triggerapp.errors import NotFound
 from triggerapp.models import Destination, Notice
 
 Json = Any
@@ -149,7 +148,8 @@ class NoticeRetry(View):
 
     def post(self, request: Request, notice: str) -> Response:
         """At once, in place of the tries that were still to come."""
-        found = _notices(self.principal.environment).filter(pk=ids.read("notice", notice)).first()
+        wanted = ids.read("notice", notice)
+        found = _notices(self.principal.environment).filter(pk=wanted).first()
         if found is None:
-            raise NotFound(f"there is no notice {notice[:80]}; they are kept for a while only")
+            raise ids.missing("notice", wanted, "; they are kept for a while only")
         return Response(_notice(notices.retry(found.pk, actor=self.principal.actor)))

@@ -15,7 +15,7 @@ from triggerapp import conf, ids
 from triggerapp.api import rendering
 from triggerapp.api.http import Access, View, without_none
 from triggerapp.engine import durations, events, limits, tokens
-from triggerapp.errors import BadInput, NotFound, PayloadTooLarge
+from triggerapp.errors import BadInput, PayloadTooLarge
 from triggerapp.models import Event, Wait
 
 _MOST = 1000
@@ -94,9 +94,10 @@ class EventCancel(View):
 
 
 def _find(event: str, environment: int) -> Event:
-    found = Event.objects.filter(pk=ids.read("event", event), environment_id=environment).first()
+    wanted = ids.read("event", event)
+    found = Event.objects.filter(pk=wanted, environment_id=environment).first()
     if found is None:
-        raise NotFound(f"there is no event {event[:80]}")
+        raise ids.missing("event", wanted)
     return found
 
 

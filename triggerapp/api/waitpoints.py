@@ -16,7 +16,7 @@ from triggerapp.api.http import Access, View, body_of, only, without_none
 from triggerapp.api.tasks import with_token
 from triggerapp.engine import tokens, triggers
 from triggerapp.engine.durations import deadline, duration
-from triggerapp.errors import BadInput, NotFound, PayloadTooLarge
+from triggerapp.errors import BadInput, PayloadTooLarge
 from triggerapp.models import Wait, WaitKind, WaitStatus
 
 _TOKEN_TTL = timedelta(days=1)
@@ -106,11 +106,10 @@ class TokenView(View):
     def token(self, token: str) -> Wait:
         """The token that the path names."""
         self.require([("waitpoints", token)], f"token {token}")
-        found = Wait.objects.filter(
-            pk=ids.read("waitpoint", token), environment_id=self.principal.environment, kind=WaitKind.TOKEN
-        ).first()
+        wanted, environment = ids.read("waitpoint", token), self.principal.environment
+        found = Wait.objects.filter(pk=wanted, environment_id=environment, kind=WaitKind.TOKEN).first()
         if found is None:
-            raise NotFound(f"there is no token {token}")
+            raise ids.missing("waitpoint", wanted)
         return found
 
 

@@ -14,7 +14,7 @@ from triggerapp.api import parameters, queries, rendering
 from triggerapp.api.http import Access, View, body_of, only, text
 from triggerapp.engine import trials, webhooks
 from triggerapp.engine.durations import duration
-from triggerapp.errors import BadInput, NotFound
+from triggerapp.errors import BadInput
 from triggerapp.models import Delivery, Endpoint, Verdict
 
 Json = Any
@@ -181,9 +181,10 @@ class DeliveryView(View):
 
     def delivery(self, shown: str) -> Delivery:
         """The one that the path names."""
-        found = _deliveries(self.principal.environment).filter(pk=ids.read("delivery", shown)).first()
+        wanted = ids.read("delivery", shown)
+        found = _deliveries(self.principal.environment).filter(pk=wanted).first()
         if found is None:
-            raise NotFound(f"there is no delivery {shown[:80]}; they are kept for a while only")
+            raise ids.missing("delivery", wanted, "; they are kept for a while only")
         return found
 
 

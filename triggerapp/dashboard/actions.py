@@ -15,7 +15,7 @@ from triggerapp.dashboard import posted, values
 from triggerapp.dashboard import run as pages
 from triggerapp.dashboard.pages import page
 from triggerapp.engine import calls, environments, events, limits, tokens, verbs
-from triggerapp.errors import BadInput, NotFound
+from triggerapp.errors import BadInput
 from triggerapp.levels import Level, actor
 from triggerapp.models import Run, Wait
 
@@ -60,7 +60,7 @@ def replay(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
 def _existing(run_id: UUID) -> Run:
     run = Run.objects.filter(pk=run_id).only("environment_id", "task", "payload", "message").first()
     if run is None:
-        raise NotFound(f"there is no run {ids.show('run', run_id)}")
+        raise ids.missing("run", run_id)
     return run
 
 
@@ -89,7 +89,7 @@ def resolve(request: HttpRequest, wait_id: UUID) -> HttpResponseBase:
     """Complete a token by hand."""
     wait = Wait.objects.filter(pk=wait_id, kind="token").only("run_id", "environment_id").first()
     if wait is None:
-        raise NotFound(f"there is no token {wait_id}")
+        raise ids.missing("waitpoint", wait_id)
     value = json.dumps(read_json(request.POST.get("value") or "null", "the value"))
     completed = tokens.complete_as(wait_id, value, environment=wait.environment_id, actor=actor(request))
     say(request, "The token is completed." if completed else "The token was closed already.", good=completed)

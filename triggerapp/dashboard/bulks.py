@@ -7,11 +7,12 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponseBase, QueryDict
 from django.shortcuts import redirect
 
+from triggerapp import ids
 from triggerapp.dashboard import actions, posted
 from triggerapp.dashboard.filters import RunFilter, mistakes
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import bulk, environments
-from triggerapp.errors import BadInput, NotFound
+from triggerapp.errors import BadInput
 from triggerapp.levels import Level, actor
 from triggerapp.models import BulkAction, BulkStatus, BulkVerb
 
@@ -44,7 +45,7 @@ def listing(request: HttpRequest) -> HttpResponseBase:
 def _found(bulk_action_id: UUID) -> BulkAction:
     found = BulkAction.objects.defer("selected").select_related("environment").filter(pk=bulk_action_id).first()
     if found is None:
-        raise NotFound(f"there is no bulk action {bulk_action_id}")
+        raise ids.missing("bulk", bulk_action_id)
     return found
 
 

@@ -12,7 +12,6 @@ from triggerapp import ids
 from triggerapp.dashboard import logs, queries, values
 from triggerapp.dashboard.queries import RunRow
 from triggerapp.engine import sql
-from triggerapp.errors import NotFound
 from triggerapp.models import Attempt, Checkpoint, Restore, Run, Step, Wait, WaitStatus, Worker
 
 Json = Any
@@ -77,7 +76,7 @@ def facts(run_id: UUID) -> Facts:
     """All but the large values. Raises `NotFound`."""
     found = queries.by_ids([run_id])
     if not found:
-        raise NotFound(f"There is no run {ids.show('run', run_id)}. Ended runs are kept for a while only.")
+        raise ids.missing("run", run_id, "; ended runs are kept for a while only")
     (row,) = found
     about = Run.objects.select_related("environment", "queue").only(
         "environment__slug", "queue__paused", "message", "error", "environment_id", "queue_id"
@@ -124,7 +123,7 @@ def large(run_id: UUID) -> Large:
     """The values of a run."""
     row = sql.row(_LARGE, [values.DECODED_BYTES, values.DECODED_BYTES, run_id])
     if row is None:
-        raise NotFound(f"there is no run {ids.show('run', run_id)}")
+        raise ids.missing("run", run_id)
     read: dict[str, Any] = {
         name: bytes(value) if isinstance(value, memoryview) else value for name, value in row.items()
     }
@@ -134,7 +133,7 @@ def large(run_id: UUID) -> Large:
 def journal(run_id: UUID) -> dict[str, Json]:
     """Everything that was recorded, as JSON; values are not decoded."""
     if not Run.objects.filter(pk=run_id).exists():
-        raise NotFound(f"there is no run {ids.show('run', run_id)}")
+        raise ids.missing("run", run_id)
     tables = {
         "attempts": Attempt.objects.filter(run=run_id).order_by("number"),
         "steps": Step.objects.filter(run=run_id).order_by("id"),

@@ -16,7 +16,6 @@ from triggerapp import ids, redaction
 from triggerapp.dashboard import asked
 from triggerapp.dashboard.pages import page
 from triggerapp.engine import sql
-from triggerapp.errors import NotFound
 from triggerapp.models import Run
 
 SHOWN = 500
@@ -142,7 +141,7 @@ def counts(run_id: UUID) -> dict[tuple[int, str], int]:
 def download(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
     """All lines, as a file of text."""
     if not Run.objects.filter(pk=run_id).exists():
-        raise NotFound(f"there is no run {ids.show('run', run_id)}")
+        raise ids.missing("run", run_id)
     rows = _read(run_id, LogFilter.parse(request), end="ORDER BY id")
     texts = (f"{row.at:%Y-%m-%dT%H:%M:%S.%f}Z {row.level_name.upper():8} {_where(row)}{row.text}\n" for row in rows)
     headers = {"Content-Disposition": f'attachment; filename="log-{run_id}.txt"'}

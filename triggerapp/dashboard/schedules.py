@@ -12,13 +12,13 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
 
+from triggerapp import ids
 from triggerapp.clock import about_now
 from triggerapp.dashboard import actions, asked, overviews, posted
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import catalog, cron, environments, schedules
 from triggerapp.engine.schedules import Plan
-from triggerapp.errors import NotFound
 from triggerapp.levels import Level, actor
 from triggerapp.models import Firing, Schedule
 
@@ -61,7 +61,7 @@ def one(request: HttpRequest, schedule_id: UUID) -> HttpResponseBase:
 def _found(schedule_id: UUID) -> Schedule:
     found = Schedule.objects.select_related("environment").filter(pk=schedule_id).first()
     if found is None:
-        raise NotFound(f"there is no schedule {schedules.public_id(schedule_id)}")
+        raise ids.missing("sched", schedule_id)
     return found
 
 

@@ -9,11 +9,11 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 from django.urls import reverse
 
+from triggerapp import ids
 from triggerapp.dashboard import actions, asked, overviews
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import deployments, environments
-from triggerapp.errors import NotFound
 from triggerapp.levels import Level, actor
 from triggerapp.models import Deployment
 
@@ -39,7 +39,7 @@ def promote(request: HttpRequest, deployment_id: UUID) -> HttpResponseBase:
     """Make a version the current one; an older one too."""
     found = Deployment.objects.select_related("environment").filter(pk=deployment_id).first()
     if found is None:
-        raise NotFound(f"there is no deployment {deployment_id}")
+        raise ids.missing("deployment", deployment_id)
     deployments.promote(found.environment_id, found.version, actor=actor(request))
     actions.say(request, f"{found.version} is the current version.")
     return redirect(reverse("triggers:versions") + "?" + urlencode({"environment": found.environment.slug}))

@@ -16,7 +16,7 @@ from triggerapp import conf, ids
 from triggerapp.engine import audit, calls, limits, sql, triggers
 from triggerapp.engine.calls import Call
 from triggerapp.engine.triggers import Triggered
-from triggerapp.errors import BadInput, DatabaseUnavailable, IllegalMove, NotFound
+from triggerapp.errors import BadInput, DatabaseUnavailable, IllegalMove
 from triggerapp.models import BatchItem
 from triggerapp.models.runs import new_id
 
@@ -92,7 +92,7 @@ def fill(batch: UUID, items: Mapping[int, Call], *, environment: int, actor: str
             [batch, environment],
         )
         if row is None:
-            raise NotFound(f"there is no batch {ids.show('batch', batch)}")
+            raise ids.missing("batch", batch)
         beyond = next((index for index in items if not 0 <= index < row["run_count"]), None)
         if beyond is not None:
             last = row["run_count"] - 1
@@ -100,7 +100,7 @@ def fill(batch: UUID, items: Mapping[int, Call], *, environment: int, actor: str
         present = set(BatchItem.objects.filter(batch_id=batch).values_list("index", flat=True))
         new = {index: call for index, call in items.items() if index not in present}
         if new and row["sealed_at"] is not None:
-            raise IllegalMove(f"batch {batch} is complete and takes no more items")
+            raise IllegalMove(f"{ids.show('batch', batch)} is complete and takes no more items")
         accept(batch, new, environment=environment, actor=actor)
         count = len(present) + len(new)
         if count >= row["run_count"] and row["sealed_at"] is None:

@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 from triggerapp import ids
 from triggerapp.engine import audit, environments, sql, verbs
 from triggerapp.engine.selection import NEWEST, Cursor, Selection, narrow, searches
-from triggerapp.errors import BadInput, NotFound, TriggerError
+from triggerapp.errors import BadInput, TriggerError
 from triggerapp.models import LIVE, BulkAction, BulkStatus, BulkVerb, Run, Status
 
 log = logging.getLogger(__name__)
@@ -159,7 +159,7 @@ def _apply(bulk: BulkAction, run: UUID) -> bool:
     actor: dict[str, Any] = {"actor": f"{bulk.actor}, bulk {bulk.pk}"}
     if bulk.filter is None and not Run.objects.filter(pk=run, environment_id=bulk.environment_id).exists():
         # Whoever asked knew its id, and no more.
-        raise NotFound(f"there is no run {ids.show('run', run)} in this environment")
+        raise ids.missing("run", run, " in this environment")
     match bulk.verb:
         case BulkVerb.CANCEL:
             return verbs.cancel(run, **actor)

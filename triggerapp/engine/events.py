@@ -20,7 +20,7 @@ from django.db import DataError, OperationalError, transaction
 
 from triggerapp import conf, ids
 from triggerapp.engine import audit, environments, filters, limits, sql, subscriptions, wakes
-from triggerapp.errors import BadInput, DatabaseUnavailable, IllegalMove, NotFound
+from triggerapp.errors import BadInput, DatabaseUnavailable, IllegalMove
 from triggerapp.failpoints import point
 from triggerapp.models import Event, EventStatus
 from triggerapp.models.runs import new_id
@@ -81,9 +81,9 @@ def replay(event_id: UUID, *, actor: str = "") -> UUID:
     """Send an event once more, as a new one without its sender's id; which one. Raises `NotFound`, `BadInput`."""
     found = Event.objects.filter(pk=event_id).first()
     if found is None:
-        raise NotFound(f"there is no event {ids.show('event', event_id)}")
+        raise ids.missing("event", event_id)
     if found.status != EventStatus.DELIVERED:
-        raise BadInput(f"this event is {found.status}: only one that happened can be sent once more")
+        raise BadInput(f"{ids.show('event', event_id)} is {found.status}: only one that happened can be sent once more")
     with transaction.atomic():
         again = emit(found.name, json.dumps(found.payload), environment=found.environment_id).id
         audit.record(found.environment_id, actor, "event.replay", event_id, after={"event": str(again)})
@@ -204,9 +204,9 @@ def cancel(event: UUID, *, environment: int, actor: str = "") -> bool:
             "SELECT status FROM triggerapp_event WHERE id = %s AND environment_id = %s FOR UPDATE", [event, environment]
         )
         if row is None:
-            raise NotFound(f"there is no event {ids.show('event', event)}")
+            raise ids.missing("event", event)
         if row["status"] == EventStatus.DELIVERED:
-            raise IllegalMove(f"event {event} was delivered: it cannot be called off any more")
+            raise IllegalMove(f"{ids.show('event', event)} was delivered: it cannot be called off any more")
         if row["status"] == EventStatus.CANCELED:
             return False
         sql.run("UPDATE triggerapp_event SET status = 'canceled', created_at = now() WHERE id = %s", [event])

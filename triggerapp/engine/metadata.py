@@ -16,7 +16,7 @@ from django.db import transaction
 
 from triggerapp import conf, ids
 from triggerapp.engine import audit, limits, sql
-from triggerapp.errors import BadInput, NotFound
+from triggerapp.errors import BadInput
 
 Json = Any
 Metadata = dict[str, Any]
@@ -29,7 +29,7 @@ def change(run_id: UUID, *, replace: Json, operations: Sequence[Mapping[str, Jso
     with transaction.atomic():
         row = sql.row("SELECT environment_id, metadata FROM triggerapp_run WHERE id = %s FOR UPDATE", [run_id])
         if row is None:
-            raise NotFound(f"there is no run {ids.show('run', run_id)}")
+            raise ids.missing("run", run_id)
         before = json.loads(row["metadata"]) if isinstance(row["metadata"], str) else row["metadata"]
         after = apply(before if replace is None else replace, operations)
         limits.check_metadata(after)
@@ -114,7 +114,7 @@ def add_tags(run_id: UUID, tags: Sequence[str], *, actor: str) -> list[str]:
     with transaction.atomic():
         row = sql.row("SELECT environment_id, tags FROM triggerapp_run WHERE id = %s FOR UPDATE", [run_id])
         if row is None:
-            raise NotFound(f"there is no run {ids.show('run', run_id)}")
+            raise ids.missing("run", run_id)
         before = list(row["tags"])
         after = list(dict.fromkeys([*before, *tags]))
         limits.check_tags(tags)

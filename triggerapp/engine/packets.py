@@ -89,7 +89,7 @@ def require(packet: UUID, environment: int) -> None:
 
 
 def _missing(packet: UUID) -> NotFound:
-    return NotFound(f"there is no packet {ids.show('packet', packet)}: was it uploaded, and within {KEPT.days} day?")
+    return ids.missing("packet", packet, f": was it uploaded, and within {KEPT.days} day?")
 
 
 def text(packet: UUID, environment: int) -> tuple[str, str]:

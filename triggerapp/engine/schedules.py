@@ -19,12 +19,12 @@ from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
-from triggerapp import conf
+from triggerapp import conf, ids
 from triggerapp.clock import now
 from triggerapp.engine import audit, calls, catalog, cron, environments, limits, sql, triggers
 from triggerapp.engine.calls import Call
 from triggerapp.engine.triggers import Trigger
-from triggerapp.errors import BadInput, DatabaseUnavailable, NotFound, TriggerError
+from triggerapp.errors import BadInput, DatabaseUnavailable, TriggerError
 from triggerapp.failpoints import point
 from triggerapp.models import Firing, Schedule
 
@@ -130,7 +130,7 @@ def _locked(environment: int, schedule: UUID) -> Schedule:
 def _found(rows: QuerySet[Schedule], schedule: UUID) -> Schedule:
     found = rows.first()
     if found is None:
-        raise NotFound(f"there is no schedule {public_id(schedule)}")
+        raise ids.missing("sched", schedule)
     return found
 
 

@@ -13,7 +13,7 @@ from triggerapp.clock import now
 from triggerapp.engine import audit, deliveries, events, readings, signatures, webhooks
 from triggerapp.engine.deliveries import Outcome, Request
 from triggerapp.engine.signatures import Signed
-from triggerapp.errors import BadInput, NotFound
+from triggerapp.errors import BadInput
 from triggerapp.models import Delivery, Endpoint, Preset, Verdict
 
 Json = Any
@@ -63,7 +63,7 @@ def replay(delivery: UUID, *, actor: str = "") -> UUID:
     """Make a new event of what an accepted delivery brought; which event. Raises `NotFound`, `BadInput`."""
     found = Delivery.objects.select_related("endpoint").filter(pk=delivery).first()
     if found is None:
-        raise NotFound(f"there is no delivery {ids.show('delivery', delivery)}")
+        raise ids.missing("delivery", delivery)
     if found.verdict != Verdict.ACCEPTED:
         raise BadInput(f"this delivery was not accepted ({found.verdict}): of such a one not all is kept, nor proven")
     endpoint, headers = found.endpoint, {str(name): str(value) for name, value in dict(found.headers).items()}

@@ -31,7 +31,7 @@ from triggerapp.engine import (
     wakes,
 )
 from triggerapp.engine.dispatch import Message
-from triggerapp.errors import BadInput, IllegalMove, NotFound, Undecodable
+from triggerapp.errors import BadInput, IllegalMove, Undecodable
 from triggerapp.failpoints import point
 from triggerapp.models import LIVE, Run, Status, WaitStatus
 from triggerapp.models.moves import move_sql
@@ -188,7 +188,7 @@ def _reopen_waits(run_id: UUID) -> None:
 def _locked(run_id: UUID) -> Run:
     run = Run.objects.select_for_update().filter(pk=run_id).first()
     if run is None:
-        raise NotFound(f"there is no run {ids.show('run', run_id)}")
+        raise ids.missing("run", run_id)
     return run
 
 
@@ -211,7 +211,7 @@ def replay(
     owner = environment or environments.current()
     run = Run.objects.select_related("queue").filter(pk=run_id, environment_id=owner).first()
     if run is None:
-        raise NotFound(f"there is no run {ids.show('run', run_id)} in this environment")
+        raise ids.missing("run", run_id, " in this environment")
     fresh = new_id()
     again = _as_new(message or Message.load(run.message, bytes(run.payload)), fresh, arguments)
     request = _changed(_again(run, fresh, again), changes or {}, owner)

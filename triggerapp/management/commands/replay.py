@@ -131,7 +131,7 @@ def _arguments(text: str | None, chosen: list[UUID]) -> calls.Arguments | None:
     payload = json_of(text, "the payload")
     task = Run.objects.filter(pk=chosen[0]).values_list("task", flat=True).first()
     if task is None:
-        raise CommandError(f"there is no run {ids.show('run', chosen[0])}")
+        raise CommandError(str(ids.missing("run", chosen[0])))
     return calls.arguments(task, payload)
 
 
