@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from triggerapp.api.http import Access, View, body_of
+from triggerapp.api.http import Access, View, body_of, only, texts, yes_or_no
 from triggerapp.api.principals import Principal
 from triggerapp.engine import keys, publictokens
 from triggerapp.engine.durations import duration
@@ -40,10 +39,8 @@ class PublicTokens(View):
 
     def post(self, request: Request) -> Response:
         """A token with these scopes, for a while, perhaps for one use."""
-        body, caller = body_of(request), self.principal
-        scopes = body.get("scopes")
-        if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
-            raise BadInput("scopes must be a list of texts")
+        body, caller = only(body_of(request), "scopes", "expirationTime", "oneTimeUse", "realtime"), self.principal
+        scopes = texts(body, "scopes")
         if caller.public or caller.personal:
             raise BadInput("public tokens are made with a secret key of the environment, not with another token")
         for scope in scopes:
@@ -53,7 +50,7 @@ class PublicTokens(View):
             caller.slug,
             scopes,
             ttl=_ttl(body.get("expirationTime")),
-            once=body.get("oneTimeUse") is True,
+            once=yes_or_no(body, "oneTimeUse"),
             realtime=body.get("realtime"),
         )
         return Response({"token": token})
@@ -69,5 +66,11 @@ def _ttl(value: Any) -> timedelta:
     """A duration, or the second of the epoch at which the token ends."""
     if value is None:
         return _DEFAULT
-    found = duration("expirationTime", value)
-    return found if isinstance(value, str) else found - timedelta(seconds=time.time())
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return duration("expirationTime", value, unit="seconds since 1970")
+    try:
+        return datetime.fromtimestamp(value, UTC) - datetime.now(UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise BadInput(
+            f"expirationTime={value!r:.60} must be a number of seconds since 1970, of no year beyond"
+        ) from error
