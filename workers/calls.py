@@ -84,6 +84,8 @@ def as_uuid(task_id: str | None) -> UUID | None:
 
 def delay_of(task: DurableTask[Any, Any], delay: Any, options: dict[str, Any]) -> timedelta | datetime | None:
     """Celery's `countdown` and `eta` as our delay: a broker is no place to wait in."""
+    from triggerapp.engine import durations, limits  # noqa: PLC0415  (needs Django)
+
     countdown, eta = options.pop("countdown", None), options.pop("eta", None)
     if delay is not None:
         return cast(timedelta, delay)
@@ -92,7 +94,10 @@ def delay_of(task: DurableTask[Any, Any], delay: Any, options: dict[str, Any]) -
     if eta is None:
         return None
     moment = _moment("eta", eta)
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=task.app.timezone)
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=task.app.timezone)
+    due = max(aware, durations.FIRST_DUE)  # of any past at all Celery makes "at once"
+    limits.check_deadline("eta", due)
+    return due
 
 
 def check_expires(expires: object) -> None:

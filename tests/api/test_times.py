@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tests.factories import make_run, now
 from tests.inprocess import durable
-from triggerapp.engine import events, wakes
+from triggerapp.engine import events, publictokens, wakes
+from triggerapp.errors import BadInput
 from triggerapp.models import Event, Run, Status, Wait
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -32,6 +33,13 @@ ABSURD = {
 @durable
 def greet(name: str) -> str:
     return f"hello {name}"
+
+
+CALLS = {
+    "delay": lambda moment: greet.with_options(delay=moment).trigger("Ada"),
+    "ttl": lambda moment: greet.with_options(ttl=moment).trigger("Ada"),
+    "the time of delivery": lambda moment: events.emit("paid", "1", deliver=moment),
+}
 
 
 def refused(answer, name, says):
@@ -76,7 +84,38 @@ def test_a_time_that_has_passed_is_at_once(api):
     assert len(wakes.expire_due()) == 1
 
 
-@pytest.mark.parametrize("value", [10**400, 10**18, 1, "-1s"], ids=str)
-def test_a_public_token_does_not_end_at_a_time_that_cannot_be(value, api):
+NEVER = "must be a number of seconds since 1970"
+THIRTY = "a public token lives for more than nothing and at most 30 days"
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (10**400, NEVER),
+        (10**18, NEVER),
+        (1, THIRTY),
+        (4_102_444_800, THIRTY),
+        ("31d", THIRTY),
+        ("-1s", "expirationTime='-1s' must be a duration such as '30s', '1h30m' or '2w', or a number of seconds since"),
+        (True, "expirationTime=True must be a duration"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_public_token_does_not_end_at_a_time_that_cannot_be(value, says, api):
     answer = api.post("/api/v1/auth/public-tokens", {"scopes": ["read:runs"], "expirationTime": value})
-    assert answer.status == 400 and answer.body["code"] == "bad_input"
+    assert (answer.status, answer.body["code"]) == (400, "bad_input") and says in answer.body["error"]
+
+
+def test_a_public_token_ends_at_the_second_that_was_named(api):
+    ends = int(now().timestamp()) + 3600
+    token = api.post("/api/v1/auth/public-tokens", {"scopes": ["read:runs"], "expirationTime": ends}).body["token"]
+    assert abs(publictokens.open_token(token).expires - ends) <= 1
+
+
+@pytest.mark.parametrize("year", [1, 1970, 2200])
+def test_python_is_refused_what_nobody_means_too(year):
+    moment = datetime(year, 1, 1, tzinfo=UTC)
+    for name, call in CALLS.items():
+        with pytest.raises(BadInput, match=f"{name}={year:04}-01-01T00:00:00.* is in the year {year}; it must be"):
+            call(moment)
+    assert not Run.objects.exists() and not Event.objects.exists()

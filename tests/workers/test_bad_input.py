@@ -10,6 +10,7 @@ import pytest
 from celery import Task
 from kombu.exceptions import EncodeError
 
+from tests.factories import now
 from tests.inprocess import durable, messages
 from triggerapp.engine.verbs import cancel_stamped
 from triggerapp.errors import BadInput, Unserializable
@@ -19,7 +20,7 @@ from workers.errors import ValueTooLarge
 
 ONCE = RetryPolicy(max_attempts=1)
 NAN, INFINITY = float("nan"), float("inf")
-NAIVE = datetime(2200, 1, 1)  # noqa: DTZ001
+NAIVE = datetime(2199, 1, 1)  # noqa: DTZ001
 SURROGATE = "half a pair \ud83d"
 
 
@@ -176,6 +177,19 @@ def test_a_delay_beyond_the_calendar_is_refused():
 def test_a_countdown_that_is_over_is_now(options):
     noop.apply_async(**options)
     assert Run.objects.get().status == Status.QUEUED
+
+
+@pytest.mark.parametrize(
+    "eta", [datetime.min.replace(tzinfo=UTC), NAIVE.replace(year=1), datetime.fromtimestamp(0, UTC)], ids=str
+)
+def test_an_eta_of_any_past_is_at_once_as_celerys_is(eta):
+    noop.apply_async(eta=eta)
+    assert Run.objects.get().due_at < now()
+
+
+def test_an_eta_that_nobody_means_is_refused_by_its_name():
+    eta = datetime.max.replace(tzinfo=UTC)
+    refused(lambda: noop.apply_async(eta=eta), BadInput, "eta=9999-.* from 2000 to 2199")
 
 
 def test_a_naive_eta_is_in_the_apps_time_zone_and_a_naive_expiry_in_utc_as_celerys_are():

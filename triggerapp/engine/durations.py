@@ -14,12 +14,12 @@ _LETTERS = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minu
 _LONGEST_TEXT = 40
 _DATE = re.compile(r"[+-]?\d{4,}-")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DUE = (datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
-"""What is due before or after was not meant: seconds taken for milliseconds, a date that was never set."""
 _A_DURATION = "a duration such as '30s', '1h30m' or '2w'"
 _A_MOMENT = "a moment such as '2026-01-31T12:00:00Z'"
 
 LONGEST = timedelta(days=100 * 365)
+FIRST_DUE, _NOT_DUE = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+"""What is due before or after was not meant: seconds taken for milliseconds, a date that was never set."""
 
 
 def text(length: timedelta) -> str:
@@ -75,12 +75,17 @@ def deadline(name: str, value: Any) -> timedelta | datetime:
 def due(name: str, value: Any) -> datetime:
     """A moment at which something is to happen: one that has passed is now, one that nobody means is refused."""
     found = moment(name, value)
-    if not _DUE[0] <= found < _DUE[1]:
-        raise BadInput(
-            f"{name}={value!r:.60} is in the year {found.year}; it must be {_A_MOMENT}, "
-            f"from {_DUE[0].year} to {_DUE[1].year - 1}"
-        )
+    check_due(name, found, shown=f"{value!r:.60}")
     return found
+
+
+def check_due(name: str, at: datetime, *, shown: str = "") -> None:
+    """Refuse a moment at which nobody means anything to happen; `shown` is what they wrote."""
+    if not FIRST_DUE <= at < _NOT_DUE:
+        raise BadInput(
+            f"{name}={shown or at.isoformat()} is in the year {at.year}; it must be {_A_MOMENT}, "
+            f"from {FIRST_DUE.year} to {_NOT_DUE.year - 1}"
+        )
 
 
 def moment(name: str, value: Any) -> datetime:

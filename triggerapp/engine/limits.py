@@ -66,7 +66,7 @@ def _plain(text: str) -> str:
 
 
 def check_deadline(name: str, value: object) -> None:
-    """A deadline is a time from now, or a moment of a known time zone."""
+    """A deadline is a time from now, or a moment of a known time zone that somebody may mean."""
     if value is None:
         return
     if not isinstance(value, datetime | timedelta):
@@ -75,6 +75,8 @@ def check_deadline(name: str, value: object) -> None:
         raise BadInput(f"{name}={value.isoformat()} has no time zone: pass an aware datetime, as timezone.now() is")
     if isinstance(value, timedelta):
         durations.check(name, value)
+    else:
+        durations.check_due(name, value)
 
 
 def check_more_than_nothing(name: str, value: object) -> None:
