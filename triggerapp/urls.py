@@ -13,8 +13,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="triggers:home")),
     path("triggers/", include("triggerapp.dashboard.urls")),
     path("api/", include("triggerapp.api.urls")),
-    re_path("^api(?:/|$)", errors.no_route),  # here nobody else has any
     path("hooks/", include("triggerapp.api.ingress")),
-    path("hooks", ingress.nowhere),
+    # Below these nobody else has any address here; a host project may, so they are not in what it includes.
+    re_path("^api(?:/|$)", errors.no_route),
+    re_path("^hooks(?:/|$)", ingress.nowhere),
     path("", include("triggerapp.api.rooturls")),
 ]

@@ -22,11 +22,13 @@ urlpatterns = [
     path("", include("triggerapp.api.rooturls")),
     path("api/orders", orders),
     path("realtime/prices", orders),
+    path("hooks/", include("triggerapp.api.ingress")),
+    path("hooks/orders/of/today", orders),
 ]
 
 
-@pytest.mark.parametrize("url", ["/api/orders", "/realtime/prices"])
-def test_a_host_project_keeps_its_own_addresses_under_api_and_realtime(url):
+@pytest.mark.parametrize("url", ["/api/orders", "/realtime/prices", "/hooks/orders/of/today"])
+def test_a_host_project_keeps_its_own_addresses_under_api_realtime_and_hooks(url):
     assert resolve(url, urlconf=__name__).func is orders
 
 

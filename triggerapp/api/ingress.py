@@ -10,7 +10,7 @@ import logging
 
 from django.db import OperationalError
 from django.http import HttpRequest, JsonResponse
-from django.urls import URLPattern, path, re_path
+from django.urls import URLPattern, path
 from django.views.decorators.csrf import csrf_exempt
 
 from triggerapp import conf, ids
@@ -79,5 +79,4 @@ def nowhere(request: HttpRequest) -> JsonResponse:
 urlpatterns: list[URLPattern] = [
     path("<str:endpoint>", receive, name="hook"),
     path("<str:environment>/<str:endpoint>", receive, name="hook-of"),
-    re_path("", nowhere, name="no-hook"),
 ]
