@@ -7,9 +7,15 @@ from datetime import timedelta
 import pytest
 
 from tests.factories import make_run, now
+from tests.inprocess import durable
 from triggerapp.models import BulkAction, Status, Wait, WaitStatus
 
 pytestmark = pytest.mark.usefixtures("database")
+
+
+@durable
+def greet(name: str) -> str:
+    return f"hello {name}"
 
 
 def test_a_bulk_action_whose_filter_is_no_yes_and_no_no_touches_nothing(api):
@@ -22,7 +28,7 @@ def test_a_bulk_action_whose_filter_is_no_yes_and_no_no_touches_nothing(api):
 
 def test_a_list_is_not_filtered_by_what_is_no_yes_and_no_no(api):
     answer = api.get("/api/v1/runs?filter[isTest]=maybe")
-    assert answer.status == 400 and "must be true or false" in answer.body["error"]
+    assert answer.status == 400 and "filter[isTest]='maybe' must be one of true, false" in answer.body["error"]
 
 
 def test_a_token_is_not_completed_by_a_mistyped_field(api):
@@ -35,6 +41,28 @@ def test_a_token_is_not_completed_by_a_mistyped_field(api):
 def test_a_token_is_not_made_without_the_timeout_that_was_mistyped(api):
     answer = api.post("/api/v1/waitpoints/tokens", {"timeOut": "1h"})
     assert answer.status == 400 and not Wait.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"oneTimeUse": "true"}, "oneTimeUse='true' must be true or false"),
+        ({"oneTimeUse": 1}, "oneTimeUse=1 must be true or false"),
+        ({"oneTimeuse": True}, "there is no field 'oneTimeuse' here"),
+        ({"ttl": 0}, "there is no field 'ttl' here"),
+        ({"scopes": "read:runs"}, "scopes='read:runs' must be a list of texts"),
+    ],
+)
+def test_a_token_for_one_use_is_not_made_for_any_number_by_a_mistyped_field(asked, says, api):
+    answer = api.post("/api/v1/auth/public-tokens", {"scopes": ["read:runs"], **asked})
+    assert answer.status == 400 and says in answer.body["error"]
+
+
+def test_a_run_is_not_triggered_with_an_option_that_is_not_known_be_it_0(api):
+    body = {"payload": "Ada", "options": {"retries": 0}}
+    answer = api.post(f"/api/v1/tasks/{greet.name}/trigger", body)
+    assert answer.status == 400 and "there is no option 'retries' here" in answer.body["error"]
+    assert api.post(f"/api/v1/tasks/{greet.name}/trigger", {**body, "options": {"retries": None}}).status == 200
 
 
 def test_a_run_is_not_rescheduled_with_a_field_that_has_no_effect(api):

@@ -18,6 +18,12 @@ from triggerapp.models import Delivery, Event, Verdict
 pytestmark = pytest.mark.usefixtures("database")
 
 
+def test_of_a_key_that_a_provider_sends_twice_the_last_one_counts():
+    endpoint()
+    assert post(signing.standard(b'{"type": "paid", "n": 1, "n": 2}'))[0] == 200
+    assert Event.objects.get().payload["n"] == 2
+
+
 @PRESETS
 def test_a_delivery_that_is_signed_right_is_an_event(preset):
     endpoint(preset)

@@ -152,10 +152,15 @@ def body_of(request: Request) -> dict[str, Json]:
     return request.data
 
 
+def asks_nothing(value: Json) -> bool:
+    """Whether a field that is not known may be passed over: clients fill in what they leave out. A 0 asks."""
+    return value is None or value is False or value in ([], {})
+
+
 def only(body: dict[str, Json], *known: str) -> dict[str, Json]:
     """The body, unless it asks for something that would have no effect."""
     for name, value in body.items():
-        if name not in known and value not in (None, False, [], {}):
+        if name not in known and not asks_nothing(value):
             raise BadInput(f"there is no field {name[:80]!r} here; it would have no effect")
     return body
 

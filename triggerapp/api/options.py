@@ -121,9 +121,8 @@ def _version(body: Body) -> Found:
 
 
 def _refuse_unknown(given: Body, known: Any) -> None:
-    # What is empty asks for nothing.
     for name, value in given.items():
-        if name not in known and value not in (None, False, [], {}):
+        if name not in known and not http.asks_nothing(value):
             raise BadInput(f"there is no option {name[:80]!r} here; it would have no effect")
 
 

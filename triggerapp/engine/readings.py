@@ -59,16 +59,21 @@ def _payload(content_type: str, body: bytes) -> Json:
     try:
         if content_type.partition(";")[0].strip().lower() == _FORM:
             return _form(body)
-        return strictjson.loads(body)
+        return _json(body)
     except ValueError as error:
         raise BadInput(f"the body is neither JSON nor a form: {str(error)[:200]}") from error
+
+
+def _json(text: str | bytes) -> Json:
+    # JSON allows a key twice, and a provider that signed it will not send it otherwise: the last one counts.
+    return strictjson.loads(text, pairs=dict)
 
 
 def _form(body: bytes) -> Json:
     """The fields; GitHub and Slack put JSON into one that is called payload."""
     fields = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=_FIELDS)
     if list(fields) == ["payload"]:
-        return strictjson.loads(fields["payload"][0])
+        return _json(fields["payload"][0])
     return {name: values[0] if len(values) == 1 else values for name, values in fields.items()}
 
 

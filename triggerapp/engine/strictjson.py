@@ -1,4 +1,5 @@
-"""JSON from outside, in the strict sense: no NaN, and no number or nesting that brings Python or PostgreSQL down."""
+"""JSON from outside, in the strict sense: no NaN, no key twice in an object, of which one value would have no effect,
+and no number or nesting that brings Python or PostgreSQL down."""
 
 from __future__ import annotations
 
@@ -14,7 +15,17 @@ Json = Any
 _MOST_DIGITS = sys.int_info.default_max_str_digits
 
 
-def loads(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], Json] | None = None) -> Json:
+def once(pairs: list[tuple[str, Any]]) -> Json:
+    """An object each of whose keys is there once."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise ValueError(f"the key {json.dumps(twice[:60])} is there twice")
+    return found
+
+
+def loads(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], Json] = once) -> Json:
     """The value; each object is what `pairs` makes of its fields. Raises `ValueError` with the reason."""
     too_deep = ValueError(f"it is nested deeper than {limits.DEEPEST} levels")
     try:

@@ -125,6 +125,7 @@ def value_of(body: bytes) -> str:
 
 
 def _untagged(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Of a key that is there twice the last one counts, as in a webhook: what others post to a token's URL is theirs.
     if any(key == "$type" for key, _ in pairs):
         raise ValueError('the key "$type" is reserved')
     return dict(pairs)
