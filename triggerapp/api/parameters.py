@@ -77,6 +77,11 @@ def one_of(name: str, text: object, words: Collection[str]) -> str:
     return text
 
 
+def flag(name: str, text: str) -> bool:
+    """True or false, in these words."""
+    return one_of(name, text, ("true", "false")) == "true"
+
+
 def row(name: str, kind: str, text: object) -> UUID:
     """The id of a row that may be there or not."""
     found = ids.parsed(kind, text) if isinstance(text, str) else None

@@ -22,7 +22,7 @@ from triggerapp import ids
 from triggerapp.api import parameters
 from triggerapp.api.parameters import Params
 from triggerapp.engine.durations import duration, moment
-from triggerapp.errors import BadInput, NotFound
+from triggerapp.errors import BadInput
 from triggerapp.models import BatchItem, Firing, Queue, Run, Status
 from triggerapp.models.runs import TAGGED
 
@@ -107,7 +107,7 @@ def run_of(environment: int, text: str) -> Run:
     wanted = ids.read("run", text)
     run = Run.objects.filter(pk=wanted, environment_id=environment).first()
     if run is None:
-        raise NotFound(f"there is no run {ids.show('run', wanted)}")
+        raise ids.missing("run", wanted)
     return run
 
 
@@ -165,9 +165,7 @@ _STATUSES: Mapping[str, Q] = {
 
 
 def _is_test(name: str, text: str) -> Q:
-    if text not in ("true", "false"):
-        raise BadInput(f"{name}={text[:40]!r} must be true or false")
-    return _NONE if text == "true" else Q()
+    return _NONE if parameters.flag(name, text) else Q()
 
 
 def _queue(name: str, text: str) -> Q:

@@ -21,8 +21,8 @@ from triggerapp.errors import BadInput, NotFound
 from triggerapp.models import Queue
 
 Json = dict[str, Any]
-TYPES = ("id", "custom", "task")
-_BY_ID = 'queue with the id {}; if that is its name, send the type "custom" beside it'
+_TYPES = ("id", "custom", "task")
+_BY_ID = 'queue with the id {}; if that is its name, send the type "custom" in the {}'
 
 
 def rendered(found: Sequence[Queue]) -> list[Json]:
@@ -68,10 +68,11 @@ class QueueView(View):
 
     def queue(self, text: str, kind: object) -> Queue:
         """The queue of this id, or of this name."""
-        by_id = parameters.one_of("type", kind, TYPES) == "id"
+        by_id = parameters.one_of("type", kind, _TYPES) == "id"
         name = unquote(text)  # the SDK writes a slash in a name as %2F twice over
         wanted = _by_id(name) if by_id else Q(name=name.replace("\0", "\N{REPLACEMENT CHARACTER}"))
-        what = _BY_ID.format(f"{name!r:.80}") if by_id else f"queue of the name {name!r:.80}"
+        place = "query" if self.request.method == "GET" else "body"
+        what = _BY_ID.format(f"{name!r:.80}", place) if by_id else f"queue of the name {name!r:.80}"
         found = Queue.objects.filter(wanted, environment_id=self.principal.environment).first()
         if found is None:
             raise NotFound(f"there is no {what}")
