@@ -26,9 +26,14 @@ def wrong(request: HttpRequest) -> list[str]:
     return getattr(request, "dashboard_wrong", [])
 
 
+def without_nul(text: str) -> str:
+    """A text that PostgreSQL can be asked for; one with a NUL, which nothing has, stays one that nothing has."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 def quoted(text: str) -> str:
     """Something from a URL, as sentences name it."""
-    shown = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    shown = without_nul(text)
     return f"“{shown[:_LONGEST]}…”" if len(shown) > _LONGEST else f"“{shown}”"
 
 
@@ -50,13 +55,14 @@ def choice(request: HttpRequest, name: str, known: Collection[str], default: str
 def flag(request: HttpRequest, name: str) -> bool:
     """Whether something is asked for: 1 is yes."""
     asked = request.GET.get(name, "")
-    say(request, *not_a_flag(name, asked))
+    if mistake := not_a_flag(name, asked):
+        say(request, f"{mistake} All are shown.")
     return asked == "1"
 
 
-def not_a_flag(name: str, asked: str) -> list[str]:
-    """What is wrong with it, if anything."""
-    return [] if asked in ("", "0", "1") else [f"{name} is 1 or 0, not {quoted(asked)}. All are shown."]
+def not_a_flag(name: str, asked: str) -> str:
+    """What is wrong with it; "" if nothing."""
+    return "" if asked in ("", "0", "1") else f"{name} is 1 or 0, not {quoted(asked)}."
 
 
 def number(request: HttpRequest, name: str) -> int | None:
@@ -95,13 +101,12 @@ def older(request: HttpRequest, read: Callable[[str], Place | None]) -> Place | 
 
 def environment_names(request: HttpRequest) -> list[str]:
     """Those to choose from; said is if another one is asked for."""
-    say(request, *not_an_environment(request.GET.get("environment", "")))
+    if mistake := not_an_environment(request.GET.get("environment", "")):
+        say(request, f"{mistake} So nothing is shown.")
     return environments.names()
 
 
-def not_an_environment(asked: str) -> list[str]:
-    """What is wrong with it, if anything."""
-    asked = asked.replace("\0", "")
-    if not asked or environments.is_known(asked):
-        return []
-    return [f"{no_such('environment', asked, environments.names())} So nothing is shown."]
+def not_an_environment(asked: str) -> str:
+    """What is wrong with it; "" if nothing."""
+    is_one = not asked or environments.is_known(asked)
+    return "" if is_one else no_such("environment", asked, environments.names())

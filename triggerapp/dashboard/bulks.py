@@ -20,10 +20,11 @@ from triggerapp.models import BulkAction, BulkStatus, BulkVerb
 @page(Level.OPERATE, methods=("POST",))
 def start(request: HttpRequest) -> HttpResponseBase:
     """Have it done to the selected runs, or to all that match the filter of the list."""
-    query = QueryDict(request.POST.get("query", ""))
+    posted.nothing_but(request, "verb", "all", "run", "query")
+    query = QueryDict("&".join(request.POST.getlist("query")))
     wanted = RunFilter.parse(query)
     wrong = mistakes(wanted, query)
-    if wrong:  # what the list shows instead is not what was asked for
+    if wrong:  # it would be done to more than was asked for
         raise BadInput(" ".join([*wrong, "Show the list again, without it."]))
     begun = bulk.start(
         BulkVerb(posted.choice(request, "verb", BulkVerb.values)),

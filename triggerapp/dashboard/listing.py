@@ -18,7 +18,8 @@ from triggerapp.models import Status
 def runs(request: HttpRequest) -> HttpResponseBase:
     """One page of the list."""
     wanted = RunFilter.parse(request.GET)
-    asked.say(request, *mistakes(wanted, request.GET))
+    wrong = mistakes(wanted, request.GET, besides=("older",))
+    asked.say(request, *(f"{what} {instead}" for what, instead in wrong.items()))
     cursor = asked.older(request, Cursor.parse)
     found = queries.runs(wanted, older_than=cursor)
     newest = found.newest if cursor is None else None

@@ -10,9 +10,16 @@ from uuid import UUID
 
 from django.http import HttpRequest
 
-from triggerapp.dashboard.asked import quoted, uuid_or_none
+from triggerapp.dashboard.asked import no_such, quoted, uuid_or_none
 from triggerapp.engine import environments
 from triggerapp.errors import BadInput
+
+
+def nothing_but(request: HttpRequest, *names: str) -> None:
+    """No other fields, where one that is not read would have bounded what is done. Raises `BadInput`."""
+    for name in request.POST:
+        if name not in (*names, "csrfmiddlewaretoken"):
+            raise BadInput(no_such("field", name, names))
 
 
 def choice(request: HttpRequest, name: str, offered: Collection[str]) -> str:

@@ -85,8 +85,6 @@ def test_a_switch_that_is_not_said_is_no_off(administrator, operator, places, ad
         ("bulk/start", {"verb": "delete", "all": "1"}, "verb must be cancel or retry or replay, not “delete”."),
         ("bulk/start", {"verb": "cancel", "all": "yes"}, "all must be 1, not “yes”."),
         ("bulk/start", {"verb": "cancel", "run": ["r1"]}, "run must be an id as the dashboard shows it, not “r1”."),
-        ("bulk/start", {"verb": "cancel", "all": "1", "query": "root=yes"}, "root is 1 or 0, not “yes”."),
-        ("bulk/start", {"verb": "cancel", "all": "1", "query": "period=9"}, "There is no period “9”; there are 1h, "),
         ("webhooks/create", {"name": "w", "preset": "cake"}, "preset must be standard or "),
         ("destinations/create", {"name": "d", "url": "https://a.example", "wants": "cake"}, "wants must be run."),
         ("destinations/{destination}/edit", {"url": "https://a.example", "wants": "cake"}, "wants must be run."),
@@ -95,10 +93,46 @@ def test_a_switch_that_is_not_said_is_no_off(administrator, operator, places, ad
     ],
 )
 def test_a_value_that_is_not_offered_is_refused_with_those_that_are(places, log_in, address, form, says):
+    form = form if "bulk" in address else {"environment": "dev", **form}
     client = log_in("operator" if "bulk" in address else "administrator")
     before = state()
-    assert says in refusal(client, address.format(**places), {"environment": "dev", **form})
+    assert says in refusal(client, address.format(**places), form)
     assert state() == before
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("root=yes", "root is 1 or 0, not “yes”."),
+        ("period=9", "There is no period “9”; there are 1h, 24h, 7d, 30d, all."),
+        ("batch=b1", "“b1” is no id of a batch."),
+        ("environment=dev%00", "There is no environment “dev�”; there are dev."),
+        (
+            "tagg=vip",
+            "There is no filter “tagg”; there are status, task, queue, tag, version, ",
+        ),
+        ("tags=vip", "There is no filter “tags”; there are status, "),
+        ("older=x", "There is no filter “older”; there are status, "),
+        ("tag=vip&tag=", "tag can be asked for once only."),
+        (["tag=vip", "tag="], "tag can be asked for once only."),
+        ("tag=%00", "tag is 1 to 255 characters without NUL, not “�”."),
+        ("tag=%20", "tag is 1 to 255 characters without NUL, not “ ”."),
+        (f"tag={'x' * 256}", f"tag is 1 to 255 characters without NUL, not “{'x' * 60}…”."),
+    ],
+    ids=repr,
+)
+def test_a_bulk_action_is_on_no_more_than_was_asked_for(operator, places, query, says):
+    before = state()
+    said = refusal(operator, "bulk/start", {"verb": "cancel", "all": "1", "query": query})
+    assert says in said
+    assert "Show the list again, without it." in said
+    assert "hown" not in said  # nothing is
+    assert state() == before
+
+
+def test_a_condition_that_is_posted_beside_the_query_is_none(operator, places):
+    said = refusal(operator, "bulk/start", {"verb": "cancel", "all": "1", "tag": "vip"})
+    assert "There is no field “tag”; there are verb, all, run, query." in said
 
 
 FORMS = "events/send variables/put variables/delete destinations/create webhooks/create schedules/create keys/create"

@@ -56,10 +56,14 @@ def _text(response: Any) -> str:
     [
         ("runs/?period=99", "There is no period “99”; there are 1h, 24h, 7d, 30d, all. Shown is 7d."),
         ("runs/?status=odd", "There is no status “odd”; there are pending, "),
-        ("runs/?batch=b1", "“b1” is no id of a batch, so no run is of it."),
-        ("runs/?schedule=s1", "“s1” is no id of a schedule, so no run is of it."),
+        ("runs/?batch=b1", "“b1” is no id of a batch. So no run is of it."),
+        ("runs/?schedule=s1", "“s1” is no id of a schedule. So no run is of it."),
         ("runs/?root=yes", "root is 1 or 0, not “yes”. All are shown."),
         ("runs/?older=x", "“x” is no place in this list. It is shown from its beginning."),
+        ("runs/?tagg=vip", "There is no filter “tagg”; there are status, "),
+        ("runs/?tag=a&tag=b", "tag can be asked for once only. What counts is the last."),
+        ("runs/?tag=%00", "tag is 1 to 255 characters without NUL, not “�”. So no run has it."),
+        ("waits/?environment=%00", "There is no environment “�”; there are dev. So nothing is shown."),
         ("runs/?environment=atlantis", "There is no environment “atlantis”; there are dev"),
         ("runs/<run>/?level=loud", "There is no level “loud”; there are debug, info, warning, error, critical."),
         ("runs/<run>/?attempt=first", "attempt is a whole number, not “first”. It was left out."),
@@ -182,7 +186,11 @@ def test_addresses_that_are_not_ours_are_left_to_the_project(administrator):
 
 @pytest.mark.parametrize(
     ("query", "says"),
-    [("period=99", "There is no period “99”"), ("environment=atlantis", "There is no environment “atlantis”")],
+    [
+        ("period=99", "There is no period “99”"),
+        ("environment=atlantis", "There is no environment “atlantis”"),
+        ("tagg=vip", "There is no filter “tagg”"),
+    ],
 )
 def test_a_file_cannot_say_what_it_has_instead_so_there_is_none(viewer, places, query, says):
     refused = viewer.get(f"/triggers/runs/export/csv?{query}")
