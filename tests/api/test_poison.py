@@ -147,6 +147,11 @@ def test_what_postgresql_cannot_store_is_refused_wherever_it_is(api):
         assert (answer.status, answer.body["code"]) == (400, "bad_input"), payload
 
 
+def test_a_run_that_was_given_half_a_surrogate_pair_can_be_read(api):
+    run = api.post(f"/api/v1/tasks/{whatever.name}/trigger", {"payload": "a\ud800"}).body["id"]
+    assert api.get(f"/api/v3/runs/{run}").body["payload"] == "a\ud800"
+
+
 @pytest.mark.parametrize("row", ALL, ids=lambda row: f"{row.method} {row.path}")
 def test_a_name_that_is_none_is_not_there(row, place, api):
     for slot in place.names:

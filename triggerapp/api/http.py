@@ -77,9 +77,10 @@ class _Encoder(JSONEncoder):
 
 
 class JsonRenderer(JSONRenderer):
-    """JSON, and nothing for browsers."""
+    """JSON, and nothing for browsers; ASCII, since what a run was given may be half a surrogate pair."""
 
     encoder_class = _Encoder
+    ensure_ascii = True
 
 
 class View(APIView):

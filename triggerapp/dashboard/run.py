@@ -14,7 +14,7 @@ from triggerapp.dashboard import asked, detail, explain, logs, snippets, values,
 from triggerapp.dashboard.detail import Facts, Large
 from triggerapp.dashboard.logs import LogFilter
 from triggerapp.dashboard.pages import page, render
-from triggerapp.engine import carrying
+from triggerapp.engine import carrying, limits
 from triggerapp.errors import NotFound
 from triggerapp.models import LIVE, Run, Status
 
@@ -136,6 +136,6 @@ def download(request: HttpRequest, run_id: UUID, what: str) -> HttpResponseBase:
 
 
 def _file(value: Json, name: str) -> HttpResponse:
-    text = json.dumps(value, indent=2, ensure_ascii=False, cls=DjangoJSONEncoder)
+    text = limits.storable(json.dumps(value, indent=2, ensure_ascii=False, cls=DjangoJSONEncoder))
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return HttpResponse(text, content_type="application/json; charset=utf-8", headers=headers)

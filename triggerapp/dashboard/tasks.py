@@ -19,7 +19,7 @@ from triggerapp.dashboard.actions import read_json
 from triggerapp.dashboard.asked import uuid_or_none
 from triggerapp.dashboard.filters import RunFilter
 from triggerapp.dashboard.pages import page, render
-from triggerapp.engine import calls, catalog, environments
+from triggerapp.engine import calls, catalog, environments, limits
 from triggerapp.errors import BadInput
 from triggerapp.levels import Level, actor
 from triggerapp.models import Run
@@ -100,7 +100,7 @@ def _field(parameter: inspect.Parameter, given: dict[str, Json]) -> Field:
     text = parameter.annotation in (str, "str")
     required = parameter.default is parameter.empty
     value = given.get(parameter.name)
-    shown = value if text and isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    shown = limits.storable(value if text and isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     return Field(
         name=parameter.name,
         hint=_hint(parameter),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from triggerapp import redaction
+from triggerapp.engine import limits
 from triggerapp.redaction import HIDDEN
 
 Json = Any
@@ -47,8 +48,8 @@ def shown(data: bytes | str | None, *, size: int | None = None, content_type: st
 
 
 def pretty(value: Json) -> str:
-    """Indented, in the order it has, without secrets."""
-    return json.dumps(redaction.data(value), indent=2, ensure_ascii=False)
+    """Indented, in the order it has, without secrets; half a surrogate pair, which no page can hold, stays escaped."""
+    return limits.storable(json.dumps(redaction.data(value), indent=2, ensure_ascii=False))
 
 
 def restored(edited: Json, original: Json) -> Json:

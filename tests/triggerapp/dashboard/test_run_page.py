@@ -143,6 +143,13 @@ def test_text_of_any_kind_stays_text(operator):
         assert "&lt;script&gt;" in page
 
 
+def test_half_a_surrogate_pair_is_shown_as_it_is_written(operator):
+    run = with_payload(Status.COMPLETED, "a\ud800", b="\udfff")
+    text = html(operator, run)
+    assert r"a\ud800" in text and r"\udfff" in text
+    assert json.loads(operator.get(url(run, "download/payload")).content)[:2] == [["a\ud800"], {"b": "\udfff"}]
+
+
 def test_the_journal_is_a_file(viewer):
     run = make_run(Status.WAITING)
     make_step(run, "charge#1", {"id": 7})
