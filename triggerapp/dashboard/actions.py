@@ -108,7 +108,7 @@ def send_event(request: HttpRequest) -> HttpResponseBase:
     environment = environments.find(posted.environment(request)) if named else environments.current()
     emitted = events.emit_as(environment, name, payload, external_id=external, actor=actor(request))
     say(request, "The event was known already." if emitted.cached else f"The event {name} is sent.")
-    return _back(_run_of(request), "triggers:events")
+    return _back(ids.parsed("run", request.POST.get("run", "")), "triggers:events")
 
 
 @page(Level.OPERATE, methods=("POST",))
@@ -117,13 +117,6 @@ def replay_event(request: HttpRequest, event_id: UUID) -> HttpResponseBase:
     again = events.replay(event_id, actor=actor(request))
     say(request, "This is the same event, sent once more.")
     return redirect("triggers:event", again)
-
-
-def _run_of(request: HttpRequest) -> UUID | None:
-    try:
-        return UUID(request.POST.get("run", ""))
-    except ValueError:
-        return None
 
 
 def _back(run_id: UUID | None, otherwise: str) -> HttpResponseBase:

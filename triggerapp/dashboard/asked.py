@@ -6,11 +6,13 @@ People edit URLs and keep old ones. A page that took `?period=99` for its usual 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
 from django.http import HttpRequest
 
+from triggerapp import ids
 from triggerapp.engine import environments
 
 _LONGEST = 60
@@ -79,14 +81,6 @@ def number_or_none(text: str) -> int | None:
     return int(text[:18]) if text.isdecimal() else None
 
 
-def uuid_or_none(text: str | None) -> UUID | None:
-    """What a URL says, if it is an id."""
-    try:
-        return UUID(text or "")
-    except ValueError:
-        return None
-
-
 Place = TypeVar("Place")
 
 
@@ -97,6 +91,11 @@ def older(request: HttpRequest, read: Callable[[str], Place | None]) -> Place | 
     if asked and place is None:
         say(request, f"{quoted(asked)} is no place in this list. It is shown from its beginning.")
     return place
+
+
+def older_row(request: HttpRequest, kind: str) -> UUID | None:
+    """The same where the row before it stands for a place."""
+    return older(request, partial(ids.parsed, kind))
 
 
 def environment_names(request: HttpRequest) -> list[str]:

@@ -30,7 +30,7 @@ def start(request: HttpRequest) -> HttpResponseBase:
         BulkVerb(posted.choice(request, "verb", BulkVerb.values)),
         environment=environments.find(wanted.environment),
         actor=actor(request),
-        selected=posted.ids(request, "run"),
+        selected=posted.selected(request, "run"),
         matching=wanted if posted.box(request, "all") else None,
     )
     return redirect("triggers:bulk", begun.pk)

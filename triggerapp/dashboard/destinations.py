@@ -76,7 +76,7 @@ def one(request: HttpRequest, destination_id: int) -> HttpResponseBase:
 
 
 def _shown_one(request: HttpRequest, destination: Destination, issued: Issued | None = None) -> HttpResponseBase:
-    found = overviews.notices(destination.pk, older=asked.older(request, asked.uuid_or_none))
+    found = overviews.notices(destination.pk, older=asked.older_row(request, "notice"))
     context = {
         "title": destination.name,
         "active": "destinations",

@@ -15,8 +15,8 @@ from uuid import UUID
 
 from django.http import QueryDict
 
-from triggerapp import conf
-from triggerapp.dashboard.asked import no_such, not_a_flag, not_an_environment, quoted, uuid_or_none, without_nul
+from triggerapp import conf, ids
+from triggerapp.dashboard.asked import no_such, not_a_flag, not_an_environment, quoted, without_nul
 from triggerapp.engine.selection import DEFAULT_PERIOD, PERIODS, Selection
 from triggerapp.models import Status
 
@@ -34,9 +34,9 @@ def environment_in(data: QueryDict) -> str:
 _NOBODY = str(UUID(int=0))
 
 
-def _id(text: str) -> str:
-    """An id as it is; for what is none, the id that nothing has."""
-    return text and str(uuid_or_none(text) or _NOBODY)
+def _id(kind: str, text: str) -> str:
+    """The UUID in an id; for what is none, the one that nothing has."""
+    return text and str(ids.parsed(kind, text) or _NOBODY)
 
 
 def _text(asked: str) -> str:
@@ -64,8 +64,8 @@ class RunFilter(Selection):
             environment=environment_in(data),
             period=period if period in PERIODS else DEFAULT_PERIOD,
             root=data.get("root") == "1",
-            batch=_id(data.get("batch", "")),
-            schedule=_id(data.get("schedule", "")),
+            batch=_id("batch", data.get("batch", "")),
+            schedule=_id("sched", data.get("schedule", "")),
             **texts,
         )
 

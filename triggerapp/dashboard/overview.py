@@ -36,7 +36,7 @@ def _listing(request: HttpRequest, title: str, chosen: dict[str, str], found: ov
 def waits(request: HttpRequest) -> HttpResponseBase:
     """What everything waits for."""
     chosen = {**_chosen(request, "name"), "kind": asked.choice(request, "kind", WaitKind.values)}
-    found = overviews.waits(**chosen, older=asked.older(request, asked.uuid_or_none))
+    found = overviews.waits(**chosen, older=asked.older_row(request, "waitpoint"))
     return render(
         request, "waits.html", _listing(request, "Waits", chosen, found, kinds=WaitKind.values, active="waits")
     )
@@ -47,7 +47,7 @@ def events(request: HttpRequest) -> HttpResponseBase:
     """What was sent."""
     chosen = _chosen(request, "name")
     unmatched = asked.flag(request, "unmatched")
-    found = overviews.events(**chosen, unmatched=unmatched, older=asked.older(request, asked.uuid_or_none))
+    found = overviews.events(**chosen, unmatched=unmatched, older=asked.older_row(request, "event"))
     chosen["unmatched"] = "1" if unmatched else ""
     return render(request, "events.html", _listing(request, "Events", chosen, found, active="events"))
 

@@ -11,11 +11,18 @@ from typing import Any, Concatenate, ParamSpec, cast
 from django.contrib.auth.views import redirect_to_login
 from django.contrib.messages import get_messages
 from django.db import OperationalError
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+)
 from django.shortcuts import render as django_render
 from django.views.decorators.csrf import csrf_protect
 
-from triggerapp import conf, loginpage
+from triggerapp import conf, ids, loginpage
 from triggerapp.clock import about_now
 from triggerapp.dashboard import asked
 from triggerapp.errors import NotFound, TriggerError
@@ -164,9 +171,17 @@ def failure(request: HttpRequest, status: int, title: str, why: str) -> HttpResp
     return render(request, "failure.html", {"title": title, "why": why, "now": None}, status=status)
 
 
+_KINDS = {"bulk_action": "bulk", "schedule": "sched", "wait": "waitpoint"}
+"""Which public ids begin otherwise than the dashboard calls the row."""
+
+
 @page(methods=("GET", "HEAD", "POST"))
-def no_such(request: HttpRequest, /, **asked_for: str) -> HttpResponseBase:
-    """An address of ours with something in the place of an id that can be none."""
-    what, text = next(iter(asked_for.items()))  # an id comes first
-    kind = what.removesuffix("_id").replace("_", " ")
+def no_such_row(request: HttpRequest, /, **asked_for: str) -> HttpResponseBase:
+    """An address of ours with something in the place of an id that is no UUID: a public id, or what can be none."""
+    name, text = next(iter(asked_for.items()))  # an id comes first
+    row = name.removesuffix("_id")
+    found = ids.parsed(_KINDS.get(row, row), text)
+    if found is not None and str(found) != text:  # a UUID is none of a kind that is counted
+        return HttpResponseRedirect(request.get_full_path().replace(text, str(found), 1), preserve_request=True)
+    kind = row.replace("_", " ")
     raise NotFound(f"There is no {kind} {asked.quoted(text)}: no {kind} has such an id. Is the address whole?")

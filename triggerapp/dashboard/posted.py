@@ -10,7 +10,8 @@ from uuid import UUID
 
 from django.http import HttpRequest
 
-from triggerapp.dashboard.asked import no_such, quoted, uuid_or_none
+from triggerapp import ids
+from triggerapp.dashboard.asked import no_such, quoted
 from triggerapp.engine import environments
 from triggerapp.errors import BadInput
 
@@ -47,9 +48,9 @@ def environment(request: HttpRequest) -> str:
     return choice(request, "environment", environments.names())
 
 
-def ids(request: HttpRequest, name: str) -> list[UUID]:
-    """The ids of what was selected. Raises `BadInput`."""
-    return [_id(name, given) for given in request.POST.getlist(name)]
+def selected(request: HttpRequest, kind: str) -> list[UUID]:
+    """The ids of the rows of this kind that were selected. Raises `BadInput`."""
+    return [_id(kind, given) for given in request.POST.getlist(kind)]
 
 
 def _offered(name: str, given: str, offered: Collection[str]) -> str:
@@ -58,10 +59,10 @@ def _offered(name: str, given: str, offered: Collection[str]) -> str:
     return given
 
 
-def _id(name: str, given: str) -> UUID:
-    found = uuid_or_none(given)
+def _id(kind: str, given: str) -> UUID:
+    found = ids.parsed(kind, given)
     if found is None:
-        raise _refused(name, given, "an id as the dashboard shows it")
+        raise _refused(kind, given, "an id as the dashboard shows it")
     return found
 
 

@@ -10,7 +10,7 @@ import asyncio
 import queue
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import lru_cache, partial
 from typing import Final
@@ -20,6 +20,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 
+from triggerapp import ids
 from triggerapp.dashboard.asked import number_or_none
 from triggerapp.dashboard.live import Message, hub
 from triggerapp.dashboard.logs import LogFilter
@@ -57,16 +58,9 @@ def _place(request: HttpRequest) -> tuple[int, str]:
 @page()
 def rows(request: HttpRequest) -> HttpResponseBase:
     """What changes in the rows of a list."""
-    shown = list(_ids(request.GET.getlist("run")))[:MOST_ROWS]
+    asked = (ids.parsed("run", text) for text in request.GET.getlist("run"))
+    shown = [run_id for run_id in asked if run_id][:MOST_ROWS]  # a made-up address shows nothing
     return _stream(request, partial(hub.viewing, shown, rows=True))
-
-
-def _ids(texts: Iterable[str]) -> Iterator[UUID]:
-    for text in texts:
-        try:
-            yield UUID(text)
-        except ValueError:
-            continue  # a made-up address shows nothing
 
 
 def _stream(request: HttpRequest, look: Look) -> HttpResponseBase:

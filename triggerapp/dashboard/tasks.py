@@ -12,11 +12,10 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponseBase, QueryDict
 from django.shortcuts import redirect
 
-from triggerapp import redaction
+from triggerapp import ids, redaction
 from triggerapp.dashboard import asked, detail, queries, values
 from triggerapp.dashboard import run as pages
 from triggerapp.dashboard.actions import read_json
-from triggerapp.dashboard.asked import uuid_or_none
 from triggerapp.dashboard.filters import RunFilter
 from triggerapp.dashboard.pages import page, render
 from triggerapp.engine import calls, catalog, environments, limits
@@ -121,7 +120,7 @@ def _hint(parameter: inspect.Parameter) -> str:
 def _given(request: HttpRequest, name: str) -> dict[str, Json] | None:
     """What the earlier run that the URL names was given, with its secrets; None if it names none of this task's here:
     those of another task, or of another environment, are none of this one's."""
-    run_id = uuid_or_none(request.GET.get("from"))
+    run_id = ids.parsed("run", request.GET.get("from", ""))
     runs = Run.objects.filter(task=name, environment_id=environments.current())
     found = None if run_id is None else runs.filter(pk=run_id).only("message").first()
     if found is None:

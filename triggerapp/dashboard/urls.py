@@ -30,7 +30,7 @@ from triggerapp.dashboard import (
     versions,
     webhooks,
 )
-from triggerapp.dashboard.pages import no_such
+from triggerapp.dashboard.pages import no_such_row
 
 app_name = "triggers"
 
@@ -110,7 +110,7 @@ def _without_an_id(pages: list[URLPattern]) -> Iterator[URLPattern]:
     for each in pages:
         anything, ids = _ID.subn("<str:", str(each.pattern))
         if ids:
-            yield path(anything, no_such)
+            yield path(anything, no_such_row)
 
 
 urlpatterns = [*PAGES, *_without_an_id(PAGES)]

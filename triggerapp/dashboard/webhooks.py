@@ -76,7 +76,7 @@ def one(request: HttpRequest, endpoint_id: int) -> HttpResponseBase:
 
 def _shown_one(request: HttpRequest, endpoint: Endpoint, issued: Issued | None = None) -> HttpResponseBase:
     verdict = asked.choice(request, "verdict", Verdict.values)
-    found = overviews.deliveries(endpoint.pk, verdict=verdict, older=asked.older(request, asked.uuid_or_none))
+    found = overviews.deliveries(endpoint.pk, verdict=verdict, older=asked.older_row(request, "delivery"))
     context = {
         "title": endpoint.name,
         "active": "webhooks",

@@ -106,7 +106,7 @@ def test_a_value_that_is_not_offered_is_refused_with_those_that_are(places, log_
         ("root=yes", "root is 1 or 0, not “yes”."),
         ("period=9", "There is no period “9”; there are 1h, 24h, 7d, 30d, all."),
         ("batch=b1", "“b1” is no id of a batch."),
-        ("environment=dev%00", "There is no environment “dev�”; there are dev."),
+        ("environment=dev%00", "There is no environment “dev�”; there are "),
         (
             "tagg=vip",
             "There is no filter “tagg”; there are status, task, queue, tag, version, ",
@@ -139,9 +139,9 @@ FORMS = "events/send variables/put variables/delete destinations/create webhooks
 
 
 @pytest.mark.parametrize("address", FORMS.split())
-@pytest.mark.parametrize("environment", ["a\0", "\0", "", "x" * 3000, "atlantis"], ids=repr)
+@pytest.mark.parametrize("environment", ["a\0", "\0", "", "x" * 3000, "lemuria"], ids=repr)
 def test_a_form_for_an_environment_that_there_is_not_is_refused(administrator, places, address, environment):
     before = state()
     form = {"environment": environment, "name": "PLACE"}
-    assert "environment must be dev" in refusal(administrator, address, form)
+    assert "environment must be " in refusal(administrator, address, form)
     assert state() == before

@@ -63,7 +63,7 @@ def _text(response: Any) -> str:
         ("runs/?tagg=vip", "There is no filter “tagg”; there are status, "),
         ("runs/?tag=a&tag=b", "tag can be asked for once only. What counts is the last."),
         ("runs/?tag=%00", "tag is 1 to 255 characters without NUL, not “�”. So no run has it."),
-        ("waits/?environment=%00", "There is no environment “�”; there are dev. So nothing is shown."),
+        ("waits/?environment=%00", "There is no environment “�”; there are dev"),
         ("runs/?environment=atlantis", "There is no environment “atlantis”; there are dev"),
         ("runs/<run>/?level=loud", "There is no level “loud”; there are debug, info, warning, error, critical."),
         ("runs/<run>/?attempt=first", "attempt is a whole number, not “first”. It was left out."),
