@@ -53,7 +53,7 @@ def replay(request: HttpRequest, run_id: UUID) -> HttpResponseBase:
     triggered = verbs.replay(
         run_id, actor=actor(request), arguments=edited, environment=run.environment_id, from_step=step
     )
-    say(request, f"This is the replay of run {run_id}{f' from its step {step}' if step else ''}.")
+    say(request, f"This is the replay of {ids.show('run', run_id)}{f' from its step {step}' if step else ''}.")
     return redirect("triggers:run", triggered.run_id)
 
 

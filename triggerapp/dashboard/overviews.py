@@ -9,13 +9,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from triggerapp import conf, levels
+from triggerapp import conf, ids, levels
 from triggerapp.dashboard import queries
 from triggerapp.dashboard.queries import RunRow
 from triggerapp.engine import notices as engine_notices
 from triggerapp.engine import queues as engine_queues
 from triggerapp.engine import sql
-from triggerapp.errors import NotFound
 from triggerapp.models import AuditEntry, Deployment, Event, Notice, Queue, Start, Wait
 
 PAGE = 50
@@ -94,11 +93,11 @@ def event(event_id: UUID) -> tuple[Event, list[tuple[Wait, RunRow | None]], list
     """An event with the waits that it resolved and the tasks that it starts, and their runs."""
     found = Event.objects.select_related("environment").filter(pk=event_id).first()
     if found is None:
-        raise NotFound(f"There is no event {event_id}. Events are kept for {conf.get().EVENT_RETENTION.days} days.")
+        raise ids.missing("event", event_id, f"; events are kept for {conf.get().EVENT_RETENTION.days} days")
     reached = list(Wait.objects.filter(event=event_id).defer("value").order_by("id")[: PAGE * 2])
     starts = list(Start.objects.filter(event=event_id).order_by("task")[: PAGE * 2])
-    ids = [wait.run_id for wait in reached if wait.run_id] + [start.run for start in starts if start.run]
-    runs = {run.id: run for run in queries.by_ids(ids)}
+    run_ids = [wait.run_id for wait in reached if wait.run_id] + [start.run for start in starts if start.run]
+    runs = {run.id: run for run in queries.by_ids(run_ids)}
     return (
         found,
         [(wait, runs.get(wait.run_id)) for wait in reached if wait.run_id],

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.core.serializers.json import DjangoJSONEncoder
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
-from triggerapp import conf, redaction
+from triggerapp import conf, ids, redaction
 from triggerapp.dashboard import asked, detail, explain, logs, snippets, values, waterfall
 from triggerapp.dashboard.detail import Facts, Large
 from triggerapp.dashboard.logs import LogFilter
@@ -126,9 +126,11 @@ def download(request: HttpRequest, run_id: UUID, what: str) -> HttpResponseBase:
     if what not in ("payload", "result"):
         raise NotFound(f"a run has no {what[:20]}")
     found = Run.objects.filter(pk=run_id).only("payload", "result", "result_type", "message").first()
-    data = None if found is None else getattr(found, what)
-    if found is None or data is None:
-        raise NotFound(f"run {run_id} has no {what}")
+    if found is None:
+        raise ids.missing("run", run_id)
+    data = getattr(found, what)
+    if data is None:
+        raise NotFound(f"{ids.show('run', run_id)} has no {what}")
     content_type = found.result_type if what == "result" else json.loads(found.message).get("content_type", "")
     if content_type != "application/json":
         raise NotFound(f"the {what} is in {content_type}, which is not decoded here")

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 
-from triggerapp import redaction
+from triggerapp import ids, redaction
 from triggerapp.dashboard import actions, asked, overviews, posted, values
 from triggerapp.dashboard.filters import environment_in
 from triggerapp.dashboard.pages import page, render
@@ -136,7 +136,7 @@ def delivery(request: HttpRequest, delivery_id: UUID) -> HttpResponseBase:
     """One delivery: what came, what became of it and why."""
     found = Delivery.objects.select_related("endpoint").filter(pk=delivery_id).first()
     if found is None:
-        raise NotFound(f"There is no delivery {delivery_id}. They are kept for a while only.")
+        raise ids.missing("delivery", delivery_id, "; deliveries are kept for a while only")
     context = {
         "title": f"Delivery to {found.endpoint.name}",
         "active": "webhooks",

@@ -65,6 +65,29 @@ def test_an_id_of_no_such_row_has_no_page(administrator, address):
     assert administrator.get(f"/triggers/{address}", follow=True).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        (f"runs/{NOBODY}/", f"there is no run run_{NOBODY}; "),
+        (f"runs/{NOBODY}/download/payload", f"there is no run run_{NOBODY}"),
+        (f"events/{NOBODY}/", f"there is no event event_{NOBODY}; "),
+        (f"bulk/{NOBODY}/", f"there is no bulk action bulk_{NOBODY}"),
+        (f"schedules/{NOBODY}/", f"there is no schedule sched_{NOBODY}"),
+        (f"deliveries/{NOBODY}/", f"there is no delivery delivery_{NOBODY}; "),
+    ],
+)
+def test_a_row_that_is_not_there_is_named_so(viewer, address, says):
+    assert says in unescape(viewer.get(f"/triggers/{address}").content.decode())
+
+
+def test_a_run_is_named_so_where_it_has_no_result_and_where_it_was_replayed(operator):
+    run = make_run(Status.FAILED)
+    refused = operator.get(f"/triggers/runs/{run.pk}/download/result")
+    assert f"run_{run.pk} has no result" in unescape(refused.content.decode())
+    replayed = operator.post(f"/triggers/runs/{run.pk}/replay", follow=True)
+    assert f"This is the replay of run_{run.pk}." in unescape(replayed.content.decode())
+
+
 def test_a_list_is_filtered_by_them(viewer):
     call = Call(task=greet.name, payload={"name": "you"})
     batch, (member,) = batches.trigger([call], environment=environments.current(), actor="")
