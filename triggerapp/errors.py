@@ -67,6 +67,13 @@ class BadArgument(BadInput):
         return str(self.args[0])
 
 
+def of_one(place: str, error: BadInput | NotFound) -> BadInput | NotFound:
+    """The same refusal, of one of many that came together; it says which, as `items[1]`."""
+    if isinstance(error, BadArgument):
+        return BadArgument(f"{place}: {error}", f"{place}.payload.{error.param}")
+    return type(error)(f"{place}: {error}")
+
+
 class Unserializable(BadInput, EncodeError):
     """Something in a call that its serializer cannot encode; an `EncodeError` too, as Celery raises it."""
 

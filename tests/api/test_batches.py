@@ -79,7 +79,7 @@ def test_one_bad_item_refuses_the_request_and_names_the_argument(api):
     batch = announce(api, 2)
     bad = [*items(1), {"index": 1, "task": double.name, "payload": {"m": 1}}]
     answer = stream(api, batch, bad)
-    assert (answer.status, answer.body["param"]) == (422, "m")
+    assert (answer.status, answer.body["param"]) == (422, "items[1].payload.m")
     assert not Run.objects.exists()
     assert messages() == []
     assert stream(api, batch, items(1, 2)).body["sealed"] is True
@@ -110,6 +110,37 @@ def test_lines_that_are_no_json_are_refused(api):
     for raw in (b"{\n", b"\xff\n", b"[" * 100_000):
         answer = api.post(f"/api/v3/batches/{batch}/items", raw=raw, content_type="application/x-ndjson")
         assert (answer.status, answer.body["code"]) == (400, "bad_json")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says", "param"),
+    [
+        ({"payload": {}}, "items[1]: ", "items[1].payload.n"),
+        ({"payload": {"n": 1}, "options": {"delay": "soon"}}, "items[1]: delay='soon'", None),
+        ({"payload": {"n": 1}, "options": {"metadata": "m"}}, "items[1]: metadata=", None),
+        ({"payload": {"n": 1}, "options": 1}, "items[1]: options", None),
+        ({"payload": "packet_1", "options": {"payloadType": "application/store"}}, "items[1]: there is no", None),
+    ],
+)
+def test_a_refused_batch_says_which_item_is_to_blame(api, wrong, says, param):
+    good = {"task": double.name, "payload": {"n": 1}}
+    bad = {"task": double.name, **wrong}
+    answers = [
+        api.post("/api/v2/tasks/batch", {"items": [good, bad]}),
+        api.post(f"/api/v1/tasks/{double.name}/batch", {"items": [good, bad]}),
+        stream(api, announce(api, 2), [{**bad, "index": 1}]),
+    ]
+    for answer in answers:
+        assert answer.body["error"].startswith(says), answer.body
+        assert answer.body.get("param") == param
+    assert not Run.objects.exists()
+
+
+def test_a_line_that_is_broken_is_named(api):
+    raw = json.dumps(items(1)[0]).encode() + b"\n\n{nope}\n"
+    answer = api.post(f"/api/v3/batches/{announce(api, 2)}/items", raw=raw, content_type="application/x-ndjson")
+    assert answer.status == 400 and answer.body["error"].startswith("line 3 is not JSON")
+    assert "at column 2" in answer.body["error"]
 
 
 def test_a_batch_with_a_key_is_one_batch(api):

@@ -78,4 +78,5 @@ def test_the_same_id_is_one_event_now_or_later(api: Api):
 def test_a_time_that_cannot_be_is_refused_and_nothing_is_sent(api: Api, when):
     answer = api.post("/api/v1/events", [{"name": "first"}, {"name": "paid", **when}])
     assert (answer.status, answer.body["code"]) == (400, "bad_input"), json.dumps(answer.body)
+    assert answer.body["error"].startswith("events[1]: ")
     assert not Event.objects.exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
 from typing import Any, ClassVar
 
 from rest_framework.exceptions import ParseError
@@ -14,9 +14,9 @@ from triggerapp import ids
 from triggerapp.api import http, options, rendering
 from triggerapp.api.http import Access, View, body_of, without_none
 from triggerapp.api.tasks import with_token
-from triggerapp.engine import batches
+from triggerapp.engine import batches, strictjson
 from triggerapp.engine.calls import Call
-from triggerapp.errors import BadArgument, BadInput, NotFound
+from triggerapp.errors import BadArgument, BadInput, NotFound, of_one
 from triggerapp.models import FINAL, Batch, BatchItem, Run
 
 TRIGGER: Access = {"POST": ("batchTrigger", "tasks")}
@@ -30,7 +30,17 @@ class NdjsonParser(BaseParser):
 
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
         """The lines that are not empty."""
-        return [http.parse(line) for line in http.read(stream).splitlines() if line.strip()]
+        lines = enumerate(http.read(stream).splitlines(), 1)
+        return [_line(number, line) for number, line in lines if line.strip()]
+
+
+def _line(number: int, line: bytes) -> Any:
+    try:
+        return strictjson.loads(line)
+    except ValueError as error:
+        # a broken line's own words count from its beginning: "line 1"
+        reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+        raise ParseError(f"line {number} is not JSON that can be taken: {reason}", code="bad_json") from error
 
 
 class BatchView(View):
@@ -39,27 +49,24 @@ class BatchView(View):
     access: ClassVar[Access] = TRIGGER
     narrow: ClassVar[tuple[str, ...]] = ("tasks",)
 
-    def calls(self, items: Iterable[tuple[Any, Any]]) -> list[Call]:
-        """The calls of these tasks and bodies; a refusal names the item."""
-        return [self._call(index, task, body) for index, (task, body) in enumerate(items)]
-
-    def _call(self, index: int, task: Any, body: Any) -> Call:
+    def call(self, index: int, task: Any, body: Any) -> Call:
+        """The call of this task and body; a refusal names the item."""
         if not isinstance(body, dict) or not isinstance(task, str):
-            raise BadInput(f"item {index} must be an object with a task")
+            raise BadInput(f"items[{index}] must be an object with a task")
         self.require([("tasks", task)], f"durable task {task[:200]!r}")
         try:
             return options.call_of(task, body, self.principal.environment, of_batch=True)
-        except BadInput as error:
-            raise BadInput(f"item {index}: {error}") from error
+        except (BadInput, NotFound) as error:
+            raise of_one(f"items[{index}]", error) from error
 
     def accept(self, calls: list[Call], key: Any = None) -> tuple[batches.Announced, Any]:
         """The batch of these calls, and its runs."""
         caller = self.principal
-        with _naming_the_item():
+        with _all_or_none():
             return batches.trigger(calls, environment=caller.environment, actor=caller.actor, key=key)
 
 
-class _naming_the_item:
+class _all_or_none:
     """Runs of one request are accepted all or none; the sentence of a refusal says that."""
 
     def __enter__(self) -> None:
@@ -77,7 +84,7 @@ class TaskBatch(BatchView):
 
     def post(self, request: Request, task: str) -> Response:
         """Accept them all or none."""
-        batch, runs = self.accept(self.calls((task, item) for item in _items(body_of(request))))
+        batch, runs = self.accept([self.call(n, task, item) for n, item in enumerate(_items(body_of(request)))])
         return Response({"batchId": ids.show("batch", batch.id), "runs": [ids.show("run", run.run_id) for run in runs]})
 
 
@@ -89,7 +96,7 @@ class ManyTasks(BatchView):
         body = body_of(request)
         items = [(item.get("task") if isinstance(item, dict) else None, item) for item in _items(body)]
         key = request.headers.get("idempotency-key") or body.get("idempotencyKey")
-        batch, runs = self.accept(self.calls(items), key)
+        batch, runs = self.accept([self.call(n, *item) for n, item in enumerate(items)], key)
         shown = ids.show("batch", batch.id)
         rows = [
             {"id": ids.show("run", run.run_id), "taskIdentifier": task, "isCached": run.cached}
@@ -137,7 +144,7 @@ class BatchItems(BatchView):
         if not request.data and "chunked" in request.headers.get("Transfer-Encoding", ""):
             raise BadInput("no item has come: this server drops bodies that come in chunks, as WSGI does; use ASGI")
         caller = self.principal
-        with _naming_the_item():
+        with _all_or_none():
             filled = batches.fill(
                 found, self._by_index(request.data), environment=caller.environment, actor=caller.actor
             )
@@ -153,14 +160,15 @@ class BatchItems(BatchView):
         )
 
     def _by_index(self, items: list[Any]) -> dict[int, Call]:
-        indexes = [item.get("index") if isinstance(item, dict) else None for item in items]
-        numbers = [index for index in indexes if type(index) is int]
-        if len(numbers) < len(indexes):
-            raise BadInput("an item must be an object with an index, a whole number")
-        if len(set(numbers)) < len(numbers):
-            raise BadInput("an index is there twice in one request")
-        calls = self.calls((item.get("task"), item) for item in items)
-        return dict(zip(numbers, calls, strict=True))
+        found: dict[int, Call] = {}
+        for number, item in enumerate(items, 1):
+            index = item.get("index") if isinstance(item, dict) else None
+            if type(index) is not int:
+                raise BadInput(f"item {number} of this request must be an object with an index, a whole number")
+            if index in found:
+                raise BadInput(f"the index {index} is there twice in one request")
+            found[index] = self.call(index, item.get("task"), item)
+        return found
 
 
 class BatchDetail(View):

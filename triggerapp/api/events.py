@@ -15,12 +15,14 @@ from triggerapp import conf, ids
 from triggerapp.api import rendering
 from triggerapp.api.http import Access, View, without_none
 from triggerapp.engine import durations, events, limits, tokens
-from triggerapp.errors import BadInput, PayloadTooLarge
+from triggerapp.errors import BadInput, PayloadTooLarge, of_one
 from triggerapp.models import Event, Wait
 
 _MOST = 1000
 _FIELDS = {"name", "payload", "id", "deliverAt", "deliverAfter"}
 _REACHED = 1000
+Sending = tuple[str, str, str | None, events.Deadline]
+"""Name, payload as JSON text, the sender's id, and when to deliver it."""
 
 
 class EventList(View):
@@ -34,7 +36,7 @@ class EventList(View):
         bodies = request.data if many else [request.data]
         if not 0 < len(bodies) <= _MOST:
             raise BadInput(f"send 1 to {_MOST:,} events at once")
-        read = [_read(body) for body in bodies]
+        read = [_one_of_many(number, body) for number, body in enumerate(bodies)] if many else [_read(request.data)]
         caller = self.principal
         sent = [
             events.emit_as(caller.environment, name, payload, external_id=id, deliver=deliver, actor=caller.actor)
@@ -44,8 +46,16 @@ class EventList(View):
         return Response({"data": rows} if many else rows[0])
 
 
-def _read(body: Any) -> tuple[str, str, str | None, events.Deadline]:
-    """Name, payload as JSON text, the sender's id, and when to deliver it. Raises `BadInput`."""
+def _one_of_many(number: int, body: Any) -> Sending:
+    """The same, of a list; a refusal names the event."""
+    try:
+        return _read(body)
+    except BadInput as error:
+        raise of_one(f"events[{number}]", error) from error
+
+
+def _read(body: Any) -> Sending:
+    """What an event says. Raises `BadInput`."""
     if not isinstance(body, dict):
         raise BadInput("an event must be an object with a name")
     for unknown in body.keys() - _FIELDS:

@@ -15,8 +15,8 @@ from django.db import transaction
 from triggerapp import conf, ids
 from triggerapp.engine import audit, calls, limits, sql, triggers
 from triggerapp.engine.calls import Call
-from triggerapp.engine.triggers import Triggered
-from triggerapp.errors import BadInput, DatabaseUnavailable, IllegalMove
+from triggerapp.engine.triggers import Trigger, Triggered
+from triggerapp.errors import BadInput, DatabaseUnavailable, IllegalMove, NotFound, of_one
 from triggerapp.models import BatchItem
 from triggerapp.models.runs import new_id
 
@@ -110,12 +110,23 @@ def fill(batch: UUID, items: Mapping[int, Call], *, environment: int, actor: str
 
 def accept(batch: UUID, items: Mapping[int, Call], *, environment: int, actor: str) -> Sequence[Triggered]:
     """Trigger the items' runs and note which is whose; inside `atomic()`."""
-    accepted = calls.trigger(list(items.values()), environment=environment, actor=actor)
+    requests = [_request(index, call) for index, call in items.items()]
+    accepted = triggers.trigger_many(requests, environment=environment, actor=actor)
     BatchItem.objects.bulk_create(
         BatchItem(batch_id=batch, index=index, run=run.run_id)
         for index, run in zip(items.keys(), accepted, strict=True)
     )
     return accepted
+
+
+def _request(index: int, call: Call) -> Trigger:
+    """What an item asks for; a refusal names the item."""
+    try:
+        request = calls.request_of(call)
+        triggers.check(request)
+    except (BadInput, NotFound) as error:
+        raise of_one(f"items[{index}]", error) from error
+    return request
 
 
 def trigger(

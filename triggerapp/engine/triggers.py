@@ -86,7 +86,7 @@ def trigger_many(
     are sent by a ticker over there: its broker is not ours.
     """
     for request in requests:
-        _check(request)
+        check(request)
     try:
         here = environments.current()
         environment = environment or here
@@ -106,7 +106,8 @@ def trigger_many(
     return [_triggered(environment, request, inserted.get(request.run_id)) for request in requests]
 
 
-def _check(request: Trigger) -> None:
+def check(request: Trigger) -> None:
+    """Refuse options that cannot be. Raises `BadInput`."""
     limits.check_payload(request.task, request.message.body)
     limits.check_deadline("delay", request.delay)
     limits.check_deadline("ttl", request.ttl)
