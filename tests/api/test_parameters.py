@@ -10,6 +10,7 @@ import pytest
 from tests.api.conftest import Api
 from tests.factories import make_run
 from tests.inprocess import durable
+from triggerapp.api import deployments, destinations, queries, schemas, waitpoints, webhooks
 from triggerapp.models import Batch, Queue, Status
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -47,6 +48,15 @@ REFUSED = {
     "/api/v1/deployments?period=99999999d": "period=99999999d is longer than 100 years",
     "/api/v1/webhooks/deliveries?filter[verdict]=x": "filter[verdict]='x' must be one of ",
     "/realtime/v1/runs?tags=a&createdAt=99999999d": "createdAt=99999999d is longer than 100 years",
+    "/realtime/v1/runs?tags=a,,b": "tags='a,,b' has an empty value",
+    "/realtime/v1/runs?tags=a&live=yes": "live='yes' must be one of true, false",
+    "/api/v1/timezones?excludeUtc=yes": "excludeUtc='yes' must be one of true, false",
+    "/api/v1/timezones?excludeUTC=true": "there is no parameter 'excludeUTC' here; there are excludeUtc",
+    "/api/v1/timezones?excludeUtc=true&excludeUtc=false": "excludeUtc is there 2 times",
+    "/api/v1/deployments/latest?status=DEPLOYED": "there is no parameter 'status' here; there is none",
+    f"{QUEUES}/celery?kind=custom": "there is no parameter 'kind' here; there are type",
+    f"/api/v1/events/{NONE}?x=1": "there is no parameter 'x' here; there is none",
+    f"{TOKENS}/{NONE}?x=1": "there is no parameter 'x' here; there is none",
     "/realtime/v1/runs?tags=%00": "tags='\\x00' contains a NUL character",
 }
 
@@ -69,6 +79,33 @@ def test_a_trace_is_refused_by_the_name_of_its_parameter(api):
         answer = api.get(f"{trace}?{name}={NINES}")
         assert answer.status == 400 and answer.body["error"].startswith(f"{name}='999")
         assert f"must be a whole number from {least} to {most}" in answer.body["error"]
+
+
+FILTERS = {
+    "RunList": queries._FILTERS,
+    "TokenList": waitpoints._FILTERS,
+    "DeploymentList": deployments._FILTERS,
+    "DeliveryList": webhooks._FILTERS,
+    "NoticeList": destinations._FILTERS,
+}
+
+
+@pytest.mark.parametrize("view", FILTERS)
+def test_every_parameter_that_a_list_takes_is_a_filter(view):
+    assert set(schemas.QUERIES[view]) == {*schemas.PAGE, *FILTERS[view]}
+
+
+@pytest.mark.parametrize("path", [f"{QUEUES}/celery/pause?type=custom", "/api/v1/events?name=paid", f"{TOKENS}?tags=a"])
+def test_a_post_has_its_fields_in_the_body_and_none_in_the_query(path, api):
+    answer = api.post(path, {"action": "pause"})
+    assert answer.status == 400 and answer.body["error"].endswith("here; there is none")
+    assert not Queue.objects.filter(paused=True).exists()
+
+
+def test_what_the_client_of_electric_sends_beside_is_taken(api):
+    run = make_run(Status.COMPLETED)
+    answer = api.get(f"/realtime/v1/runs/run_{run.id}?offset=-1&replica=full&columns=id&cursor=1&live_sse=false")
+    assert answer.status == 200
 
 
 TOO_MUCH = {

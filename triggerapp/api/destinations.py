@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from triggerapp import ids
-from triggerapp.api import parameters, queries, rendering
+from triggerapp.api import queries, rendering
 from triggerapp.api.http import Access, View, body_of, only, text, texts
 from triggerapp.api.webhooks import AGAIN, CHANGE, READ, WRITE
 from triggerapp.engine import destinations, notices, posting
@@ -43,7 +43,6 @@ class DestinationList(View):
 
     def get(self, request: Request) -> Response:
         """All of them, by name."""
-        parameters.only(request.query_params)
         return Response({"data": [rendered(each) for each in destinations.all_of(self.principal.slug)]})
 
     def post(self, request: Request) -> Response:

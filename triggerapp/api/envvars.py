@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from triggerapp.api import parameters
 from triggerapp.api.http import Access, View, body_of, only, yes_or_no
 from triggerapp.engine import envvars
 from triggerapp.engine.keys import SHORT_NAMES
@@ -42,7 +41,6 @@ class VariableList(VariablesView):
 
     def get(self, request: Request, project: str, environment: str) -> Response:
         """All of them, by name; secret ones without their values."""
-        parameters.only(request.query_params)
         own = self.environment(environment)
         return Response([_rendered(variable) for variable in envvars.listed(own)])
 

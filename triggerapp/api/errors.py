@@ -57,6 +57,12 @@ def answer(error: Exception, context: dict[str, Any]) -> Response | None:
     return response
 
 
+def plain(error: TriggerError) -> JsonResponse:
+    """The same, of a route that is a function."""
+    number = STATUSES.get(error.code, status.HTTP_400_BAD_REQUEST)
+    return JsonResponse({"error": str(error), "code": error.code}, status=number)
+
+
 @csrf_exempt
 def no_route(request: HttpRequest) -> JsonResponse:
     """Whatever is no route of ours; in words that programs read."""

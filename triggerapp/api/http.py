@@ -25,7 +25,7 @@ from rest_framework.views import APIView
 from triggerapp import conf, redaction
 from triggerapp.api import access, errors, parameters
 from triggerapp.api.principals import Principal, Subject
-from triggerapp.api.schemas import Described
+from triggerapp.api.schemas import Described, queried
 from triggerapp.engine import strictjson
 from triggerapp.errors import BadInput, NotFound, PayloadTooLarge
 
@@ -97,6 +97,8 @@ class View(APIView):
     """Method -> verb and kind of the scope that it needs."""
     narrow: ClassVar[tuple[str, ...]] = ()
     """Kinds of which a scope for single rows is enough to come in; the view then asks `require`."""
+    strict: ClassVar[bool] = True
+    """Whether a query may say no more than `schemas.QUERIES` has for this view."""
     redacted: bool = False
     """Whether the caller is not to see what the setting `REDACT` names."""
 
@@ -119,6 +121,8 @@ class View(APIView):
         """Let the caller in, or not; and note what they are not to see."""
         parameters.check(request)  # first: of a personal token the query may name the environment
         super().initial(request, *args, **kwargs)
+        if self.strict:
+            parameters.only(request.query_params, *queried(self, request.method))
         self.redacted = self.principal.redacted
         if request.method != "GET":
             _ = request.data  # read here: who needs no body is not to take a broken one for none
@@ -195,7 +199,6 @@ def texts(body: dict[str, Json], name: str) -> list[str]:
 def numbered(request: Request, rows: QuerySet[M], render: Callable[[list[M]], list[dict[str, Json]]]) -> Response:
     """The page that `page` and `perPage` ask for, with how many there are: for lists that stay short."""
     params = request.query_params
-    parameters.only(params, "page", "perPage")
     number = parameters.whole_number(params, "page", 1)
     size = min(parameters.whole_number(params, "perPage", 25), MOST_PER_PAGE)
     count = rows.count()

@@ -9,6 +9,9 @@ from typing import Concatenate, ParamSpec, cast
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 
+from triggerapp.api import errors
+from triggerapp.errors import TriggerError
+
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponse]
 
@@ -27,7 +30,10 @@ def takes(*methods: str) -> Callable[[View[P]], View[P]]:
         @wraps(view)
         def checked(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
             if request.method in methods:
-                return view(request, *args, **kwargs)
+                try:
+                    return view(request, *args, **kwargs)
+                except TriggerError as error:
+                    return errors.plain(error)
             body = {"error": refusal(request.method, methods), "code": CODE}
             return JsonResponse(body, status=405, headers={"Allow": ", ".join(methods)})
 

@@ -14,11 +14,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from triggerapp import conf, ids
-from triggerapp.api import errors, http
+from triggerapp.api import http
 from triggerapp.api.http import Access, View
 from triggerapp.api.methods import takes
 from triggerapp.engine import packets
-from triggerapp.errors import TriggerError
 
 
 class PacketUpload(View):
@@ -58,12 +57,9 @@ def address(verb: str, packet: UUID, environment: int) -> str:
 @takes("GET", "PUT")
 def content(request: HttpRequest, permit: str) -> HttpResponse:
     """The bytes of a packet; the permit in the address says which, and what may be done."""
-    try:
-        packet, environment = packets.permitted(str(request.method).lower(), permit)
-        if request.method == "GET":
-            kind, body = packets.load(packet, environment)
-            return HttpResponse(body, content_type=kind, headers={"X-Content-Type-Options": "nosniff"})
-        packets.store(packet, environment, content_type=str(request.content_type), body=http.read(request))
-    except TriggerError as error:
-        return JsonResponse({"error": str(error), "code": error.code}, status=errors.STATUSES.get(error.code, 400))
+    packet, environment = packets.permitted(str(request.method).lower(), permit)
+    if request.method == "GET":
+        kind, body = packets.load(packet, environment)
+        return HttpResponse(body, content_type=kind, headers={"X-Content-Type-Options": "nosniff"})
+    packets.store(packet, environment, content_type=str(request.content_type), body=http.read(request))
     return JsonResponse({"success": True})

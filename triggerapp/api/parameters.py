@@ -10,8 +10,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import TooManyFieldsSent
-from django.http import QueryDict
-from rest_framework.request import Request
+from django.http import HttpRequest, QueryDict
 
 from triggerapp import ids
 from triggerapp.engine import limits
@@ -24,7 +23,7 @@ MOST = 1_000_000
 _EXAMPLE = UUID("0192f000-0000-7000-8000-000000000000")
 
 
-def check(request: Request) -> None:
+def check(request: HttpRequest) -> None:
     """Refuse what no route can take: text that cannot be stored, and a parameter of which one value has no effect."""
     for name, values in _query(request).lists():
         shown = limits.storable(name)[:60]
@@ -33,9 +32,9 @@ def check(request: Request) -> None:
         limits.check_text(shown, values[0] or None, most=MOST_CHARACTERS)
 
 
-def _query(request: Request) -> QueryDict:
+def _query(request: HttpRequest) -> QueryDict:
     try:
-        return request.query_params
+        return request.GET
     except TooManyFieldsSent as error:
         most = settings.DATA_UPLOAD_MAX_NUMBER_FIELDS
         raise BadInput(f"the query has more than {most:,} parameters (DATA_UPLOAD_MAX_NUMBER_FIELDS)") from error
@@ -78,8 +77,8 @@ def one_of(name: str, text: object, words: Collection[str]) -> str:
 
 
 def flag(name: str, text: str) -> bool:
-    """True or false, in these words."""
-    return one_of(name, text, ("true", "false")) == "true"
+    """True or false, in these words; what is empty asks for nothing."""
+    return one_of(name, text or "false", ("true", "false")) == "true"
 
 
 def row(name: str, kind: str, text: object) -> UUID:

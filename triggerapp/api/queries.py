@@ -32,7 +32,6 @@ Filters = Mapping[str, Callable[[str, str], Q]]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST = 100
-_PAGING = ("page[size]", "page[after]", "page[before]")
 _HEAVY = ("message", "payload", "result", "error")
 
 
@@ -53,7 +52,6 @@ class Page(Generic[M]):
 
 def filtered(rows: QuerySet[M], params: Params, known: Filters) -> QuerySet[M]:
     """The rows that pass all filters of the query."""
-    parameters.only(params, *known, *_PAGING)
     for name, text in params.items():
         if name in known and text:
             rows = rows.filter(known[name](name, text))

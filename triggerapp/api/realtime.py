@@ -20,7 +20,7 @@ from django.views.decorators.csrf import csrf_exempt
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from triggerapp.api import batches, runs, shapes
+from triggerapp.api import batches, parameters, runs, shapes
 from triggerapp.api.http import Access, View
 from triggerapp.engine.durations import duration
 from triggerapp.engine.watching import Watch, Watcher
@@ -53,17 +53,18 @@ class Shape:
     """What the subscriptions have in common."""
 
     held = HELD
+    strict = False  # the client of Electric sends parameters of its own, in each version others
 
     def answer(self, request: Request, found: Sequence[Run], *, name: str, waited: bool) -> Response:
         """What is new; nothing new only after it was waited for, or at once if the asker does not want to wait."""
         params = request.query_params
-        skip = shapes.skipped(params.get("skipColumns", ""))
+        skip, live = shapes.skipped(params.get("skipColumns", "")), parameters.flag("live", params.get("live", ""))
         handle = "-".join([name, *sorted(skip)])
         offset = params.get("offset", "-1")
         if offset != "-1" and params.get("handle", handle) != handle:
             return shapes.start_again(handle)
         new = shapes.answer(found, handle=handle, offset=offset, skip=skip)
-        if new is None and params.get("live") == "true" and not waited:
+        if new is None and live and not waited:
             return Waiting(found, held=self.held)
         return new or shapes.unchanged(handle=handle, offset=offset)
 
@@ -88,7 +89,8 @@ class RealtimeRuns(Shape, View):
 
     def get(self, request: Request, *, waited: bool = False) -> Response:
         """The newest runs that have all of these tags, and each of their changes."""
-        tags = [tag for tag in request.query_params.get("tags", "").split(",") if tag]
+        text = request.query_params.get("tags")
+        tags = parameters.texts("tags", text) if text else []
         if not 0 < len(tags) <= _MOST_TAGS:
             raise BadInput(f"tags must be 1 to {_MOST_TAGS} tags, separated by commas")
         for tag in tags:

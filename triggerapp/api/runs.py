@@ -8,7 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from triggerapp import ids
-from triggerapp.api import options, parameters, queries, rendering, spans
+from triggerapp.api import options, queries, rendering, spans
 from triggerapp.api.http import Access, View, body_of, only, without_none
 from triggerapp.api.schedules import generator
 from triggerapp.engine import metadata, schedules, verbs
@@ -143,7 +143,6 @@ class RunTrace(RunView):
     def get(self, request: Request, run: str) -> Response:
         """The run, with its attempts below it and their steps and waits below them; with `page[size]` one by one."""
         found, params = self.run(run), request.query_params
-        parameters.only(params, "page[size]", "page[after]")
         if "page[size]" in params or "page[after]" in params:
             return Response(spans.page(spans.of(found), params))
         return Response({"trace": {"traceId": found.id.hex, "rootSpan": spans.tree(spans.of(found))}})

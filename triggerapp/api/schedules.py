@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from triggerapp import ids
-from triggerapp.api import rendering
+from triggerapp.api import parameters, rendering
 from triggerapp.api.http import Access, View, body_of, numbered, only
 from triggerapp.api.methods import takes
 from triggerapp.engine import cron, schedules
@@ -132,5 +132,8 @@ class ScheduleDeactivate(ScheduleView):
 @takes("GET", "HEAD")
 def timezones(request: HttpRequest) -> JsonResponse:
     """What a schedule may name as its time zone. The SDK asks without a key; it tells nothing of what is stored."""
+    parameters.check(request)
+    parameters.only(request.GET, "excludeUtc")
     names = cron.timezones()
-    return JsonResponse({"timezones": names[1:] if request.GET.get("excludeUtc") == "true" else names})
+    without = parameters.flag("excludeUtc", request.GET.get("excludeUtc", ""))
+    return JsonResponse({"timezones": names[1:] if without else names})

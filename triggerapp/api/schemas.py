@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -326,7 +326,7 @@ METHODS: Mapping[str, tuple[Schema | None, Schema]] = {
 _CREATED = ("filter[createdAt][from]", "filter[createdAt][to]", "filter[createdAt][period]")
 _RUN_FILTERS = "status taskIdentifier tag queue batch isTest version schedule machine region bulkAction error".split()
 _RUNS = (*PAGE, *(f"filter[{name}]" for name in _RUN_FILTERS), *_CREATED)
-QUERIES: Mapping[str, tuple[str, ...]] = {
+QUERIES: Mapping[str, tuple[str, ...]] = {  # of each view; there is no other parameter
     "RunList": _RUNS,
     "ProjectRuns": ("filter[env]", *_RUNS),
     "RunTrace": ("page[size]", "page[after]"),
@@ -339,6 +339,11 @@ QUERIES: Mapping[str, tuple[str, ...]] = {
     "QueueDetail": ("type",),
     "WhoIsTheUser": ("projectRef",),
 }
+
+
+def queried(view: object, method: str | None) -> Sequence[str]:
+    """The parameters of a view's query; other methods than GET have none, but a body."""
+    return QUERIES.get(type(view).__name__, ()) if method == "GET" else ()
 
 
 class Described(AutoSchema):
@@ -359,7 +364,7 @@ class Described(AutoSchema):
 
     def get_override_parameters(self) -> list[Any]:
         """The query of a list."""
-        names = QUERIES.get(type(self.view).__name__, ()) if self.method == "GET" else ()
+        names = queried(self.view, self.method)
         return [OpenApiParameter(name=name, type=str, location=OpenApiParameter.QUERY) for name in names]
 
     def get_operation_id(self) -> str:

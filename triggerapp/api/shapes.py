@@ -19,7 +19,7 @@ from kombu.utils import json as kombu_json
 from rest_framework.response import Response
 
 from triggerapp import ids
-from triggerapp.api import rendering
+from triggerapp.api import parameters, rendering
 from triggerapp.errors import BadInput
 from triggerapp.models import Run
 
@@ -57,7 +57,7 @@ _NEEDED = ("id", "friendlyId", "taskIdentifier", "status", "createdAt", "updated
 
 def skipped(text: str) -> frozenset[str]:
     """The columns that a subscriber wants to do without."""
-    names = frozenset(filter(None, text.split(",")))
+    names = frozenset(parameters.texts("skipColumns", text) if text else ())
     for name in names:
         if name not in _TYPES or name in _NEEDED:
             raise BadInput(f"skipColumns={name!r:.60}: there are {', '.join(n for n in _TYPES if n not in _NEEDED)}")

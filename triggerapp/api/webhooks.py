@@ -71,7 +71,6 @@ class EndpointList(View):
 
     def get(self, request: Request) -> Response:
         """All of them, by name."""
-        parameters.only(request.query_params)
         return Response({"data": [rendered(each) for each in webhooks.all_of(self.principal.slug)]})
 
     def post(self, request: Request) -> Response:

@@ -12,7 +12,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from triggerapp import conf
-from triggerapp.api import parameters
 from triggerapp.api.http import Access, View
 from triggerapp.errors import NotFound
 
@@ -48,7 +47,6 @@ class WhoIsTheUser(View):
 
     def get(self, request: Request) -> Response:
         """Who they are, and where the dashboard is; of projects there is one, whatever `projectRef` calls it."""
-        parameters.only(request.query_params, "projectRef")
         user, dashboard = self.principal.user, _dashboard()
         if user is None:
             raise NotFound("a key is no user's: GET /api/v1/whoami tells what it may; ask this with a personal token")
