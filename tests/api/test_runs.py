@@ -163,7 +163,7 @@ def test_a_query_that_means_nothing_is_refused_with_a_sentence(api, query):
         ("status=WAITING", "did you mean filter[status]"),
         ("size=5", "did you mean page[size]"),
         ("period=1d", "did you mean filter[createdAt][period]"),
-        ("order=asc", "there are filter[status], "),
+        ("order=asc", ", filter[status], "),
     ],
 )
 def test_an_unknown_parameter_is_refused_by_name(api, query, meant):
