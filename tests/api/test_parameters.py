@@ -130,7 +130,8 @@ WRITES = {
 def test_json_that_nothing_can_hold_is_refused_with_the_limit(path, value, says, api):
     answer = api.post(path, raw=b'{"payload": ' + value + b"}", content_type=WRITES[path])
     assert (answer.status, answer.body["code"]) == (400, "bad_json")
-    assert answer.body["error"].startswith("the body is not JSON that can be taken: ") and says in answer.body["error"]
+    what = "line 1" if "ndjson" in WRITES[path] else "the body"
+    assert answer.body["error"].startswith(f"{what} is not JSON that can be taken: ") and says in answer.body["error"]
 
 
 @pytest.mark.parametrize(("value", "says"), TOO_MUCH_FOR_A_CALLBACK.values(), ids=TOO_MUCH_FOR_A_CALLBACK)
