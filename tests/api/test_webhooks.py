@@ -175,7 +175,7 @@ def test_no_answer_tells_the_address_of_a_destination_which_is_often_a_secret(ap
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ({"name": "ops"}, "URL"),
+        ({"name": "ops"}, "url is missing"),
         ({"name": "ops", "url": "ftp://ops.example"}, "https"),
         ({"name": "ops", "url": 1}, "must be a text"),
         ({"name": "ops", "url": "https://ops.example", "wants": ["run.began"]}, "no notice"),

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 
 from triggerapp import ids
 from triggerapp.api import http, options, rendering
-from triggerapp.api.http import Access, View, body_of, without_none
+from triggerapp.api.http import Access, View, body_of, only, without_none
 from triggerapp.api.tasks import with_token
 from triggerapp.engine import batches, strictjson
 from triggerapp.engine.calls import Call
@@ -84,7 +84,11 @@ class TaskBatch(BatchView):
 
     def post(self, request: Request, task: str) -> Response:
         """Accept them all or none."""
-        batch, runs = self.accept([self.call(n, task, item) for n, item in enumerate(_items(body_of(request)))])
+        items = _items(only(body_of(request), "items"))
+        for number, item in enumerate(items):
+            if isinstance(item, dict) and item.get("task") not in (None, task):
+                raise BadInput(f"items[{number}]: the task is {task!r:.80}, as the path says, not {item['task']!r:.80}")
+        batch, runs = self.accept([self.call(number, task, item) for number, item in enumerate(items)])
         return Response({"batchId": ids.show("batch", batch.id), "runs": [ids.show("run", run.run_id) for run in runs]})
 
 
@@ -93,7 +97,7 @@ class ManyTasks(BatchView):
 
     def post(self, request: Request) -> Response:
         """Accept them all or none; with an idempotency key, once."""
-        body = body_of(request)
+        body = only(body_of(request), "items", "idempotencyKey")
         items = [(item.get("task") if isinstance(item, dict) else None, item) for item in _items(body)]
         key = request.headers.get("idempotency-key") or body.get("idempotencyKey")
         batch, runs = self.accept([self.call(n, *item) for n, item in enumerate(items)], key)
@@ -125,7 +129,7 @@ class BatchList(View):
         if body.get("resumeParentOnCompletion") or body.get("parentRunId"):
             raise BadInput("runs outside this project cannot wait for a batch: retrieve it until it is complete")
         key = body.get("idempotencyKey")
-        batch = batches.announce(caller.environment, body.get("runCount", 0), actor=caller.actor, key=key)
+        batch = batches.announce(caller.environment, body.get("runCount"), actor=caller.actor, key=key)
         shown = ids.show("batch", batch.id)
         answer = {"id": shown, "runCount": batch.run_count, "isCached": batch.cached, "idempotencyKey": key}
         return with_token(Response(without_none(answer), status=202), caller, f"read:batch:{shown}")

@@ -170,6 +170,7 @@ class RunCancel(RunView):
     def post(self, request: Request, run: str) -> Response:
         """Cancel it and its children; one that is over stays as it is."""
         found = self.run(run)
+        only(body_of(request))
         verbs.cancel(found.id, actor=self.principal.actor)
         return Response({"id": ids.show("run", found.id)})
 

@@ -79,7 +79,7 @@ def _edited(run: Run, text: str) -> tuple[list[Json], dict[str, Json]]:
 def read_json(text: str, what: str) -> Json:
     """A text field's JSON. Raises `BadInput`."""
     try:
-        return json.loads(tokens.value_of(text.encode()))
+        return json.loads(tokens.value_of(text.encode(errors="surrogatepass")))
     except ValueError as error:
         raise BadInput(f"{what} is not JSON that can be stored ({error}); a text stands in double quotes") from error
 

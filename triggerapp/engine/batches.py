@@ -59,9 +59,11 @@ _SAME = "SELECT id, run_count FROM triggerapp_batch WHERE environment_id = %s AN
 
 
 def announce(
-    environment: int, run_count: int, *, actor: str, key: str | None = None, key_ttl: timedelta | None = None
+    environment: int, run_count: int | None, *, actor: str, key: str | None = None, key_ttl: timedelta | None = None
 ) -> Announced:
     """A batch of so many items, none of which is there yet."""
+    if run_count is None:
+        raise BadInput(f"runCount is missing: a whole number from 1 to {MOST_ITEMS:,}")
     if type(run_count) is not int or not 1 <= run_count <= MOST_ITEMS:
         raise BadInput(f"runCount={run_count!r:.40} must be a whole number from 1 to {MOST_ITEMS:,}")
     limits.check_text("idempotencyKey", key, most=limits.KEY_CHARACTERS)

@@ -40,7 +40,7 @@ def create(
 ) -> Issued:
     """A new destination; notices to it are signed with a new secret."""
     check_name(name)
-    posting.check_url(url)
+    posting.check_new(url)
     _check(wants, tasks)
     text = _new_secret()
     heard = {"wants": list(dict.fromkeys(wants)), "tasks": list(tasks)}
@@ -57,7 +57,7 @@ def update(
     """Let it hear of other ends, or elsewhere; without a URL it keeps the one it has. Its secret stays."""
     _check(wants, tasks)
     if url:
-        posting.check_url(url)
+        posting.check_new(url)
     with transaction.atomic():
         destination = find(environment, name, lock=True)
         before = _told(destination)

@@ -33,14 +33,15 @@ def text(length: timedelta) -> str:
     return f"-{found}" if length < timedelta() else found
 
 
-def duration(name: str, value: Any, *, unit: str = "seconds") -> timedelta:
+def duration(name: str, value: Any, *, unit: str = "seconds", otherwise: str = "") -> timedelta:
     """A text of units, or a number of one: of seconds, unless it is said. Neither negative nor beyond `LONGEST`."""
     try:
         found = _length(value, unit)
     except (OverflowError, ValueError) as error:
-        raise BadInput(f"{name}={value!r:.60} is longer than {LONGEST.days // 365} years") from error
+        raise BadInput(f"{name}={value!r:.60} is longer than {LONGEST.days // 365} years{otherwise}") from error
     if found is None:
-        raise BadInput(f"{name}={value!r:.60} must be {_A_DURATION}, or a number of {unit}")
+        given = f"{name} is missing; it" if value is None else f"{name}={value!r:.60}"
+        raise BadInput(f"{given} must be {_A_DURATION}, or a number of {unit}{otherwise}")
     check(name, found)
     return found
 
@@ -66,10 +67,7 @@ def deadline(name: str, value: Any) -> timedelta | datetime:
     """A duration from now, or a moment at which something is to happen."""
     if isinstance(value, str) and _DATE.match(value):
         return due(name, value)
-    try:
-        return duration(name, value)
-    except BadInput as error:
-        raise BadInput(f"{error}; or {_A_MOMENT}") from error
+    return duration(name, value, otherwise=f"; or {_A_MOMENT}")
 
 
 def due(name: str, value: Any) -> datetime:

@@ -99,6 +99,8 @@ def _revealed(variable: EnvVar) -> str:
 
 
 def _check(name: Any, value: Any) -> None:
+    if name is None:
+        raise BadInput("the name of the variable is missing")
     limits.check_text("the name of a variable", name)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise BadInput(f"{name!r:.80} is no name of a variable: letters, digits and _, and no digit in front")

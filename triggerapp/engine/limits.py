@@ -125,7 +125,7 @@ def check_metadata(metadata: Json) -> None:
     if metadata is None:
         return
     if not isinstance(metadata, dict):
-        raise BadInput(f"metadata={_short(metadata)} must be a dict")
+        raise BadInput(f"metadata={_short(metadata)} must be an object (in Python a dict)")
     try:
         text = json.dumps(metadata, allow_nan=False, ensure_ascii=False)
         size = len(text.encode())

@@ -97,7 +97,9 @@ def _increment(holder: Metadata, key: str, value: Json) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadInput("increment needs a number")
     present = holder.get(key)
-    holder[key] = (present if isinstance(present, int | float) else 0) + value
+    if isinstance(present, bool) or not isinstance(present, int | float | None):
+        raise BadInput(f"increment: {key!r:.60} holds {present!r:.60}, which is no number; it stays as it is")
+    holder[key] = (present or 0) + value
 
 
 _ONE_KEY: Mapping[str, Callable[[Metadata, str, Json], None]] = {

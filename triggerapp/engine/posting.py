@@ -56,6 +56,23 @@ def check_url(url: str) -> None:
     _parts(url)
 
 
+def check_new(url: str) -> None:
+    """Refuse what would never be posted to; a host by name is looked up when there is something to post."""
+    if not url:
+        raise BadInput("the url is missing: an address such as https://example.com/hook")
+    check_url(url)
+    _, host, port, _ = _parts(url)
+    try:
+        _resolved(host, port, flags=socket.AI_NUMERICHOST)
+    except httpcore.ConnectError:
+        return  # a name
+    except NotPublic as error:
+        raise BadInput(
+            f"the URL {origin(url)!r} has a private or special address, to which nothing is sent "
+            "(TRIGGERAPP['WEBHOOK_ALLOW_PRIVATE'] allows it)"
+        ) from error
+
+
 def _parts(url: str) -> tuple[str, str, int, str]:
     """Scheme, host, port and target."""
     try:
@@ -138,10 +155,10 @@ class _Guard(httpcore.NetworkBackend):
         time.sleep(min(seconds, _left(self.deadline)))
 
 
-def _resolved(host: str, port: int) -> list[str]:
+def _resolved(host: str, port: int, *, flags: int = 0) -> list[str]:
     """The addresses of a host, all of them public. A number in any notation is one too: the system reads it."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
     except (OSError, UnicodeError) as error:
         raise httpcore.ConnectError(f"{host} is not known: {error}") from error
     numbers = list(dict.fromkeys(str(each[4][0]) for each in found))

@@ -120,7 +120,8 @@ def value_of(body: bytes) -> str:
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     if limits.NUL.search(text):
         raise ValueError("it contains a NUL character")
-    text.encode()  # a lone surrogate cannot be stored
+    if limits.storable(text) != text:
+        raise ValueError("it contains half a surrogate pair")
     return text
 
 

@@ -59,7 +59,7 @@ def _begun_with(text: str) -> UUID:
 def json_of(text: str, what: str) -> Json:
     """An argument in JSON."""
     try:
-        return json.loads(tokens.value_of(text.encode()))
+        return json.loads(tokens.value_of(text.encode(errors="surrogatepass")))
     except ValueError as error:
         raise CommandError(f"{what} is not JSON that can be stored: {error}") from error
 
