@@ -42,7 +42,7 @@ def permitted(verb: str, permit: str) -> tuple[UUID, int]:
     try:
         given, packet, environment = signing.loads(permit, salt=_SALT, max_age=OPEN_FOR)
     except signing.BadSignature as error:
-        raise NotFound("this address was good for a few minutes only: ask for another one") from error
+        raise NotFound("this address is not one of ours, or its few minutes are over: ask for another one") from error
     if given != verb:
         raise NotFound("this address is good for something else")
     return UUID(packet), int(environment)
