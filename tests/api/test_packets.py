@@ -122,7 +122,8 @@ def test_what_is_no_payload_makes_no_run(api, body):
 def test_an_address_is_for_one_thing_and_not_for_long(api, monkeypatch):
     _, url = reserve(api)
     assert Api(None).call("GET", url).status == 404
-    assert upload(url[:-1] + ("a" if url[-1] != "a" else "b"), b"1").status == 404
+    forged = upload(url[:-1] + ("a" if url[-1] != "a" else "b"), b"1")
+    assert forged.status == 404 and "is not one of ours, or its few minutes are over" in forged.body["error"]
     monkeypatch.setattr(packets, "OPEN_FOR", timedelta(seconds=-1))
     assert upload(url, b"1").body["code"] == "not_found"
     assert not Packet.objects.exists()

@@ -136,6 +136,9 @@ def test_replay_of_one_run_takes_another_payload_in_the_shapes_that_trigger_take
         ("{}", "the argument 'name' is missing"),
         ('{"args": ["Eve", 2]}', r"args\[1\] is one positional argument too many"),
         ("{", "the payload is not JSON that can be stored"),
+        ("\udcff", "the payload is not JSON that can be stored"),
+        ('{"name": "\\ud800"}', "it contains half a surrogate pair"),
+        ("{bad", "line 1 column 2"),
     ],
 )
 def test_trigger_and_replay_refuse_a_payload_with_the_same_words(payload, culprit):
