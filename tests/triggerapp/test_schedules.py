@@ -160,14 +160,14 @@ def test_one_schedule_that_cannot_start_says_why_and_holds_up_no_other():
 def test_one_run_that_is_not_accepted_is_told_and_the_others_are(monkeypatch):
     schedules_ = [make_schedule(task, key=str(n)) for n, task in enumerate((tell, clean, tell))]
     forward(minutes=1)
-    check = triggers._check
+    check = triggers.check
 
     def refuse(request: triggers.Trigger) -> None:
         if request.task == clean.name:
             raise BadInput("not today")
         check(request)
 
-    monkeypatch.setattr(triggers, "_check", refuse)
+    monkeypatch.setattr(triggers, "check", refuse)
     schedules.fire()
     outcomes = [(firing.run is not None, firing.failure) for firing in Firing.objects.order_by("schedule_id")]
     assert outcomes == [(True, ""), (False, "not today"), (True, "")]
