@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
@@ -17,6 +19,14 @@ from checkpoint.store import Stored
 
 SOON = timedelta(seconds=120)
 """As late as it may be on a machine that is busy with other things."""
+
+
+def until(what: Callable[[], bool]) -> bool:
+    """Whether it comes true soon."""
+    deadline = time.monotonic() + SOON.total_seconds()
+    while not what() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return what()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

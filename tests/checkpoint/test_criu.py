@@ -27,7 +27,7 @@ from checkpoint.line import Line
 from checkpoint.manifest import Host, Manifest
 from checkpoint.pack import Label
 from checkpoint.sandbox import Sandbox
-from tests.checkpoint.freezing import SOON
+from tests.checkpoint.freezing import SOON, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.criu, pytest.mark.usefixtures("no_process_left")]
 
@@ -92,7 +92,7 @@ def test_a_dumped_process_that_is_still_needed_goes_on(run: Run, criu: Criu, fol
     process = run(count)
     process.await_park(timeout=SOON)
     criu.dump(process.pid, folder, external=[process.inode], timeout=SOON)
-    assert processes.look(process.pid).state == "T"  # type: ignore[union-attr]
+    assert until(lambda: processes.look(process.pid).state == "T")  # type: ignore[union-attr]
     processes.thaw(process.pid)
     process.wake(restored=False)
     assert process.await_park(timeout=SOON) == b"1"

@@ -22,17 +22,9 @@ from checkpoint.processes import Task
 from checkpoint.rpc import Worker
 from checkpoint.sandbox import Sandbox, park
 from tests.checkpoint.conftest import _adopt_orphans
-from tests.checkpoint.freezing import SOON
+from tests.checkpoint.freezing import SOON, until
 
 Run = Callable[[Callable[[Line], None]], Sandbox]
-PATIENCE = 120.0
-
-
-def until(what: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + PATIENCE
-    while not what() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return what()
 
 
 @pytest.fixture
