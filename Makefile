@@ -34,7 +34,7 @@ dev: $(READY)
 
 # In the order of folders: what a folder's tests share, such as workers, is made once for each process.
 test: $(READY)
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 versions: $(READY)
 	$(BIN)/python -m pytest -m versions tests/versions
