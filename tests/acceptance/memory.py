@@ -149,7 +149,7 @@ def holds_on(tag: str) -> str:
 
 
 def _turns(until: str) -> Iterator[int]:
-    number = 0
+    yield (number := 1)  # also of one that is dumped before it, and restored after the end came
     while not Path(until).exists():
         number += 1
         yield number
