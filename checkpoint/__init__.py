@@ -5,6 +5,7 @@ from checkpoint.base import Base
 from checkpoint.capability import check, driver
 from checkpoint.collect import Collected, collect
 from checkpoint.criu import Criu, Mode
+from checkpoint.driver import Driver
 from checkpoint.errors import (
     CheckpointError,
     Damaged,
@@ -39,6 +40,7 @@ __all__ = [
     "Criu",
     "Damaged",
     "DirectoryStore",
+    "Driver",
     "DumpFailed",
     "Exists",
     "Host",

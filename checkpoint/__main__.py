@@ -1,19 +1,25 @@
 """`python -m checkpoint check` says whether processes can be frozen here; `install` brings CRIU to Debian.
 
-`key` makes a key to seal checkpoints with."""
+`key` makes a key to seal checkpoints with, `helper` serves workers that hold no capability."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from checkpoint import binary, capability, install
 from checkpoint.errors import CheckpointError
+from checkpoint.helper import find, server
 from checkpoint.seal import Keyring
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.command == "key":
         _say(Keyring.make(chosen.id))
         return 0
+    if chosen.command == "helper":
+        return _help(chosen.socket, chosen.group, chosen.key)
     return _install(chosen.prefix, chosen.file_capabilities)
 
 
@@ -40,6 +48,16 @@ def _install(prefix: Path | None, group: str | None) -> int:
         return 1
     if made.path not in binary.candidates():
         _say(f"export {binary.VARIABLE}={made.path}")
+    return 0
+
+
+def _help(address: Path, group: str | None, key: Path) -> int:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        server.run(address, group=group, key_file=key)
+    except (CheckpointError, OSError) as problem:
+        sys.stderr.write(f"{problem}\n")
+        return 1
     return 0
 
 
@@ -65,7 +83,23 @@ def _parser() -> argparse.ArgumentParser:
         "workers dump and restore without any capability of their own. Whatever such a member runs can make use of "
         "both. As root",
     )
+    _add_helper(commands)
     return parser
+
+
+def _add_helper(commands: Commands) -> None:
+    helper = commands.add_parser("helper", help="dump and restore for workers without capabilities, as root")
+    helper.add_argument(
+        "--socket", type=Path, default=find.DEFAULT, help=f"where it listens; {find.DEFAULT} unless given"
+    )
+    helper.add_argument("--group", help="whose members it works for; nobody but root may connect unless given")
+    helper.add_argument(
+        "--key",
+        type=Path,
+        default=server.KEY,
+        help=f"the file with its key, which is made if there is none; {server.KEY} unless given. Hosts that restore "
+        "each other's images need the same",
+    )
 
 
 if __name__ == "__main__":

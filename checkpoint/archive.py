@@ -45,7 +45,10 @@ class Archive:
         TooLarge if it could not be read back, QuotaExceeded if there is no room for it.
         """
         if manifest.size > self.limit:
-            raise TooLarge(f"the images are {manifest.size >> 20} MB, and {self.limit >> 20} MB is allowed")
+            raise TooLarge(
+                f"{manifest.size >> 20} MB of the process are not its zygote's, and {self.limit >> 20} MB is allowed: "
+                "have it hold less at its waits, or raise the limit (CHECKPOINT_MAX_BYTES)"
+            )
         if self.quota is not None:
             quota.require_room(self.store, self.quota)
         base = self.bases.open(manifest.base) if manifest.base else None

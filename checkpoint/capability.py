@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Final
 
 from checkpoint import binary, pids, rights, rpc, selftest
-from checkpoint.binary import Binary
 from checkpoint.criu import Criu
+from checkpoint.driver import Driver
 from checkpoint.errors import CheckpointError, Unsupported
+from checkpoint.helper import find
+from checkpoint.helper.client import Helper
 from checkpoint.verdict import Reason, Verdict
 
 _KERNEL: Final = (5, 9)
@@ -29,7 +31,8 @@ _FEW_PIDS: Final = 1 << 17
 _SIOCGIFFLAGS: Final = 0x8913
 _IFF_UP: Final = 1
 _FORGETS: Final = "CRIU cannot keep what it learned about the kernel, 25 to 35 ms in every call"
-_WHY_IT_FAILS: Final = rights.WHY_IT_FAILS | {"loopback"}
+_WHY_IT_DOES_NOT_START: Final = rights.WHY_IT_DOES_NOT_START | find.CODES
+_WHY_IT_FAILS: Final = rights.WHY_IT_FAILS | find.CODES | {"loopback"}
 
 
 def check(*, timeout: timedelta = selftest.PATIENCE) -> Verdict:
@@ -42,27 +45,39 @@ def check(*, timeout: timedelta = selftest.PATIENCE) -> Verdict:
         return Verdict(ok=False, reasons=(reason,))
 
 
-def driver() -> Criu:
-    """The driver for this host and this user. Unsupported if there is no CRIU to drive."""
-    return Criu(binary=binary.find(), mode=rights.mode())
+def driver() -> Driver:
+    """The driver for this host and this user: by rights of its own, the helper's, or those of CRIU's file.
+
+    Unsupported if there is no CRIU to drive.
+    """
+    return _driver(_helper())
+
+
+def _driver(helper: Helper | Reason | None) -> Driver:
+    return helper if isinstance(helper, Helper) else Criu(binary=binary.find(), mode=rights.mode())
+
+
+def _helper() -> Helper | Reason | None:
+    return None if rights.has_own() else find.find()
 
 
 def _check(timeout: timedelta) -> Verdict:
-    reasons = list(_look_around())
+    helper = _helper()
+    reasons = list(_look_around(helper))
     if any(reason.blocking for reason in reasons):
         return Verdict(ok=False, reasons=tuple(reasons))
     try:
-        found = binary.find()
+        found = _driver(helper)
     except Unsupported as problem:
         absent = Reason(code="criu", message=problem.message, remedy=binary.INSTALL, blocking=True)
-        return Verdict(ok=False, reasons=_explained(absent, reasons, by=rights.WHY_IT_DOES_NOT_START))
+        return Verdict(ok=False, reasons=_explained(absent, reasons, by=_WHY_IT_DOES_NOT_START))
     failure = _try(found, timeout)
     return Verdict(
         ok=failure is None,
         reasons=_explained(failure, reasons, by=_WHY_IT_FAILS) if failure else tuple(reasons),
         version=binary.dotted(found.version),
-        path=str(found.path),
-        mode=rights.mode().value,
+        path=str(found.place),
+        mode=found.mode.value,
     )
 
 
@@ -72,9 +87,9 @@ def _explained(failure: Reason, reasons: list[Reason], *, by: Set[str]) -> tuple
     return (*causes, failure, *(reason for reason in reasons if reason.code not in by))
 
 
-def _try(found: Binary, timeout: timedelta) -> Reason | None:
+def _try(found: Driver, timeout: timedelta) -> Reason | None:
     try:
-        selftest.run(Criu(binary=found, mode=rights.mode()), timeout=timeout)
+        selftest.run(found, timeout=timeout)
     except (CheckpointError, OSError) as problem:
         return Reason(
             code="selftest",
@@ -85,16 +100,20 @@ def _try(found: Binary, timeout: timedelta) -> Reason | None:
     return None
 
 
-def _look_around() -> Iterator[Reason]:
+def _look_around(helper: Helper | Reason | None = None) -> Iterator[Reason]:
     if sys.platform != "linux":
         yield Reason(
             code="platform", message=f"this is {sys.platform}", remedy="CRIU runs on Linux only", blocking=True
         )
         return
     yield from _look_at_kernel()
-    yield from rights.look(binary.first())
+    if isinstance(helper, Helper):
+        yield from rights.look_helped()
+    else:
+        yield from [helper] if helper else []
+        yield from rights.look(binary.first())
+        yield from _look_at_run()
     yield from _look_at_pids()
-    yield from _look_at_run()
     yield from _look_at_network()
 
 

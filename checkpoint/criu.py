@@ -43,6 +43,8 @@ class Mode(Enum):
     """Root, and all it wants: restored processes get a time namespace, so their monotonic clock stands still."""
     UNPRIVILEGED = "unprivileged"
     """Another user's, or CAP_CHECKPOINT_RESTORE alone: the monotonic clock jumps."""
+    HELPED = "through the helper"
+    """None: a helper has them (`checkpoint.helper`). The clock jumps too; only what it dumped is restored by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,14 @@ class Criu:
 
     binary: Binary
     mode: Mode
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        return self.binary.version
+
+    @property
+    def place(self) -> Path:
+        return self.binary.path
 
     def prepare(self, passing: Iterable[int] = ()) -> Worker:
         """A worker to hand to the next call; for a restore with the descriptors it will give away."""

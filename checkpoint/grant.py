@@ -98,7 +98,7 @@ def _require_guarded(prefix: Path) -> None:
     """Who could change its loader or a library could do with the capabilities what he likes."""
     if set(":$'") & set(str(prefix)):
         raise InstallFailed(f"{prefix} has a colon, a dollar or a quote in it, which a list of folders cannot hold")
-    changed = next(_changed_by_others(prefix), None)
+    changed = changed_by_others(prefix)
     if changed is not None:
         raise InstallFailed(
             f"{changed} can be changed by others than root, who would have the capabilities too: install to a folder "
@@ -106,14 +106,19 @@ def _require_guarded(prefix: Path) -> None:
         )
 
 
-def _changed_by_others(prefix: Path) -> Iterator[Path]:
+def changed_by_others(prefix: Path, *, below: bool = True) -> Path | None:
+    """What others than root can change on the way to `prefix`, in it and below it; None if there is nothing."""
+    return next(_changed_by_others(prefix, below), None)
+
+
+def _changed_by_others(prefix: Path, below: bool) -> Iterator[Path]:
     """Of all that is loaded, and the folders on the way there.
 
     To a sticky folder others can add, and change nothing that is there. So it is one only on the way to what is there.
     """
     there = next(path for path in (prefix, *prefix.parents) if path.exists())
     yield from (folder for folder in there.parents if _is_changed_by_others(folder, unless=stat.S_ISVTX))
-    yield from (path for path in (there, *prefix.rglob("*")) if _is_changed_by_others(path))
+    yield from (path for path in (there, *(prefix.rglob("*") if below else ())) if _is_changed_by_others(path))
 
 
 def _is_changed_by_others(path: Path, *, unless: int = 0) -> bool:

@@ -21,6 +21,7 @@ _SIZE: Final = struct.Struct("<I")
 class Magic(Enum):
     """What an image file begins with."""
 
+    CORE = struct.pack("<II", _COMMON, 0x55053847)
     PSTREE = struct.pack("<II", _COMMON, 0x50273030)
     PAGEMAP = struct.pack("<II", _COMMON, 0x56084025)
 
@@ -35,16 +36,20 @@ def pids(directory: Path) -> list[int]:
 
 def read(path: Path, magic: Magic) -> list[bytes]:
     """The entries of an image file. ValueError if it is of another kind or cut short."""
-    raw = path.read_bytes()
+    return decode(path.read_bytes(), magic, path.name)
+
+
+def decode(raw: bytes, magic: Magic, name: str) -> list[bytes]:
+    """The entries of what an image file of this name contains. ValueError as above."""
     if not raw.startswith(magic.value):
-        raise ValueError(f"{path.name} is no {magic.name.lower()} image")
+        raise ValueError(f"{name} is no {magic.name.lower()} image")
     entries = []
     at = len(magic.value)
     while at < len(raw):
         (size,) = _SIZE.unpack_from(raw, at) if at + _SIZE.size <= len(raw) else (1 << 32,)
         at += _SIZE.size
         if at + size > len(raw):
-            raise ValueError(f"{path.name} is cut short")
+            raise ValueError(f"{name} is cut short")
         entries.append(raw[at : at + size])
         at += size
     return entries

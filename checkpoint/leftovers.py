@@ -33,6 +33,11 @@ def recorded(folder: Path, criu: Task) -> Iterator[None]:
         record.unlink(missing_ok=True)
 
 
+def is_recorded(folder: Path) -> bool:
+    """Whether a CRIU is on record as at work there, be its supervisor gone or not."""
+    return (folder / _RECORD).exists()
+
+
 def of(criu: Task, pids: Iterable[int] = ()) -> list[Task]:
     """This CRIU, its helpers, and what it has made of `pids` until now; it may be gone itself.
 
@@ -47,18 +52,19 @@ def of(criu: Task, pids: Iterable[int] = ()) -> list[Task]:
     return list({task.pid: task for task in (*processes.household(criu), *processes.family(made))}.values())
 
 
-def end_abandoned(scratch: Path, folders: str = "*") -> int:
-    """End what was left in those of these folders whose supervisor is gone, and delete them; how many there were."""
+def end_abandoned(scratch: Path, folders: str = "*", *, trusted: bool = False) -> int:
+    """End what was left in those of these folders whose supervisor is gone, and delete them; how many there were.
+
+    Only what this user has left, unless the folders are `trusted`: closed to those who could put a record there.
+    """
     ended = 0
     for record in scratch.glob(f"{folders}/{_RECORD}"):
         with suppress(OSError, ValueError):  # written or ended by somebody else just now
-            ended += _end(record)
+            ended += (trusted or _is_own(record)) and _end(record)
     return ended
 
 
 def _end(record: Path) -> bool:
-    if record.lstat().st_uid != os.geteuid() or record.is_symlink():
-        return False
     owner, owner_started, criu, started = map(int, record.read_text().split())
     if _is_alive(owner, owner_started):
         return False
@@ -68,6 +74,10 @@ def _end(record: Path) -> bool:
     processes.kill(lambda: of(Task(criu, started, 0, ""), pids))
     shutil.rmtree(record.parent, ignore_errors=True)
     return True
+
+
+def _is_own(record: Path) -> bool:
+    return record.lstat().st_uid == os.geteuid() and not record.is_symlink()
 
 
 def _is_alive(pid: int, started: int) -> bool:

@@ -59,6 +59,11 @@ class Label:
         return json.dumps([str(self.checkpoint), str(self.run), self.sequence, self.lease, name, size]).encode()
 
 
+def is_image(name: str) -> bool:
+    """Whether CRIU gives an image file such a name."""
+    return _NAME.fullmatch(name) is not None
+
+
 def pack(
     directory: Path, manifest: Manifest, sink: BinaryIO, *, label: Label, keyring: Keyring, base: Base | None = None
 ) -> None:
@@ -145,7 +150,7 @@ def _require_sound(manifest: Manifest, limit: int) -> None:
     if manifest.size > limit:
         raise TooLarge(f"the images are {manifest.size >> 20} MB, and {limit >> 20} MB is allowed")
     names = [image.name for image in manifest.images]
-    if len(set(names)) != len(names) or not all(map(_NAME.fullmatch, names)):
+    if len(set(names)) != len(names) or not all(map(is_image, names)):
         raise Damaged("the manifest has names that CRIU does not give")
 
 

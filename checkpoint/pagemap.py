@@ -48,10 +48,15 @@ class Pagemap:
     @classmethod
     def read(cls, path: Path) -> Pagemap:
         """ValueError if it is none."""
-        head, *entries = images.read(path, Magic.PAGEMAP) or [b""]
+        return cls.decode(path.read_bytes(), path.name)
+
+    @classmethod
+    def decode(cls, raw: bytes, name: str) -> Pagemap:
+        """What a file of this name contains. ValueError if it is none."""
+        head, *entries = images.decode(raw, Magic.PAGEMAP, name) or [b""]
         pages_id = protobuf.integer(protobuf.decode(head), _PAGES_ID)
         if not pages_id:
-            raise ValueError(f"{path.name} does not say where its pages are")
+            raise ValueError(f"{name} does not say where its pages are")
         return cls(pages_id, tuple([_usual(entry) or _stretch(entry) for entry in entries]))
 
     def encode(self) -> bytes:
@@ -71,7 +76,12 @@ class Pagemap:
 
 def of(directory: Path) -> list[Path]:
     """The pagemaps of all processes in a directory of images; shared memory has others."""
-    return sorted(path for path in directory.iterdir() if _NAME.fullmatch(path.name))
+    return sorted(path for path in directory.iterdir() if is_one(path.name))
+
+
+def is_one(name: str) -> bool:
+    """Whether this is the name of the pagemap of a process."""
+    return _NAME.fullmatch(name) is not None
 
 
 def joined(pages: Iterable[tuple[int, int]]) -> Iterator[Stretch]:

@@ -93,7 +93,7 @@ def household(leader: Task) -> list[Task]:
 def end(find: Callable[[], list[Task]], *, patience: timedelta = timedelta(seconds=10)) -> list[Task]:
     """Kill all that `find` finds, now and after more of them were made; who is left after `patience`.
 
-    Our own children are waited for. For orphans somebody else does that, soon: their pids are free when this returns.
+    Our own children are waited for. For others somebody else does that, soon: their pids are free when this returns.
     """
     deadline = time.monotonic() + patience.total_seconds()
     known = _stop(find, deadline)
@@ -132,6 +132,11 @@ def die_with(parent: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def live_on() -> None:
+    """Let this process outlive the one that made it."""
+    _prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
 
 
 def thaw(pid: int) -> None:
@@ -185,15 +190,9 @@ def _reap(task: Task) -> None:
 
 
 def _await_reaper(tasks: list[Task]) -> None:
-    """Give the reaper of orphans a moment; a container's first process may be none, and never do it."""
+    """Give others a moment, the reaper of orphans and the helper; a container's first process may never do it."""
     deadline = time.monotonic() + _REAPER
-    while any(map(_is_orphan, tasks)) and time.monotonic() < deadline:
+    while any(task.exists() for task in tasks) and time.monotonic() < deadline:
         for task in tasks:
             _reap(task)
         time.sleep(_PAUSE)
-
-
-def _is_orphan(task: Task) -> bool:
-    """Dead, not waited for, and its parent is not the one it had."""
-    now = look(task.pid)
-    return now is not None and now.started == task.started and (now.parent != task.parent or now.parent == os.getpid())

@@ -19,6 +19,7 @@ _AMBIENT: Final = (
     "in a container add the capabilities CHECKPOINT_RESTORE and SETPCAP; under systemd set "
     "AmbientCapabilities=CAP_CHECKPOINT_RESTORE CAP_SETPCAP"
 )
+_HELPER: Final = "or as root run the helper, `python -m checkpoint helper --group GROUP`"
 _FROM_FILE: Final = "or as root run `python -m checkpoint install --file-capabilities GROUP`, with a group of this user"
 
 WHY_IT_DOES_NOT_START: Final = frozenset({"not_in_group", "bounding_set"})
@@ -36,9 +37,21 @@ def own() -> frozenset[Capability]:
     return filecaps.among(_mask("CapEff"))
 
 
+def has_own() -> bool:
+    """Whether CRIU can work by what this process may."""
+    return bool(own() & {Capability.CHECKPOINT_RESTORE, Capability.SYS_ADMIN})
+
+
+def look_helped() -> Iterator[Reason]:
+    """What is to be said about rights where a helper has them."""
+    yield from _look_at_clock()
+    yield _everybodys_pids("the helper")
+    yield from _look_at_filter()
+
+
 def look(program: Path | None) -> Iterator[Reason]:
     """What is to be said about rights, if CRIU is this program."""
-    if own() & {Capability.CHECKPOINT_RESTORE, Capability.SYS_ADMIN}:
+    if has_own():
         yield from _look_at_clock()
     else:
         yield from _look_at_file(program)
@@ -69,19 +82,23 @@ def _look_at_file(program: Path | None) -> Iterator[Reason]:
     given = filecaps.read(program) if program else frozenset()
     if not program or not given:
         message = "this process lacks CAP_CHECKPOINT_RESTORE"
-        yield Reason(code="capabilities", message=message, remedy=f"{_AMBIENT}; {_FROM_FILE}")
+        yield Reason(code="capabilities", message=message, remedy=f"{_AMBIENT}; {_HELPER}; {_FROM_FILE}")
     elif not given >= NEEDED:
         message = f"{program} has {filecaps.names(given)} and lacks {filecaps.names(NEEDED - given)}"
         yield Reason(code="file_capabilities", message=message, remedy=_FROM_FILE.removeprefix("or "))
     else:
         yield from _look_at_obstacles(program, given - filecaps.among(_mask("CapBnd")))
         yield from _look_at_clock()
-        yield Reason(
-            code="pids",
-            message="CRIU has capabilities and this process has none: runs have pids as everybody's, and now and then "
-            "one is taken at restore, as after the host was started anew; that run is entered again",
-            remedy=f"only if that happens too often: {_AMBIENT}",
-        )
+        yield _everybodys_pids("CRIU")
+
+
+def _everybodys_pids(holder: str) -> Reason:
+    return Reason(
+        code="pids",
+        message=f"{holder} has capabilities and this process has none: runs have pids as everybody's, and now and then "
+        "one is taken at restore, as after the host was started anew; that run is entered again",
+        remedy=f"only if that happens too often: {_AMBIENT}",
+    )
 
 
 def _look_at_obstacles(program: Path, out_of_bounds: frozenset[Capability]) -> Iterator[Reason]:

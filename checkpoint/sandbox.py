@@ -21,7 +21,7 @@ from typing import Final, NoReturn, Self
 
 from checkpoint import pids, processes
 from checkpoint.criu import PATIENCE as RESTORE_PATIENCE
-from checkpoint.criu import Criu
+from checkpoint.driver import Driver
 from checkpoint.errors import RestoreFailed
 from checkpoint.line import Hung, Line, Message, Word
 from checkpoint.reseed import reseed
@@ -35,8 +35,8 @@ LINE: Final = 3
 _NONCE: Final = 16
 
 
-class Orphaned(BaseException):
-    """The supervisor is gone: nobody waits for this process any more. Not for user code to catch."""
+class Orphaned(SystemExit):
+    """The supervisor is gone: nobody waits for this process any more, and it ends. Not for user code to catch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,9 @@ def start(main: Callable[[Line], None], *, output: Path | int, keep: Iterable[in
     return Sandbox(pid, ours, inode)
 
 
-def thaw(criu: Criu, directory: Path, *, control: int, pipe: int = 0, timeout: timedelta = RESTORE_PATIENCE) -> Sandbox:
+def thaw(
+    criu: Driver, directory: Path, *, control: int, pipe: int = 0, timeout: timedelta = RESTORE_PATIENCE
+) -> Sandbox:
     """Restore the run process in `directory` as a child of this one; it stands still until it is woken.
 
     `control` and `pipe` are the inodes that its ends of line and output had.
@@ -135,7 +137,7 @@ def thaw(criu: Criu, directory: Path, *, control: int, pipe: int = 0, timeout: t
 class Thaw:
     """A restore made ready: CRIU starts while the image is still being fetched. For one call."""
 
-    def __init__(self, criu: Criu) -> None:
+    def __init__(self, criu: Driver) -> None:
         self._criu = criu
         self._held = ExitStack()
         self._line, self._theirs = Line.pair()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from checkpoint import leftovers, pids, processes
-from checkpoint.criu import Criu
+from checkpoint.driver import Driver
 from checkpoint.errors import CheckpointError, RestoreFailed
 
 PATIENCE: Final = timedelta(seconds=60)
@@ -33,7 +33,7 @@ _FOLDER: Final = "checkpoint-selftest-"
 _ANSWER: Final = b"91"
 
 
-def run(criu: Criu, *, timeout: timedelta = PATIENCE) -> None:
+def run(criu: Driver, *, timeout: timedelta = PATIENCE) -> None:
     """Raises CheckpointError if it does not work here; nothing is left behind either way."""
     leftovers.end_abandoned(Path(tempfile.gettempdir()), f"{_FOLDER}*")
     pids.leap()
@@ -66,7 +66,7 @@ def _start(line: socket.socket) -> subprocess.Popen[bytes]:
     )
 
 
-def _restore(criu: Criu, folder: Path, inode: int, *, timeout: timedelta) -> None:
+def _restore(criu: Driver, folder: Path, inode: int, *, timeout: timedelta) -> None:
     ours, theirs = socket.socketpair()
     with ours:
         ours.settimeout(timeout.total_seconds())

@@ -73,8 +73,8 @@ class Zygote:
         leash = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         leash.settimeout(timeout.total_seconds())
         try:
-            with _near(self.address) as near:
-                leash.connect(near)
+            with near(self.address) as path:
+                leash.connect(path)
             leash.send(json.dumps(what).encode())
             raw, descriptors, _, _ = socket.recv_fds(leash, _LARGEST, 2, socket.MSG_CMSG_CLOEXEC)
             return leash, json.loads(raw), descriptors
@@ -87,15 +87,15 @@ def listen(address: Path) -> socket.socket:
     """The socket at which a zygote is asked; made by who starts it, so that it outlives a zygote that dies."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     address.unlink(missing_ok=True)
-    with _near(address) as near:
-        listener.bind(near)
+    with near(address) as path:
+        listener.bind(path)
     listener.listen(_BACKLOG)
     return listener
 
 
 @contextmanager
-def _near(address: Path) -> Iterator[str]:
-    """A way to it that is no longer than a socket's may be, 107 characters, however deep its folder is."""
+def near(address: Path) -> Iterator[str]:
+    """A way to this address that is no longer than a socket's may be, 107 characters, however deep its folder is."""
     folder = os.open(address.parent, os.O_PATH | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{folder}/{address.name}"

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from checkpoint import __main__ as command
+from checkpoint.helper import find
+
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "docs" / "deploy"
 NEEDED = {"CHECKPOINT_RESTORE", "SETPCAP"}
@@ -59,6 +62,20 @@ def test_the_unit_grants_the_capabilities_and_filters_no_system_call():
     assert {f"CAP_{name}" for name in NEEDED} == set(service["AmbientCapabilities"].split())
     assert not [name for name in service if name.startswith(FILTERS)]
     assert service["KillMode"] == "mixed"
+
+
+def test_the_helper_s_unit_keeps_what_it_restored_and_the_namespaces_of_the_workers():
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(DEPLOY / "triggerapp-checkpoint-helper.service")
+    service = unit["Service"]
+    assert {f"CAP_{name}" for name in NEEDED} < set(service["CapabilityBoundingSet"].split())
+    assert not [name for name in service if name.startswith((*FILTERS, "Private", "Protect"))]
+    assert service["KillMode"] == "process"
+    assert find.DEFAULT.parent.name == service["RuntimeDirectory"]
+    _, isolated, _, module, name, *options = service["ExecStart"].split()
+    assert (isolated, module, name) == ("-I", "checkpoint", "helper")
+    assert command._parser().parse_args([name, *options]).group == "triggerapp"
 
 
 def test_docker_and_systemd_wait_longer_than_they_do_by_themselves(services: dict[str, Any]):

@@ -22,6 +22,7 @@ from tests.acceptance.ledger import fresh, notes
 from tests.acceptance.memory import computes, holds, rights
 from tests.acceptance.runs import run_of
 from tests.box import DOCKERS, NOBODY, box
+from tests.helped import beside
 from triggerapp.models import Checkpoint
 
 pytestmark = pytest.mark.criu
@@ -57,9 +58,9 @@ def boxed(*options: str) -> tuple[str, ...]:
     return box("--reach", str(sockets / "socket"), *options) if sockets.is_absolute() else box(*options)
 
 
-def waits_by_image(mine: Worker) -> None:
+def waits_by_image(mine: Worker, *, how: str = "unprivileged") -> None:
     """A run of this worker goes through a dump and a restore, with everything it held."""
-    assert "waiting runs are kept as images" in mine.text() and "unprivileged" in mine.text(), mine.text()
+    assert "waiting runs are kept as images" in mine.text() and how in mine.text(), mine.text()
     result = holds.delay(tag := fresh())
     waiting(result)
     go(tag)
@@ -114,6 +115,22 @@ def test_a_worker_without_any_capability_dumps_and_restores_by_those_of_the_file
         assert before == after
         assert before["Uid"].split() == [str(NOBODY)] * 4
         assert {int(before[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
+        moves_its_runs_out(mine, folder / "end")
+
+
+def test_a_worker_without_any_capability_dumps_and_restores_through_the_helper(
+    here: Start, places: dict[str, str], folder: Path
+):
+    """And its tasks have the rights after a wait that they had before it, though it may never get any itself."""
+    options = ("-c", "4")
+    under = (*boxed(), *beside(criu.group()), "setpriv", "--no-new-privs")
+    with here(options=options, under=under, **places) as mine:
+        waits_by_image(mine, how="through the helper")
+        before, after = rights_over_a_wait()
+        assert before == after
+        assert before["Uid"].split() == [str(NOBODY)] * 4 and before["NoNewPrivs"] == "1"
+        assert {int(before[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {0}
+        assert "Restore(" in mine.text() and "Traceback" not in mine.text()
         moves_its_runs_out(mine, folder / "end")
 
 

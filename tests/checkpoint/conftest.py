@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,11 +17,13 @@ import checkpoint
 from checkpoint import base, processes
 from checkpoint.archive import Archive
 from checkpoint.criu import Criu
+from checkpoint.helper.client import Helper
 from checkpoint.line import Line
 from checkpoint.sandbox import Sandbox
 from checkpoint.seal import Keyring
 from checkpoint.store import DirectoryStore
 from tests import criu as needs
+from tests.checkpoint.asking import Daemon
 from tests.checkpoint.freezing import SOON, Freezer
 from tests.checkpoint.holding import Held
 
@@ -82,6 +85,29 @@ def held(run: Callable[[Callable[[Line], None]], Sandbox], freezer: Freezer) -> 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     return tmp_path / "output"
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    """Of a helper: a folder that every user may enter and write to."""
+    needs.require_root()
+    needs.require()
+    made = Path(tempfile.mkdtemp())
+    made.chmod(0o1777)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture(scope="module")
+def daemon(place: Path) -> Iterator[Daemon]:
+    made = Daemon(place, needs.group())
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def helper(daemon: Daemon) -> Helper:
+    return daemon.helper()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from checkpoint.archive import Archive
 from checkpoint.base import Base
-from checkpoint.criu import Criu
+from checkpoint.driver import Driver
 from checkpoint.line import Line
 from checkpoint.manifest import Host, Manifest
 from checkpoint.pack import Label
@@ -33,12 +33,12 @@ def until(what: Callable[[], bool]) -> bool:
 class Freezer:
     """A CRIU and an archive."""
 
-    criu: Criu
+    criu: Driver
     archive: Archive
 
     @property
     def host(self) -> Host:
-        return Host.here(criu=self.criu.binary.version, mode=self.criu.mode.value)
+        return Host.here(criu=self.criu.version, mode=self.criu.mode.value)
 
     def make_base(self, process: Sandbox) -> Base:
         """Of a process that stands still; it is ended."""

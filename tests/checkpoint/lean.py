@@ -78,8 +78,9 @@ def make_freezer(folder: Path) -> Freezer:
 
 
 def main(function: str, folder: str, number: str) -> None:
-    import celery  # noqa: F401  (as much as a run has in memory)
-    import django.db.models  # noqa: F401
+    if function == "at_once":
+        import celery  # noqa: F401  (as much as a run has in memory)
+        import django.db.models  # noqa: F401
 
     works: dict[str, Any] = {"cycle": cycle, "at_once": at_once}
     json.dump(works[function](Path(folder), int(number)), sys.stdout)

@@ -101,7 +101,7 @@ def test_a_criu_that_dies_is_told(use, no_process_left: None) -> None:  # type: 
 
 
 def test_a_broken_check_is_a_no_and_never_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
-    def break_down() -> None:
+    def break_down(*_: object) -> None:
         raise RuntimeError("unforeseen")
 
     monkeypatch.setattr(capability, "_look_around", break_down)
@@ -135,3 +135,22 @@ def test_here_it_works(no_process_left: None) -> None:
     verdict = checkpoint.check()
     assert verdict.ok
     assert verdict.version is not None
+
+
+def test_who_has_rights_of_its_own_asks_no_helper(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capability.rights, "has_own", lambda: True)
+    monkeypatch.setattr(capability.find, "find", lambda: pytest.fail("asked"))
+    assert capability._helper() is None
+
+
+def test_a_helper_that_should_be_there_and_is_not_is_told_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(capability.rights, "has_own", lambda: False)
+    monkeypatch.setattr(binary, "candidates", lambda: iter(()))
+    monkeypatch.setenv("CHECKPOINT_HELPER", str(tmp_path / "absent.sock"))
+    first = checkpoint.check().reasons[0]
+    assert (first.code, first.blocking) == ("helper_down", True)
+    assert "absent.sock" in first.message and "python -m checkpoint helper" in first.remedy
+    with pytest.raises(Unsupported):
+        checkpoint.driver()

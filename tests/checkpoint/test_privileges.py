@@ -22,6 +22,7 @@ from checkpoint.errors import InstallFailed
 from checkpoint.filecaps import NEEDED
 from tests import criu
 from tests.box import DOCKERS, NOBODY, ROOT, box
+from tests.checkpoint import again
 
 pytestmark = pytest.mark.criu
 
@@ -153,21 +154,15 @@ def test_in_a_container_the_filter_that_docker_sets_is_named(folder: Path) -> No
     assert (said["ok"], codes(said)[:2]) == (False, ["seccomp", "selftest"]), said
 
 
-AGAIN = ("test_cycles.py", "test_held_processes.py")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("in_container", [False, True], ids=["by file capabilities", "in a container"])
 def test_what_goes_on_after_a_wait_of_roots_does_so_with_less(folder: Path, start: Path, in_container: bool) -> None:
-    """These tests once more. In a container nobody chooses where pids go on, so processes are forked another way."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    env |= {"PYTHONPATH": str(ROOT), "HOME": str(folder), "TMPDIR": str(folder), "DJANGO_SECRET_KEY": "of no account"}
-    env |= {"TMPDIR": "/run"} if in_container else {binary.VARIABLE: str(start), "TRIGGERAPP_REQUIRE_CRIU": "1"}
-    options = CONTAINER if in_container else criu.member()
-    files = [str(Path(__file__).with_name(name)) for name in AGAIN]
-    testing = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "criu and not slow", *files]
-    done = subprocess.run([*box(*options), *testing], env=env, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    """In a container nobody chooses where pids go on, so processes are forked another way."""
+    if in_container:
+        again.passes(box(*CONTAINER), folder, {"TMPDIR": "/run"})
+    else:
+        env = {binary.VARIABLE: str(start), "TRIGGERAPP_REQUIRE_CRIU": "1"}
+        again.passes(box(*criu.member()), folder, env)
 
 
 def test_what_is_granted_is_one_groups_and_roots(start: Path) -> None:
