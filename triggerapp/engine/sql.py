@@ -5,6 +5,7 @@ A move of a run is one round trip; that is where the speed of a run comes from.
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from django.db import (
     connections,
     transaction,
 )
+from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.errors import UndefinedTable
 
 from triggerapp.errors import DatabaseUnavailable
@@ -105,6 +107,7 @@ def delete_some(table: str, where: str, params: Sequence[Any], *, limit: int) ->
 
 @contextmanager
 def _executed(statement: str, params: Params) -> Iterator[Any]:
+    revive()
     if isinstance(statement, Hot) and _may_prepare():
         with _prepared(statement, params) as prepared:
             yield prepared
@@ -112,6 +115,31 @@ def _executed(statement: str, params: Params) -> Iterator[Any]:
     with connection.cursor() as cursor:
         cursor.execute(statement, params)
         yield cursor
+
+
+def revive() -> None:
+    """Let go of a connection that the server has closed: the next statement makes a new one.
+
+    Django does so between requests, and Celery between tasks; a script, beat, or a consumer has neither. What a
+    transaction has begun on a connection is lost with it, and must fail.
+    """
+    wrapper = connections[DEFAULT_DB_ALIAS]
+    if wrapper.connection is None or wrapper.in_atomic_block or not wrapper.autocommit:
+        return
+    if wrapper.errors_occurred:
+        wrapper.close_if_unusable_or_obsolete()
+    if is_hung_up(wrapper):
+        wrapper.close()
+
+
+def is_hung_up(wrapper: BaseDatabaseWrapper, *, signs: int = select.POLLRDHUP) -> bool:
+    """Whether the server has closed the connection, by what the kernel knows of it; what may be read is no sign."""
+    raw: Any = wrapper.connection
+    if raw is None or raw.closed:
+        return raw is not None
+    poll = select.poll()
+    poll.register(raw.fileno(), signs)
+    return bool(poll.poll(0))
 
 
 def _may_prepare() -> bool:
