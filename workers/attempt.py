@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from itertools import count
@@ -21,8 +21,7 @@ from celery.exceptions import Ignore, Reject, Retry
 from django.db import transaction
 
 from triggerapp import clock, conf
-from triggerapp.engine import events, runs, steps, triggers, waits
-from triggerapp.engine.dispatch import Message
+from triggerapp.engine import events, runs, steps, triggers, undoing, waits
 from triggerapp.engine.runs import Claimed
 from triggerapp.engine.sql import Row
 from triggerapp.engine.triggers import Trigger, Triggered
@@ -31,11 +30,12 @@ from triggerapp.errors import StaleRun
 from triggerapp.models import WaitKind, WaitStatus
 from workers import codec, context, journal, loops
 from workers.board import Watch
-from workers.errors import MaxDurationExceeded, RollbackInStep, Suspend
+from workers.errors import MaxDurationExceeded, Suspend
 from workers.logs import SILENT, Log
+from workers.outcomes import PendingRetry
 from workers.patience import patiently
 from workers.retry import RetryPolicy
-from workers.rollbacks import Rollback, Rollbacks
+from workers.rollbacks import Rollback, Rollbacks, refuse_in_step
 from workers.suspension import StopNow, Suspension, WhileUndoing
 
 Call = Callable[[], object]
@@ -44,14 +44,6 @@ T = TypeVar("T")
 
 class RollBackNow(Suspend):
     """Leaves a function that was entered again only to find its rollbacks."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PendingRetry:
-    """What `self.retry` asked for."""
-
-    message: Message
-    delay: timedelta
 
 
 class Attempt:
@@ -87,7 +79,7 @@ class Attempt:
         self.log = log
         self._retries = retries
         self._rolling_back = claimed.error is not None
-        self.rollbacks = Rollbacks()
+        self.rollbacks, self._counted = Rollbacks(), claimed.rollbacks
 
     @property
     def id(self) -> str:
@@ -135,19 +127,20 @@ class Attempt:
     ) -> Any:
         """Call once and record, or answer from the journal."""
         if rollback is not None:
-            _refuse_rollback(f"the rollback of step {key or name_of(fn)}")
-        key = self.journal.identify(name or name_of(fn), key)
+            refuse_in_step(f"the rollback of step {key or journal.name_of(fn)}")
+        key = self.journal.identify(name or journal.name_of(fn), key)
         digest = codec.digest(args, kwargs)
         recorded = self.journal.recall(key)
         if recorded is not None:
             value = recorded.outcome(key, digest)
         else:
-            value = self._perform(key, lambda: fn(*args, **kwargs), digest=digest, retry=retry)
+            call = partial(fn, *args, **kwargs)
+            value = self._perform(key, call, digest=digest, retry=retry, undoable=rollback is not None)
         if rollback is not None and key not in self.journal.undone:
             self._undo_with(f"rollback:of:{key}", rollback, args, kwargs, undoes=key)
         return value
 
-    def _perform(self, key: str, call: Call, *, digest: str, retry: RetryPolicy | None) -> object:
+    def _perform(self, key: str, call: Call, *, digest: str, retry: RetryPolicy | None, undoable: bool) -> object:
         """Make the call, again after a pause where `retry` wants it, and record how it ended.
 
         Each attempt has all tries of the policy, and so has each try of an enclosing step.
@@ -168,7 +161,7 @@ class Attempt:
                     raise
                 self.begin_again(key, error)
             else:
-                self._record(key, digest, started, value=text)
+                self._record(key, digest, started, value=text, undoable=undoable)
                 return value
             self.sleep(pause, key=journal.local(f"{pauses}{number}"))
         raise AssertionError(key)
@@ -185,15 +178,22 @@ class Attempt:
             journal.blame(error, [key])
 
     def _record(
-        self, key: str, digest: str, started: float, *, value: str | None = None, error: Exception | None = None
+        self,
+        key: str,
+        digest: str,
+        started: float,
+        *,
+        value: str | None = None,
+        error: BaseException | None = None,
+        undoable: bool = False,
     ) -> None:
         text = None if error is None else json.dumps({**codec.dump_error(error), "steps": journal.failed_steps(error)})
         took = timedelta(seconds=time.monotonic() - started)
         write = partial(steps.record, self.run_id, key, digest=digest, value=value, error=text, took=took)
-        self._write(key, partial(write, lease=self.lease))
+        self._write(key, partial(write, undoable=undoable, lease=self.lease))
         self.journal.steps[key] = journal.Recorded(digest=digest, value=value, error=text)
 
-    def begin_again(self, key: str, error: Exception) -> None:
+    def begin_again(self, key: str, error: BaseException) -> None:
         """In the next try of `key` what it had done is answered, and what failed on the way to `error` is called."""
         failed = [step for step in journal.failed_steps(error) if step.startswith(f"{key}/")]
         if failed and self.left_at is None:
@@ -238,8 +238,8 @@ class Attempt:
     @loops.holding
     def rollback(self, fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Have `fn` called, newest first, if the run fails later."""
-        _refuse_rollback("rollback")
-        key = self.journal.identify(f"rollback:{name_of(fn)}")
+        refuse_in_step("rollback")
+        key = self.journal.identify(f"rollback:{journal.name_of(fn)}")
         if not self.journal.is_repeating:  # else it would undo what the run that is replayed did
             self._undo_with(key, fn, args, kwargs, undoes=None)
 
@@ -248,6 +248,16 @@ class Attempt:
     ) -> None:
         digest = codec.digest(args, kwargs)
         self.rollbacks.register(Rollback(key=key, undoes=undoes, call=lambda: fn(*args, **kwargs), digest=digest))
+        if self._rolling_back:
+            self._leave_if_all_are_found(key)
+        elif self.rollbacks.of_no_step > self._counted:
+            self._counted = self.rollbacks.of_no_step
+            self._write(key, partial(undoing.count, self.run_id, self._counted, lease=self.lease))
+
+    def _leave_if_all_are_found(self, key: str) -> None:
+        """What comes after the last rollback that there was may be what killed the run: it is not called again."""
+        if self.rollbacks.are_all(steps=self.journal.undoable, others=self._counted):
+            raise RollBackNow(key)
 
     def roll_back_into(self, error: dict[str, Any]) -> None:
         """Roll back, and note in the run's error what could not be undone."""
@@ -259,7 +269,7 @@ class Attempt:
         if failed:
             error["rollbacks_failed"] = failed
 
-    def _record_rollback(self, rollback: Rollback, started: float, error: Exception | None) -> None:
+    def _record_rollback(self, rollback: Rollback, started: float, error: BaseException | None) -> None:
         self._record(rollback.key, rollback.digest, started, value="null" if error is None else None, error=error)
         if error is None and rollback.undoes is not None:
             patiently(partial(steps.mark_undone, self.run_id, rollback.undoes, lease=self.lease))
@@ -377,18 +387,6 @@ def _end_of(claimed: Claimed) -> float | None:
     if not claimed.max_duration:
         return None
     return time.monotonic() + (claimed.max_duration - claimed.computed).total_seconds()
-
-
-def _refuse_rollback(what: str) -> None:
-    if journal.in_step():
-        raise RollbackInStep(what)
-
-
-def name_of(fn: Callable[..., Any]) -> str:
-    """What a step is called after: the function, also behind `partial` or a Celery task."""
-    inner = getattr(fn, "func", fn)
-    name = getattr(inner, "__name__", None) or type(inner).__name__
-    return str(name)
 
 
 def enter(attempt: Attempt, body: Call) -> object:

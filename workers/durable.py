@@ -15,8 +15,9 @@ from celery.result import AsyncResult
 from workers import calls, context, journal
 from workers.handle import RunHandle, RunResult
 from workers.options import NAMES, TaskOptions, check_known
+from workers.setup import require_setup
 from workers.subscribing import On
-from workers.tracer import Suspended, Tracer, lightened
+from workers.tracer import Suspended, Tracer, adapted
 from workers.triggering import Arguments, Triggering
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class DurableTask(Task, Generic[P, R]):  # type: ignore[type-arg]
 
     @__trace__.setter
     def __trace__(self, tracer: Tracer | None) -> None:
-        self._tracer = tracer and lightened(tracer)
+        self._tracer = tracer and adapted(tracer, self)
 
     def _call_within_run(self, args: Any, kwargs: Any) -> Any:
         """A call within an eager run is part of it; the keys of its steps are its own."""
@@ -135,6 +136,10 @@ class DurableTask(Task, Generic[P, R]):  # type: ignore[type-arg]
         `DatabaseUnavailable` if nothing was accepted.
         """
         if self.app.conf.task_always_eager:
+            require_setup()
+            from triggerapp.engine import limits  # noqa: PLC0415  (needs Django)
+
+            limits.check_options(options)
             plain = {name: value for name, value in options.items() if name not in NAMES}
             return super().apply_async(args, kwargs, task_id=task_id, **plain)
         return self.accept(args, kwargs, task_id=task_id, **options)[1]
@@ -143,6 +148,7 @@ class DurableTask(Task, Generic[P, R]):  # type: ignore[type-arg]
         self, args: Any, kwargs: Any, *, task_id: str | None = None, **options: Any
     ) -> tuple[Triggered | None, AsyncResult[R]]:
         """Accept one run; None where `self.retry` only leaves word for the run that calls it."""
+        require_setup()
         from triggerapp.engine import triggers  # noqa: PLC0415  (needs Django)
 
         made: list[tuple[Trigger, AsyncResult[R]]] = []

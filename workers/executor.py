@@ -7,23 +7,22 @@ value, the task's exception, `Retry`, or an `Ignore` for everything that is not 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 from uuid import UUID
 
-from celery import states
-from celery.contrib.abortable import AbortableTask
 from celery.exceptions import Ignore, Reject, Retry
 from kombu.exceptions import EncodeError
 
 from triggerapp import conf
-from triggerapp.engine import dispatch, encoding, runs
+from triggerapp.engine import encoding, runs, undoing
 from triggerapp.engine.runs import Claimed, Dropped, Ended, Foreign, Unknown
 from triggerapp.errors import BadType, PayloadTooLarge, StaleRun
 from triggerapp.models import Run, Status
-from workers import codec, identity, light, logs, loops, options, results
+from workers import announcing, codec, identity, interrupts, light, logs, loops, options, results, telling
 from workers.attempt import Attempt, RollBackNow, enter
 from workers.board import Watch
 from workers.errors import JournalMismatch, MaxDurationExceeded, SuspensionSwallowed, WaitCanceled, WaitTimeout
@@ -35,12 +34,10 @@ from workers.marks import TOLD_AGAIN
 from workers.outcomes import Completed, Failed, Left, Outcome
 from workers.patience import UNANSWERED, patiently
 from workers.suspension import ByReentry, Inline, ReleaseNow, StopNow, SuspendNow, Suspension
+from workers.telling import NotTold
 from workers.tracer import Suspended
 
 log = logging.getLogger(__name__)
-
-_NOT_STORED: tuple[type[Exception], ...] = (EncodeError, *dispatch.UNREACHABLE)
-
 
 _FOREIGN = (
     "run %s belongs to environment %r and this worker works for %r: it was left alone and is sent again. They share "
@@ -56,22 +53,65 @@ def execute(task: Any, request: Any, *, args: Sequence[Any], kwargs: Mapping[str
         claimed = _claim_eager(task, request)
         return run(task, request, args=args, kwargs=kwargs, claimed=claimed, suspension=Inline())
     watch = Watch(identity.board(), lease=conf.get().LEASE)
-    match _claim(task, request, mark_of(request)):
-        case Claimed() as found:
-            _resumed(task, request, found)
-            value = _run_claimed(task, request, args=args, kwargs=kwargs, claimed=found, watch=watch)
+    found = _claim(task, request, mark_of(request))
+    telling.only_what_is_recorded(request)
+    match found:
+        case Claimed():
+            if found.delivered:
+                _only_undo(task, request, args=args, kwargs=kwargs, claimed=found, watch=watch)
+            announcing.resumed(task, request, found)
+            with _ending(request, found.run_id):
+                value = _run_claimed(task, request, args=args, kwargs=kwargs, claimed=found, watch=watch)
+            telling.look(task, request)
             results.will_be_first(task, request)
             return value
-        case Ended() as found:
+        case Ended():
             setattr(request, TOLD_AGAIN, True)
-            return _deliver(found)
+            with _ending(request, found.run_id):
+                value = _deliver(found)
+            telling.look(task, request)
+            return value
         case Dropped(status=status):
-            _restore_state(task, request, status)
+            announcing.restore_state(task, request, status)
             raise Ignore(f"run is {status}: another message was first")
         case Foreign(environment=environment):
             log.error(_FOREIGN, request.id, environment, conf.get().ENVIRONMENT)
             raise Ignore(f"run belongs to environment {environment}")
     raise Ignore("run is unknown")
+
+
+def _only_undo(task: Any, request: Any, **how: Any) -> NoReturn:
+    """A time limit killed the run, and Celery was told: what it hears of the rollbacks is nothing."""
+    try:
+        _run_claimed(task, request, **how)
+    except Ignore:
+        raise
+    except Exception as error:
+        announcing.restore_failure(task, request, error)
+        raise Ignore("the run was killed by a time limit and is rolled back") from error
+    raise AssertionError(request.id)
+
+
+@contextmanager
+def _ending(request: Any, run_id: UUID) -> Iterator[None]:
+    """What is raised within is the task's failure if the run has ended; else the run is found again and goes on."""
+    try:
+        yield
+    except (Ignore, Retry, Reject):
+        raise
+    except Exception as error:
+        if not _is_over(run_id):
+            log.exception("run %s was left where it stood; it goes on later", run_id)
+            raise NotTold(f"the run has not ended: {error!r}") from error
+        telling.failed(request, error)
+        raise
+
+
+def _is_over(run_id: UUID) -> bool:
+    try:
+        return patiently(partial(runs.is_over, run_id))
+    except UNANSWERED:
+        return False
 
 
 def _claim(task: Any, request: Any, mark: Mapping[str, Any] | None) -> Claimed | Ended | Dropped | Foreign | Unknown:
@@ -117,7 +157,7 @@ def _run_claimed(task: Any, request: Any, *, args: Any, kwargs: Any, claimed: Cl
 
 def _run_here(task: Any, request: Any, *, args: Any, kwargs: Any, claimed: Claimed, watch: Watch) -> object:
     """In the pool process."""
-    suspension = ByReentry(leaving=identity.is_leaving, announce=announcer(task, request))
+    suspension = ByReentry(leaving=identity.is_leaving, announce=announcing.announcer(task, request))
     said = logs.of(claimed)
     return run(task, request, args=args, kwargs=kwargs, claimed=claimed, suspension=suspension, watch=watch, log=said)
 
@@ -143,11 +183,16 @@ def run(
         watch=watch,
         log=log,
     )
-    if not claimed.computed:
-        task.user_before_start(request.id, args, kwargs)
-    outcome = _attempt(
-        attempt, lambda: loops.finished(task.call_body(*args, **kwargs)), failing=claimed.error is not None
-    )
+
+    def body() -> object:
+        if not claimed.computed:
+            task.user_before_start(request.id, args, kwargs)
+        return enter(attempt, lambda: loops.finished(task.call_body(*args, **kwargs)))
+
+    def is_not_its_own(error: BaseException) -> bool:
+        return interrupts.is_one(error) or interrupts.is_hard_limit(error, task, request)
+
+    outcome = _attempt(attempt, body, failing=claimed.error is not None, is_not_its_own=is_not_its_own)
     attempt.log.flush()  # who sees the run's end sees what it said before
     try:
         return _settle(task, attempt, claimed=claimed, outcome=outcome)
@@ -157,10 +202,12 @@ def run(
         attempt.log.end()
 
 
-def _attempt(attempt: Attempt, body: Callable[[], object], *, failing: bool) -> Outcome:
-    """The function, from entry to exit."""
+def _attempt(
+    attempt: Attempt, body: Callable[[], object], *, failing: bool, is_not_its_own: Callable[[BaseException], bool]
+) -> Outcome:
+    """The function, from entry to exit. An eager run ends by whatever ends it: nobody else would find it."""
     try:
-        value = enter(attempt, body)
+        value = body()
     except SuspendNow as left:
         return Left(signal=Suspended(left.description, at=attempt.left_at))
     except ReleaseNow:
@@ -170,9 +217,11 @@ def _attempt(attempt: Attempt, body: Callable[[], object], *, failing: bool) -> 
     except RollBackNow as again:
         return Failed(error=again)
     except (Ignore, Retry, Reject) as control:
-        return Left(signal=control)
-    except Exception as error:  # noqa: BLE001  (whatever the task raises is its outcome)
-        return Failed(error=error)
+        return Failed(error=RollBackNow()) if failing else Left(signal=control)
+    except BaseException as error:
+        if is_not_its_own(error) and not attempt.is_eager:
+            raise
+        return Failed(error=RollBackNow() if failing else error)
     if attempt.left_at is not None:
         return Failed(error=SuspensionSwallowed(attempt.left_at))
     return Failed(error=RollBackNow()) if failing else Completed(value=value)
@@ -246,8 +295,7 @@ def _bad_result(task: Any, error: Exception) -> Exception:
 def _fail(task: Any, attempt: Attempt, *, claimed: Claimed, error: BaseException) -> object:
     """Try again later, or undo and fail."""
     if isinstance(error, RollBackNow):
-        recorded = claimed.error
-        _roll_back(attempt, recorded)
+        recorded = _roll_back(attempt, claimed)
         raise codec.load_error(recorded)
     policy = options.policy(task, task.durable.retry, max_attempts=claimed.max_attempts)
     if isinstance(error, _FINAL) or attempt.is_eager:
@@ -255,16 +303,25 @@ def _fail(task: Any, attempt: Attempt, *, claimed: Claimed, error: BaseException
     delay = policy.delay(attempt.number) if policy is not None and policy.wants(error) else None
     if delay is not None:
         _retry_later(attempt, error, delay)
-        raise Retry(exc=cast(Exception, error), when=cast(Any, delay.total_seconds())) from error
+        raise Retry(exc=_tellable(error), when=cast(Any, delay.total_seconds())) from error
     status = Status.TIMED_OUT if isinstance(error, MaxDurationExceeded) else Status.FAILED
     _finish_failed(attempt, error, status)
-    raise error
+    raise error if attempt.is_eager else _tellable(error)
+
+
+def _tellable(error: BaseException) -> Exception:
+    """What stands for an error that Celery's tracer would let through: a pool that met it would lose the message."""
+    if isinstance(error, Exception):
+        return error
+    told = codec.load_error(codec.dump_error(error))
+    told.__cause__ = error
+    return cast(Exception, told)
 
 
 def _finish_failed(attempt: Attempt, error: BaseException, status: Status) -> None:
     recorded = {**codec.dump_error(error), "steps": failed_steps(error)}
     if attempt.rollbacks:
-        patiently(lambda: runs.begin_rollback(attempt.run_id, lease=attempt.lease, error=recorded))
+        patiently(partial(undoing.begin, attempt.run_id, lease=attempt.lease, error=recorded, status=status))
         attempt.roll_back_into(recorded)
     patiently(
         lambda: runs.fail(
@@ -273,9 +330,12 @@ def _finish_failed(attempt: Attempt, error: BaseException, status: Status) -> No
     )
 
 
-def _roll_back(attempt: Attempt, recorded: dict[str, Any]) -> None:
+def _roll_back(attempt: Attempt, claimed: Claimed) -> dict[str, Any]:
+    recorded, status = undoing.split(claimed.error)
     attempt.roll_back_into(recorded)
-    patiently(lambda: runs.fail(attempt.run_id, lease=attempt.lease, error=recorded))
+    end = partial(runs.fail, attempt.run_id, error=recorded, status=status, delivered=claimed.delivered)
+    patiently(partial(end, lease=attempt.lease))
+    return recorded
 
 
 def _retry(attempt: Attempt, error: BaseException | None, pending: Any) -> None:
@@ -313,40 +373,3 @@ def _deliver(ended: Ended) -> object:
         return decode_result(ended.result, ended.result_type)
     row = {"id": ended.run_id, "task": "", "status": ended.status, "error": ended.error}
     return result_of(row).unwrap()
-
-
-# -- what Celery's result backend says meanwhile ---------------------------------------------------
-
-
-def announcer(task: Any, request: Any) -> Callable[[str], None]:
-    """Tells Celery's result backend what the run waits for, or that it goes on."""
-
-    def announce(description: str) -> None:
-        if description:
-            _store_state(task, request, state="WAITING", meta={"waiting": description})
-        else:
-            _store_state(task, request, state=states.STARTED)
-
-    return announce
-
-
-def _resumed(task: Any, request: Any, claimed: Claimed) -> None:
-    if claimed.computed:
-        _store_state(task, request, state=states.STARTED)
-
-
-def _restore_state(task: Any, request: Any, status: str) -> None:
-    """Celery noted STARTED for a message that we drop."""
-    if status == Status.WAITING and task.track_started:
-        _store_state(task, request, state="WAITING")
-
-
-def _store_state(task: Any, request: Any, *, state: str, meta: object = None) -> None:
-    if request.ignore_result or task.ignore_result:
-        return
-    try:
-        if isinstance(task, AbortableTask) and task.is_aborted(task_id=request.id):
-            return  # the user's word to the task, which it has yet to read
-        task.backend.store_result(request.id, meta, state, request=request)
-    except _NOT_STORED as error:
-        log.warning("Celery's result backend was not told that %s is %s: %s", request.id, state, error)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -59,6 +59,8 @@ class Journal:
 
     def __init__(self, *, steps: Sequence[Row], waits: Sequence[Row], children: Sequence[Row]) -> None:
         self.steps: dict[str, Recorded] = {}
+        self.undoable: set[str] = set()
+        """The steps with a rollback that has not run."""
         self.undone: set[str] = set()
         self.waits: dict[str, Row] = {}
         self.children: dict[str, tuple[UUID, str]] = {}
@@ -74,6 +76,7 @@ class Journal:
         steps = [row for row in steps if row["digest"]]
         self.steps = {row["key"]: _recorded(row) for row in steps}
         self.undone = {row["key"] for row in steps if row["undone"] or _is_carried_over(row)}
+        self.undoable = {row["key"] for row in steps if row["undoable"]} - self.undone
         self.waits = {row["key"]: row for row in waits}
         self.children = {row["key"]: (UUID(row["id"]), str(row["task_id"])) for row in [*carried, *children]}
 
@@ -108,6 +111,13 @@ def _recorded(row: Row) -> Recorded:
 def _is_carried_over(row: Row) -> bool:
     """No attempt of this run made it (see `triggerapp.engine.carrying`)."""
     return not row["attempt"]
+
+
+def name_of(fn: Callable[..., Any]) -> str:
+    """What a step is called after: the function, also behind `partial` or a Celery task."""
+    inner = getattr(fn, "func", fn)
+    name = getattr(inner, "__name__", None) or type(inner).__name__
+    return str(name)
 
 
 def _checked(key: str) -> str:

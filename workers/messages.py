@@ -105,6 +105,8 @@ class Returned:
 
     value: object
     children: Sequence[tuple[Any, ...]] = ()
+    is_as_new: bool = True
+    """The process is fit for another run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +116,7 @@ class Raised:
     error: BaseException
     traceback: str
     children: Sequence[tuple[Any, ...]] = ()
+    is_as_new: bool = True
 
 
 Message = Job | Begun | Logged | Said | Parked | Woken | Returned | Raised

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
+
+from triggerapp.engine.dispatch import Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +24,14 @@ class Left:
 
     signal: Exception
     release: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingRetry:
+    """What `self.retry` asked for."""
+
+    message: Message
+    delay: timedelta
 
 
 Outcome = Completed | Failed | Left

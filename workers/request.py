@@ -11,7 +11,8 @@ from signal import SIGKILL
 from typing import Any
 
 from billiard.einfo import ExceptionWithTraceback  # type: ignore[attr-defined]
-from billiard.exceptions import Terminated, WorkerLostError
+from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
+from celery.app.task import Context
 from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.imports import instantiate, symbol_by_name
 from celery.worker import state
@@ -19,6 +20,7 @@ from celery.worker.request import Request
 
 from triggerapp.failpoints import point
 from workers import link
+from workers.errors import RecordedError
 from workers.marks import CONTENT, HEADER
 
 _DEFAULT_REQUEST = "celery.worker.request:Request"
@@ -36,6 +38,7 @@ class DurableRequest(Request):
     _request_dict: dict[str, Any]
     _already_revoked: bool
     _already_cancelled: bool
+    _context: Context
 
     def __init_subclass__(cls, **options: Any) -> None:
         # Celery derives a class per task whose `on_success` replaces this one without calling it.
@@ -61,6 +64,12 @@ class DurableRequest(Request):
         mark = self._request_dict.get(HEADER)
         return bool(mark and mark["lease"])
 
+    @property
+    def _told(self) -> bool:
+        """Celery was told that a time limit killed the run: what is left to do is to roll it back."""
+        mark = self._request_dict.get(HEADER)
+        return bool(mark and mark.get("told"))
+
     def send_event(self, type: str, **fields: Any) -> None:
         """Monitors rank WAITING above these states, because they do not know it: only with `state` do they leave it."""
         if self._again and type == "task-started":
@@ -77,13 +86,22 @@ class DurableRequest(Request):
             point("message.after_ack")
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-        """Celery's handler, but a run that left or lost its process has not failed."""
+        """Celery's handler, but a run that left or lost its process has not failed.
+
+        Celery's raises a task's `MemoryError` in this process, and the worker dies by it; told it was by the pool.
+        """
         exc = _unwrap(exc_info.exception)
         if self._already_cancelled and isinstance(exc, (WorkerLostError, Terminated, SystemExit)):
             return None  # the process that `cancel` killed
-        if isinstance(exc, (WorkerLostError, SystemExit)) and not self._ended_by_us():
+        if self._told and isinstance(exc, TimeLimitExceeded):
+            return None  # see `on_timeout`
+        if isinstance(exc, (WorkerLostError, SystemExit, KeyboardInterrupt)) and not self._ended_by_us():
             return self._lost()
+        if isinstance(exc, MemoryError):
+            exc_info.exception = RecordedError("MemoryError", str(exc))
         outcome = super().on_failure(exc_info, send_failed_event, return_ok)
+        if isinstance(exc, TimeLimitExceeded):  # `on_timeout` follows, by which Celery would tell these again
+            self._context.update(errbacks=None, chord=None, chain=None)
         if isinstance(exc, Ignore):
             self._left(exc)
         elif isinstance(exc, Terminated):
@@ -115,7 +133,11 @@ class DurableRequest(Request):
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """A hard time limit ends the run; it bounds one segment, not the waits."""
-        super().on_timeout(soft, timeout)
+        if soft or not self._told:
+            super().on_timeout(soft, timeout)
+        else:
+            state.task_ready(self)
+            self.acknowledge()
         if not soft:
             link.tell("timed_out", run=self.run_id, task=self.id, seconds=timeout)
 

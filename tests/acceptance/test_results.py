@@ -12,10 +12,11 @@ from celery.result import AsyncResult
 from tests.acceptance.app import app
 from tests.acceptance.cluster import Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
-from tests.acceptance.tasks import abortable, add, boom, for_event, progresses, stays
-from tests.acceptance.trouble import gated
+from tests.acceptance.tasks import abortable, add, boom, for_event, plain_errback, progresses, stays
+from tests.acceptance.trouble import gated, interrupted, too_large
 from triggerapp.models import Run
 from workers import events
+from workers.errors import RecordedError
 
 
 def states_until_the_end(result: Any, tag: str) -> list[str]:
@@ -68,6 +69,26 @@ def test_the_tasks_error_arrives_as_its_own(on: Worker):
     with pytest.raises(ValueError, match="own"):
         result.get(timeout=120)
     assert "boom" in result.traceback
+
+
+def test_an_error_that_is_no_exception_fails_the_run_and_is_told_once(on: Worker):
+    result = interrupted.apply_async((tag := fresh(),), link_error=[plain_errback.s(tag)])
+    with pytest.raises(RecordedError, match="CancelledError: by its own code"):
+        result.get(timeout=120)
+    wait_until(lambda: Run.objects.get(task_id=result.id).delivered)
+    wait_until(lambda: len(notes(tag)) >= 2)
+    assert notes(tag) == ["entered", [result.id, "asyncio.exceptions:CancelledError: by its own code"]]
+    assert Run.objects.get(task_id=result.id).status == "failed"
+
+
+def test_a_memory_error_fails_its_run_and_not_its_worker(on: Worker):
+    result = too_large.apply_async((tag := fresh(),), link_error=[plain_errback.s(tag)])
+    with pytest.raises(MemoryError, match="too large"):
+        result.get(timeout=120)
+    wait_until(lambda: Run.objects.get(task_id=result.id).delivered)
+    wait_until(lambda: len(notes(tag)) >= 2)
+    assert notes(tag) == ["entered", [result.id, "too large"]]
+    assert add.delay(1, 1).get(timeout=120) == 2
 
 
 def test_a_result_is_found_by_its_id_alone(on: Worker):

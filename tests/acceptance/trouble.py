@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -39,6 +40,18 @@ def ignores(tag: str) -> None:
     wait.sleep(0.1)
     note(tag, "entered")
     raise Ignore
+
+
+@durable_task(retry=ONCE)
+async def interrupted(tag: str) -> None:
+    note(tag, "entered")
+    raise asyncio.CancelledError("by its own code")
+
+
+@durable_task(retry=ONCE)
+def too_large(tag: str) -> None:
+    note(tag, "entered")
+    raise MemoryError("too large")
 
 
 @durable_task(retry=ONCE)

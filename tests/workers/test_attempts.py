@@ -24,7 +24,7 @@ def celery_task(**options):
     def plain():
         return None
 
-    return app.task(name=f"tests.plain.{len(app.tasks)}", **options)(plain)
+    return app.task(name=f"tests.celerys.{len(app.tasks)}", **options)(plain)
 
 
 # --- who retries ----------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ REFUSED = {
     "NaN in the metadata": (
         lambda: noop.with_options(metadata={"a": NAN}).trigger(),
         BadInput,
-        "metadata must be JSON",
+        r"metadata\['a'\] must be JSON",
     ),
     "by apply_async": (lambda: noop.apply_async((object(),)), EncodeError, "not JSON serializable"),
 }

@@ -8,8 +8,8 @@ import pytest
 from django.db import transaction
 
 from tests.inprocess import durable, forward
-from triggerapp.engine import filters, tokens
-from triggerapp.errors import BadInput
+from triggerapp.engine import tokens
+from triggerapp.errors import BadFilter, BadInput
 from triggerapp.models import Wait, WaitKind
 from workers import RetryPolicy, events, step, wait
 from workers.errors import NotInRun, SuspensionSwallowed, ValueTooLarge, WaitInTransaction, WaitTimeout
@@ -181,7 +181,7 @@ REFUSED = {
     "a negative timeout": (lambda: wait.for_event("paid", timeout=timedelta(-1)), ValueError, "timeout.*negative"),
     "a number as timeout": (lambda: wait.for_event("paid", timeout=5), TypeError, "is not a timedelta"),
     "a negative lookback": (lambda: wait.for_event("paid", lookback=timedelta(-1)), ValueError, "lookback.*negative"),
-    "an unknown operator": (lambda: wait.for_event("paid", filter={"a": {"$gtr": 1}}), filters.BadFilter, r"\$gtr"),
+    "an unknown operator": (lambda: wait.for_event("paid", filter={"a": {"$gtr": 1}}), BadFilter, r"\$gtr"),
     "NaN in a filter": (lambda: wait.for_event("paid", filter={"a": [NAN]}), ValueError, "nan, which JSON lacks"),
     "a NUL in a filter": (lambda: wait.for_event("paid", filter={"a": ["\0"]}), ValueError, "NUL"),
     "an event without a name": (lambda: wait.for_event(""), ValueError, "event's name.*1 to 255"),
