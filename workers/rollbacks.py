@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from datetime import timedelta
 
-from workers import journal
+from workers import interrupts, journal
+from workers.errors import RollbackInStep
 from workers.retry import RetryPolicy
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,8 @@ class Rollback:
     digest: str
 
 
-Record = Callable[[Rollback, float, Exception | None], None]
-BeginAgain = Callable[[str, Exception], None]
+Record = Callable[[Rollback, float, BaseException | None], None]
+BeginAgain = Callable[[str, BaseException], None]
 
 
 class Rollbacks:
@@ -46,6 +47,15 @@ class Rollbacks:
         """Have it called if the run fails; one that was registered before is the newest now."""
         self._registered.pop(rollback.key, None)
         self._registered[rollback.key] = rollback
+
+    @property
+    def of_no_step(self) -> int:
+        """How many there are that `rollback()` registered."""
+        return sum(rollback.undoes is None for rollback in self._registered.values())
+
+    def are_all(self, *, steps: Set[str], others: int) -> bool:
+        """Whether those of these steps, and so many others, are registered by now."""
+        return steps <= {rollback.undoes for rollback in self._registered.values()} and self.of_no_step >= others
 
     def __bool__(self) -> bool:
         return bool(self._registered)
@@ -63,7 +73,9 @@ def _undo(rollback: Rollback, record: Record, begin_again: BeginAgain) -> bool:
         try:
             with journal.inside(rollback.key):
                 rollback.call()
-        except Exception as error:
+        except BaseException as error:
+            if interrupts.is_one(error):
+                raise
             pause = POLICY.delay(number)
             if pause is None:
                 log.exception("rollback %s failed", rollback.key)
@@ -75,3 +87,9 @@ def _undo(rollback: Rollback, record: Record, begin_again: BeginAgain) -> bool:
             record(rollback, started, None)
             return True
     return False
+
+
+def refuse_in_step(what: str) -> None:
+    """Raise `RollbackInStep` inside of a step: once that is recorded, what it registered would be forgotten."""
+    if journal.in_step():
+        raise RollbackInStep(what)

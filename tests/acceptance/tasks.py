@@ -297,6 +297,18 @@ def _busy(tag: str, seconds: float) -> None:
 
 
 @durable_task(retry=ONCE)
+def reserves(tag: str, seconds: float) -> None:
+    """Has something to undo, computes for so long, and comes to a step."""
+    step(note, tag, "reserve", rollback=_undo)
+    time.sleep(seconds)
+    step(note, tag, "charge", key="charge")
+
+
+def _undo(tag: str, what: str) -> None:
+    note(tag, f"undo {what}")
+
+
+@durable_task(retry=ONCE)
 def steps_on(tag: str, count: int, seconds: float = 0.1) -> int:
     """Many short steps: what a deploy interrupts. They are quick once the gate is open."""
     for number in range(count):

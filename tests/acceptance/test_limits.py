@@ -12,7 +12,7 @@ from tests.acceptance.app import app
 from tests.acceptance.cluster import Worker, wait_until
 from tests.acceptance.ledger import client, fresh, notes
 from tests.acceptance.runs import status
-from tests.acceptance.tasks import add, for_event, late_for_event, rated, who, works
+from tests.acceptance.tasks import add, for_event, late_for_event, plain_errback, rated, reserves, who, works
 from workers import events
 from workers.errors import MaxDurationExceeded
 
@@ -45,17 +45,29 @@ def test_a_hard_limit_ends_the_run(prefork: Worker):
     assert [notes(tag1), notes(tag2)] == [["begin"], ["begin", "end", "begin"]]
 
 
+def test_a_run_that_a_hard_limit_ends_is_rolled_back_and_told_once(prefork: Worker):
+    told = [plain_errback.s(heard := fresh())]
+    result = reserves.apply_async((tag := fresh(), 60), time_limit=5, link_error=told)
+    with pytest.raises(TimeLimitExceeded):
+        result.get(timeout=120)
+    wait_until(lambda: status(result) == "timed_out")
+    assert add.delay(1, 1).get(timeout=120) == 2  # whatever was told has come by now
+    assert notes(tag) == ["reserve", "undo reserve"]
+    assert notes(heard) == [[result.id, "TimeLimitExceeded(5,)"]]
+
+
 @pytest.mark.parametrize("limit", ["soft_time_limit", "time_limit"])
 def test_a_pool_of_threads_has_no_time_limits(threads: Worker, limit: str):
     """Celery's own: a thread cannot be interrupted. The docs say so, and what bounds a run there."""
     assert works.apply_async((fresh(), 0.5), **{limit: 0.2}).get(timeout=120) == "done"
 
 
-def test_max_duration_bounds_a_run_on_threads_at_its_next_step(threads: Worker):
-    result = works.apply_async((tag := fresh(), 3.5), max_duration=timedelta(seconds=3))
+def test_max_duration_ends_a_run_at_its_next_step_and_it_is_rolled_back(on: Worker):
+    """On all pools alike: where they have hard time limits, these leave it the time to."""
+    result = reserves.apply_async((tag := fresh(), 3.5), max_duration=timedelta(seconds=3))
     with pytest.raises(MaxDurationExceeded):
         result.get(timeout=120)
-    assert status(result) == "timed_out" and notes(tag) == ["begin", "end"]
+    assert status(result) == "timed_out" and notes(tag) == ["reserve", "undo reserve"]
 
 
 def test_a_rate_limit_is_charged_once_per_run(on: Worker):

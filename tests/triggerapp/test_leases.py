@@ -19,7 +19,7 @@ from tests.factories import (
     make_worker,
     timer,
 )
-from triggerapp.engine import runs, steps, verbs, waits
+from triggerapp.engine import runs, steps, undoing, verbs, waits
 from triggerapp.engine.runs import Claimed, Dropped, Ended, Unknown
 from triggerapp.engine.waits import Opening
 from triggerapp.errors import StaleRun
@@ -52,7 +52,8 @@ WRITES: dict[str, Write] = {
     "retries nothing": lambda run, lease: runs.retry_later(
         run, lease=lease, error=ERROR, delay=timedelta(), failed_steps=["charge#0"]
     ),
-    "begins no rollback": lambda run, lease: runs.begin_rollback(run, lease=lease, error=ERROR),
+    "begins no rollback": lambda run, lease: undoing.begin(run, lease=lease, error=ERROR, status=Status.FAILED),
+    "counts no rollback": lambda run, lease: undoing.count(run, 1, lease=lease),
     "sets no metadata": lambda run, lease: runs.set_metadata(run, {"a": 1}, lease=lease),
     "opens no timer": lambda run, lease: waits.suspend(run, timer(), lease=lease),
     "opens no event wait": lambda run, lease: waits.suspend(run, for_event("paid"), lease=lease),

@@ -108,15 +108,6 @@ def test_eager_runs_have_no_worker_that_could_die():
     assert fresh(run).status == Status.RUNNING
 
 
-def test_a_hard_time_limit_ends_the_run_that_the_worker_still_holds():
-    worker = make_worker()
-    run, other = make_run(Status.RUNNING, worker=worker), make_run(Status.RUNNING)
-    for each in (run, other):
-        rescue.time_out(each.id, worker, seconds=5)
-    assert (fresh(run).status, fresh(other).status) == (Status.TIMED_OUT, Status.RUNNING)
-    assert fresh(run).error["message"] == "ran longer than 5 s"
-
-
 # --- lost messages --------------------------------------------------------------------------------
 
 
@@ -253,6 +244,19 @@ def test_a_run_that_was_taken_is_not_sent_again():
 
 
 # --- ends that Celery was not told ----------------------------------------------------------------
+
+
+def test_celery_is_told_whether_a_run_was_canceled_or_has_expired(worker):
+    @durable
+    def late() -> None: ...
+
+    canceled, expired = late.delay(), late.apply_async(expires=60)
+    canceled.revoke()
+    forward(minutes=1)
+    rescue.expire()
+    rescue.redeliver()
+    told = [late.AsyncResult(each.id) for each in (canceled, expired)]
+    assert [(each.state, str(each.result)) for each in told] == [("REVOKED", "canceled"), ("REVOKED", "expired")]
 
 
 def test_an_end_that_was_not_told_is_sent_out_once_more():

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 
 from triggerapp.dashboard.detail import Facts
 from triggerapp.dashboard.logs import LogFilter
@@ -106,8 +107,16 @@ def _all(facts: Facts) -> Iterator[Span]:
             **_until(child.finished_at, facts),
             status=child.status,
             public_status=child.public_status,
-            link=reverse("triggers:run", args=[child.id]),
+            link=_address("run", child.id),
         )
+
+
+def _address(page: str, of: UUID) -> str:
+    """Of a page of the dashboard; none where a command asks and no dashboard is mounted."""
+    try:
+        return reverse(f"triggers:{page}", args=[of])
+    except NoReverseMatch:
+        return ""
 
 
 def _until(end: datetime | None, facts: Facts) -> dict[str, Any]:
@@ -163,7 +172,7 @@ def _wait(wait: Wait, facts: Facts) -> Span:
         **_until(wait.resolved_at, facts),
         status=wait.status,
         note=_by(wait),
-        link=reverse("triggers:event", args=[wait.event]) if wait.event else "",
+        link=_address("event", wait.event) if wait.event else "",
     )
 
 

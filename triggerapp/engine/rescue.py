@@ -1,4 +1,4 @@
-"""Finding what was missed: dead workers, lost messages, undelivered ends, runs past their time.
+"""Finding what was missed: dead workers, lost messages, undelivered ends, runs that nobody began in time.
 
 Each function is one tick: safe to run in every worker at once (SKIP LOCKED), and again. It serves the process's
 own environment only: another's messages belong on another's broker.
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from functools import cache
 from uuid import UUID
 
 from triggerapp import conf
-from triggerapp.engine import dispatch, environments, runs, sql, wakes
+from triggerapp.engine import dispatch, environments, runs, sql, undoing, wakes
 from triggerapp.engine.dispatch import Message
-from triggerapp.errors import StaleRun
 from triggerapp.failpoints import point
 from triggerapp.models import Status
 from triggerapp.models.moves import move_sql
@@ -29,13 +29,19 @@ _DEAD = (
 _LOST = "SELECT id FROM triggerapp_run WHERE id = ANY(%s) AND worker = %s AND status = 'running' FOR UPDATE SKIP LOCKED"
 _PROBE_AFTER = 12
 """So many times `RESEND_AFTER` a run lies in a queue that seems long enough before it is sent to see."""
-_CRASH_ERROR = json.dumps(
-    {
-        "type": "triggerapp.errors:WorkerLost",
-        "message": "the worker died while it ran this run, as often as TRIGGERAPP['MAX_CRASHES'] allows",
-        "traceback": "",
-    }
-)
+_CRASH = {
+    "type": "triggerapp.errors:WorkerLost",
+    "message": "the worker died while it ran this run, as often as TRIGGERAPP['MAX_CRASHES'] allows",
+    "traceback": "",
+}
+
+
+def _literal(value: Mapping[str, str]) -> str:
+    return f"'{json.dumps(value).replace(chr(39), chr(39) * 2)}'"
+
+
+_CRASH_ERROR = _literal(_CRASH)
+_CRASH_NOTED = _literal({**_CRASH, "status": Status.CRASHED})
 
 
 _STRAY = (
@@ -77,7 +83,7 @@ def _take_back(which: str, params: list[object]) -> int:
     most = conf.get().MAX_CRASHES
     point("rescue.before_commit")
     crashed = sql.rows(_crash(which, again=False), [*params, most])
-    saved = sql.rows(_crash(which, again=True), [*params, most])
+    saved = sql.rows(_crash(which, again=True), [*params, most, most])
     point("rescue.after_commit")
     dispatch.after_commit([*saved, *crashed])
     wakes.wake_after_commit([row["wake"] for row in crashed if row["wake"] is not None])
@@ -86,14 +92,17 @@ def _take_back(which: str, params: list[object]) -> int:
 
 @cache
 def _crash(which: str, *, again: bool) -> sql.Hot:
-    """The statement that ends a crashed attempt: the run goes on with the next one, or has crashed for good."""
+    """The statement that ends a crashed attempt: the run goes on with the next one, or has crashed for good.
+
+    One that has rollbacks is entered once more before that, for nothing but them.
+    """
     if again:
-        status, assign = Status.QUEUED, "attempt = attempt + 1, sent_at = now(), sends = 1"
-        number = "moved.attempt - 1"
+        status, number, limit = Status.QUEUED, "moved.attempt - 1", f"(crashes + 1 < %s OR {undoing.IS_DUE})"
+        failed = f"CASE WHEN error IS NULL AND crashes + 1 >= %s THEN {_CRASH_NOTED} ELSE error END"
+        assign = f"attempt = attempt + 1, sent_at = now(), sends = 1, error = {failed}"
     else:
-        status, assign = Status.CRASHED, f"finished_at = now(), error = '{_CRASH_ERROR.replace(chr(39), chr(39) * 2)}'"
-        number = "moved.attempt"
-    limit = "crashes + 1 < %s" if again else "crashes + 1 >= %s"
+        status, number, limit = Status.CRASHED, "moved.attempt", f"crashes + 1 >= %s AND NOT {undoing.IS_DUE}"
+        assign = f"finished_at = now(), error = {_CRASH_ERROR}"
     where = f"id IN (SELECT id FROM dead) AND {limit}"
     told = f", told AS ({wakes.TELL_PARENT.format(ended='moved')})"
     unwaited = f", unwaited AS ({wakes.CLOSE_WAITS.format(ended='moved')})"
@@ -108,21 +117,6 @@ def _crash(which: str, *, again: bool) -> sql.Hot:
     ){"" if again else told + unwaited + noted}
     SELECT {dispatch.COLUMNS}, {wake} AS wake FROM moved
     """)
-
-
-def time_out(run_id: UUID, worker: UUID, *, seconds: float) -> None:
-    """A hard time limit killed the run's process; Celery was told by the worker."""
-    row = sql.row("SELECT lease FROM triggerapp_run WHERE id = %s AND worker = %s", [run_id, worker])
-    if row is not None:
-        error = {
-            "type": "celery.exceptions:TimeLimitExceeded",
-            "message": f"ran longer than {seconds} s",
-            "traceback": "",
-        }
-        try:
-            runs.fail(run_id, lease=row["lease"], error=error, status=Status.TIMED_OUT, delivered=True)
-        except StaleRun:
-            return
 
 
 _TWICE_AS_LONG = "power(2, LEAST(sends, 7) - 1)"
@@ -226,7 +220,7 @@ def redeliver(limit: int = 200) -> int:
     """Have ends told to Celery that no worker told: the worker died in between, or no worker had the run."""
     environment = environments.current()
     for row in sql.rows(
-        "SELECT id, task_id, message, payload FROM triggerapp_run WHERE environment_id = %s AND NOT delivered "
+        "SELECT id, task_id, status, message, payload FROM triggerapp_run WHERE environment_id = %s AND NOT delivered "
         "AND finished_at IS NOT NULL AND status IN ('canceled', 'expired') ORDER BY finished_at LIMIT %s",
         [environment, limit],
     ):
@@ -245,13 +239,14 @@ def _announce_or_give_up(row: sql.Row) -> None:
     except dispatch.UNREACHABLE:
         raise
     except Exception:
-        log.exception("Celery cannot be told that run %s was canceled", row["id"])
+        log.exception("Celery cannot be told that run %s is %s", row["id"], row["status"])
         runs.mark_delivered([row["id"]])
 
 
 def announce_canceled(row: sql.Row) -> None:
-    """Tell Celery's result backend of a canceled run, and note that it was told."""
-    dispatch.announce_canceled(row["task_id"], Message.load(row["message"], row["payload"]))
+    """Tell Celery's result backend of a run that was canceled or expired, and note that it was told."""
+    why = "expired" if row["status"] == Status.EXPIRED else "canceled"
+    dispatch.announce_canceled(row["task_id"], Message.load(row["message"], row["payload"]), why=why)
     runs.mark_delivered([row["id"]])
 
 

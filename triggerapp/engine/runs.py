@@ -34,6 +34,10 @@ class Claimed:
     attempt: int
     environment: int
     error: Json
+    """What is left to do is to roll back, because of this."""
+    delivered: bool
+    """And Celery was told that it failed."""
+    rollbacks: int
     max_attempts: int | None
     max_duration: timedelta | None
     computed: timedelta
@@ -79,7 +83,7 @@ class Unknown:
 
 _JOURNAL = """
   , (SELECT json_agg(json_build_object('key', s.key, 'digest', s.digest, 'value', s.value, 'error', s.error,
-          'attempt', s.attempt, 'undone', s.undone)
+          'attempt', s.attempt, 'undoable', s.undoable, 'undone', s.undone)
           ORDER BY s.id) FROM triggerapp_step s WHERE s.run_id = claimed.id AND NOT s.superseded) AS steps,
   (SELECT json_agg(json_build_object('id', w.id, 'key', w.key, 'kind', w.kind, 'status', w.status, 'value', w.value,
           'event', w.event, 'name', w.name)
@@ -104,7 +108,8 @@ WITH claimed AS ({
 }), opened AS (
   INSERT INTO triggerapp_attempt (run_id, number, worker) SELECT id, attempt, worker FROM claimed ON CONFLICT DO NOTHING
 )
-SELECT claimed.id AS run_id, task_id, lease, attempt, environment_id AS environment, error, max_attempts, max_duration,
+SELECT claimed.id AS run_id, task_id, lease, attempt, environment_id AS environment, error, delivered, rollbacks,
+  max_attempts, max_duration,
   set_config('synchronous_commit', 'off', true) AS commit,
   computed, root_id AS root, parent_id AS parent, tags, metadata, replay_of_id IS NOT NULL AS replayed
   {{journal}} FROM claimed
@@ -232,15 +237,6 @@ def _finish(statement: str, values: list[object], run_id: UUID, lease: int) -> N
         wakes.wake_after_commit([row["wake"]])
 
 
-def begin_rollback(run_id: UUID, *, lease: int, error: Json) -> None:
-    """Note the failure before its rollbacks run: whoever takes the run over goes on rolling back."""
-    held = f"{_HELD} AND status = 'running'"
-    point("rollback.before_commit")
-    if not sql.run(f"UPDATE triggerapp_run SET error = %s::jsonb WHERE {held}", [json.dumps(error), run_id, lease]):
-        raise StaleRun(run_id, lease)
-    point("rollback.after_commit")
-
-
 _RETRY_MOVE = move_sql(
     Status.PENDING,
     "due_at = now() + %s, attempt = attempt + 1, computed = interval '0', message = COALESCE(%s, message), "
@@ -327,6 +323,11 @@ _IS_HELD = sql.Hot(f"SELECT 1 FROM triggerapp_run WHERE {_HELD} AND status = 'ru
 def holds(run_id: UUID, lease: int) -> bool:
     """Whether the lease is still the run's; inside a transaction it stays so until the end."""
     return sql.row(_IS_HELD, [run_id, lease]) is not None
+
+
+def is_over(run_id: UUID) -> bool:
+    """Whether the run has ended."""
+    return sql.row("SELECT 1 FROM triggerapp_run WHERE id = %s AND finished_at IS NOT NULL", [run_id]) is not None
 
 
 def results(run_ids: list[UUID]) -> list[sql.Row]:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from triggerapp import conf
-from triggerapp.engine import sql
+from triggerapp.engine import environments, sql
 
 
 def beat(worker: UUID, *, hostname: str, pid: int) -> bool:
@@ -19,13 +19,14 @@ def beat(worker: UUID, *, hostname: str, pid: int) -> bool:
     started, says that others may not have been able to beat either.
     """
     settings = conf.get()
-    row = sql.row(_BEAT, [worker, worker, hostname, pid, settings.LEASE, settings.HEARTBEAT, settings.LEASE])
+    mine = [worker, environments.current(), hostname, pid]
+    row = sql.row(_BEAT, [worker, *mine, settings.LEASE, settings.HEARTBEAT, settings.LEASE])
     return bool(row and row["in_time"])
 
 
 _BEAT = """
 WITH before AS (SELECT expires_at FROM triggerapp_worker WHERE id = %s)
-INSERT INTO triggerapp_worker (id, hostname, pid, expires_at) VALUES (%s, %s, %s, now() + %s)
+INSERT INTO triggerapp_worker (id, environment_id, hostname, pid, expires_at) VALUES (%s, %s, %s, %s, now() + %s)
 ON CONFLICT (id) DO UPDATE SET expires_at = EXCLUDED.expires_at
 RETURNING COALESCE((SELECT expires_at > now() + %s FROM before), pg_postmaster_start_time() < now() - %s) AS in_time
 """

@@ -51,6 +51,9 @@ class Worker(models.Model):
     """A Celery worker process tree; its heartbeat keeps the leases of its runs alive."""
 
     id = models.UUIDField(primary_key=True)
+    environment = models.ForeignKey(
+        Environment, models.CASCADE, related_name="+", null=True, db_constraint=False, db_index=False
+    )
     hostname = models.CharField(max_length=255)
     pid = models.PositiveIntegerField()
     started_at = models.DateTimeField(db_default=Now())

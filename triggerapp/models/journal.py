@@ -28,6 +28,8 @@ class Step(models.Model):
     value = models.TextField(null=True)
     """JSON text, in the order in which the code built it."""
     error = models.TextField(null=True)
+    undoable = models.BooleanField(default=False, db_default=False)
+    """It was made with a rollback."""
     undone = models.BooleanField(default=False, db_default=False)
     """Its rollback ran."""
     superseded = models.BooleanField(default=False, db_default=False)

@@ -51,6 +51,8 @@ class Run(models.Model):
     worker = models.UUIDField(null=True)
     attempt = models.PositiveSmallIntegerField(default=1, db_default=1)
     crashes = models.PositiveSmallIntegerField(default=0, db_default=0)
+    rollbacks = models.PositiveIntegerField(default=0, db_default=0)
+    """How many `rollback()` has registered; those of steps are known by these."""
     waiting_on = models.UUIDField(null=True)
     """The wait that this run is suspended on."""
 
@@ -63,7 +65,7 @@ class Run(models.Model):
     error = models.JSONField(null=True)
     """Why it failed. While the run is still live: the failure whose rollbacks are under way."""
     delivered = models.BooleanField(default=False, db_default=False)
-    """The end was told to Celery: result stored, callbacks sent."""
+    """The end was told to Celery: result stored, callbacks sent. Of a live run: only its rollbacks are left."""
 
     due_at = models.DateTimeField(null=True)
     expires_at = models.DateTimeField(null=True)
