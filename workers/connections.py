@@ -12,12 +12,14 @@ from typing import Any
 
 from celery import Celery, signals
 from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 
+from triggerapp.engine import sql
 from workers.durable import DurableTask
 
 _SHORT_LIVED_THREADS = ("gevent", "eventlet")
 """Pools that run each task in a thread of its own: a connection kept there would be kept for nobody."""
+_LAST_WORDS = select.POLLIN | select.POLLRDHUP
+"""Between tasks nothing is to be read on a pool's connection but the server's reason for closing it."""
 
 
 def keep(worker: Any) -> None:
@@ -79,15 +81,5 @@ def close_unusable() -> None:
         if connection.settings_dict["CONN_MAX_AGE"] == 0:
             connection.close_at = None  # 0 is Django's word for "as long as a request": here, as long as the process
         connection.close_if_unusable_or_obsolete()
-        if _is_hung_up(connection):
+        if connection.vendor == "postgresql" and sql.is_hung_up(connection, signs=_LAST_WORDS):
             connection.close()
-
-
-def _is_hung_up(connection: BaseDatabaseWrapper) -> bool:
-    """Whether the server has closed it: nothing else makes an idle connection readable."""
-    raw = connection.connection
-    if raw is None or not hasattr(raw, "fileno"):
-        return False
-    poll = select.poll()
-    poll.register(raw.fileno(), select.POLLIN)
-    return bool(poll.poll(0))

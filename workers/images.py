@@ -7,7 +7,7 @@ from datetime import timedelta
 from functools import cache
 
 import checkpoint
-from checkpoint import Archive, Criu, Host
+from checkpoint import Archive, Driver, Host
 from triggerapp import conf, imagestore
 from triggerapp.engine import checkpoints
 from workers import identity
@@ -21,7 +21,7 @@ class Images:
     """What a worker dumps and restores with."""
 
     archive: Archive
-    criu: Criu
+    criu: Driver
     host: Host
 
 
@@ -37,7 +37,7 @@ def here() -> Images:
         scratch=home / "images",
         limit=conf.get().CHECKPOINT_MAX_BYTES,
     )
-    return Images(archive, criu, Host.here(criu=criu.binary.version, mode=criu.mode.value))
+    return Images(archive, criu, Host.here(criu=criu.version, mode=criu.mode.value))
 
 
 def tidy() -> None:

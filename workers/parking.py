@@ -86,7 +86,11 @@ class ByCheckpoint:
 
     def _stand_still(self, attempt: Attempt, parked: Parked) -> Woken | None:
         point("park.before")
-        resources.close_registered()
+        try:
+            resources.close_registered()
+        except resources.NotClosed as problem:
+            _note(attempt, f"not dumped at {parked.at}: {problem}")
+            return None
         resources.close_everything(self._app)
         gc.collect()
         try:

@@ -7,7 +7,7 @@ owner sees a closed connection after the wait, and most libraries connect anew.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,8 +18,13 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[[], object])
 
 
+class NotClosed(Exception):
+    """What was registered cannot be closed, so that this process cannot be dumped; nothing of it is closed now."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Resource:
+    name: str
     close: Callable[[], object]
     reopen: Callable[[], object] | None
 
@@ -34,9 +39,11 @@ def checkpointable(
     """Have `close(resource)` called before this process is dumped at a wait, and `reopen(resource)` after it.
 
     For what no image can carry: connections over unix sockets, devices, locks that others wait for. The process goes on
-    after the wait with the same objects, here or elsewhere. Returns a function that takes it back.
+    after the wait with the same objects, here or elsewhere. If `close` raises, the run waits without an image; what
+    `reopen` raises is raised at the wait. Returns a function that takes it back.
     """
-    entry = _Resource(lambda: close(resource), None if reopen is None else lambda: reopen(resource))
+    name = type(resource).__name__
+    entry = _Resource(name, lambda: close(resource), None if reopen is None else lambda: reopen(resource))
     _registered.append(entry)
 
     def forget() -> None:
@@ -61,15 +68,30 @@ def run_warm_ups() -> None:
         fn()
 
 
+def registered() -> tuple[object, ...]:
+    """What is registered by now, to compare with later."""
+    return tuple(_registered)
+
+
 def close_registered() -> None:
-    """Close what was registered, newest first."""
+    """Close what was registered, newest first. Raises `NotClosed`, with the others open again, if one cannot be."""
+    closed: list[_Resource] = []
     for entry in reversed(_registered):
-        entry.close()
+        try:
+            entry.close()
+        except Exception as error:
+            _reopen(reversed(closed))
+            raise NotClosed(f"closing {entry.name} raised {error!r:.500}") from error
+        closed.append(entry)
 
 
 def reopen_registered() -> None:
     """Open it again, oldest first."""
-    for entry in _registered:
+    _reopen(_registered)
+
+
+def _reopen(entries: Iterable[_Resource]) -> None:
+    for entry in entries:
         if entry.reopen is not None:
             entry.reopen()
 

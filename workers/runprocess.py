@@ -27,7 +27,7 @@ from checkpoint import Orphaned
 from checkpoint.line import Hung, Line, Word
 from checkpoint.line import Message as LineMessage
 from triggerapp import conf, failpoints
-from workers import connections, executor, hearing, identity, messages, stack
+from workers import announcing, connections, executor, hearing, identity, messages, resources, stack
 from workers.board import Board, Watch
 from workers.logs import SILENT, Teller
 from workers.messages import MOVE_OUT, SOFT_LIMIT, Begun, Job, Moved, Parked, Place, Raised, Returned, Said, Woken
@@ -51,6 +51,8 @@ class RunProcess:
         self._suspension: ByCheckpoint | None = None
         self._is_standing = False
         self._is_late = False
+        self._has_stood = False
+        self._registered = resources.registered()
 
     # -- the line ------------------------------------------------------------------------------
 
@@ -115,6 +117,7 @@ class RunProcess:
     def undisturbed(self) -> Iterator[None]:
         """On its way to a wait and back nothing is raised in it: a limit that passes meanwhile is told at the end."""
         self._is_standing = True
+        self._has_stood = True
         try:
             yield
         finally:
@@ -138,6 +141,7 @@ class RunProcess:
         signal.signal(SOFT_LIMIT, self._interrupt)
         signal.signal(MOVE_OUT, self._move_out)
         signals.worker_process_init.send(sender=None)
+        self._registered = resources.registered()
         while True:
             job = self._receive()
             if isinstance(job, Job):
@@ -155,11 +159,20 @@ class RunProcess:
                 raise
             except BaseException as error:  # noqa: BLE001  (whatever leaves goes over to the tracer)
                 portable = get_pickleable_exception(cast(Exception, error))
-                return Raised(error=portable, traceback=traceback.format_exc(), children=_children(self._context))
-        return Returned(value=value, children=_children(self._context))
+                return Raised(
+                    error=portable,
+                    traceback=traceback.format_exc(),
+                    children=_children(self._context),
+                    is_as_new=self._is_as_new(),
+                )
+        return Returned(value=value, children=_children(self._context), is_as_new=self._is_as_new())
+
+    def _is_as_new(self) -> bool:
+        """What one run holds or has registered is not to be in the way of another."""
+        return not self._has_stood and resources.registered() == self._registered
 
     def _execute(self, task: Any, request: Context, job: Job) -> object:
-        announce = executor.announcer(task, request)
+        announce = announcing.announcer(task, request)
         self._suspension = ByCheckpoint(self, app=self.app, announce=announce)
         said = Teller(lambda line: self.tell(Said(line))) if conf.get().LOGS == "on" else SILENT
         self.tell(Begun())

@@ -110,6 +110,30 @@ def connects(tag: str, path: str, registered: bool = False) -> Any:
     return [value, note(f"{tag}:entered", "went on") - entered]
 
 
+_left: list[socket.socket] = []
+
+
+@durable_task(retry=ONCE)
+def leaves(path: str) -> None:
+    """Leaves a connection to somebody else's unix socket to its process."""
+    _left.append(connection := socket.socket(socket.AF_UNIX))
+    connection.connect(path)
+    connection.recv(1)
+
+
+def _cannot_be_closed(held: object) -> None:
+    raise RuntimeError("it is stuck")
+
+
+@durable_task(retry=ONCE)
+def registers(tag: str, *, waits: bool) -> Any:
+    """Registers two things, of which the one that is closed last cannot be; waits or ends at once."""
+    note(tag, "entered")
+    checkpointable(Counter(), close=_cannot_be_closed)
+    checkpointable(tag, close=lambda held: note(held, "closed"), reopen=lambda held: note(held, "opened"))
+    return wait.for_event("go", filter={"tag": [tag]}, timeout=timedelta(hours=1)).payload["value"] if waits else "over"
+
+
 @durable_task(retry=ONCE)
 def says(*words: str) -> None:
     """Logs and prints, itself and through a child process; a wait between the words."""

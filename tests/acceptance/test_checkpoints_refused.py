@@ -16,11 +16,14 @@ import pytest
 from tests.acceptance.cluster import Worker, wait_until
 from tests.acceptance.frozen import HELD, Start, base_of, go, note_of, stored, waiting
 from tests.acceptance.ledger import fresh, notes
-from tests.acceptance.memory import connects, holds, maps
+from tests.acceptance.memory import connects, holds, leaves, maps, registers
 from tests.acceptance.runs import run_of
 from triggerapp.models import Checkpoint
 
 pytestmark = pytest.mark.criu
+
+ALONE = ("--concurrency", "1")
+"""One process at a time serves all runs of the worker."""
 
 
 def assert_entered_again(result: Any, tag: str, *, because: str) -> None:
@@ -148,6 +151,37 @@ def test_what_is_registered_is_closed_before_the_dump_and_opened_after_it(frozen
     go(tag)
     assert result.get(timeout=120) == ["came", 1]
     assert notes(tag) == ["closed", "opened"]
+
+
+def test_what_a_run_leaves_to_its_process_is_in_the_way_of_one_other_at_most(here: Start, elsewhere: str):
+    with here(options=ALONE):
+        leaves.delay(elsewhere).get(timeout=120)
+        refused = holds.delay(tag := fresh())
+        assert "a unix connection to " in waits_without_an_image(refused, tag)
+        dumped = holds.delay(tag := fresh())
+        waiting(dumped)
+        go(tag)
+        assert dumped.get(timeout=120) == HELD
+        assert note_of(dumped) == ""
+
+
+def test_what_a_run_registers_is_its_own(here: Start):
+    with here(options=ALONE):
+        assert registers.delay(fresh(), waits=False).get(timeout=120) == "over"
+        dumped = holds.delay(tag := fresh())
+        waiting(dumped)
+        go(tag)
+        assert dumped.get(timeout=120) == HELD
+        assert note_of(dumped) == ""
+
+
+def test_what_cannot_be_closed_means_a_wait_without_an_image_and_the_rest_is_opened_again(frozen: Worker):
+    result = registers.delay(tag := fresh(), waits=True)
+    wait_until(lambda: run_of(result).status == "waiting", within=120)
+    assert notes(tag) == ["entered", "closed", "opened"]
+    go(tag)
+    assert result.get(timeout=120) == "came"
+    assert note_of(result).endswith(": closing Counter raised RuntimeError('it is stuck')")
 
 
 def test_without_its_base_an_image_is_whole(here: Start):

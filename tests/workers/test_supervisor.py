@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -126,6 +127,17 @@ def test_the_value_comes_over_and_the_process_serves_another_run(played: Played,
     played.says(Begun(), Returned(value=42))
     assert supervisor.follow() == 42
     assert idle.take() is played.sandbox
+
+
+@pytest.mark.parametrize(
+    "outcome", [Returned(value=42, is_as_new=False), Raised(error=ValueError(), traceback="", is_as_new=False)]
+)
+def test_a_process_with_something_left_in_it_serves_no_other_run(played: Played, watch: Watch, outcome: Message):
+    supervisor = supervise(played, claimed_run()[1], watch)
+    played.says(Begun(), outcome)
+    with suppress(ValueError):
+        supervisor.follow()
+    assert supervisor.life.state is State.OVER and idle.take() is None
 
 
 def test_an_image_that_cannot_be_forgotten_fails_no_run_that_is_over(

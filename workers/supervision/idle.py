@@ -1,4 +1,7 @@
-"""Processes whose run never waited: each serves another one, as a pool process does."""
+"""Processes whose run never waited and registered nothing: each serves another one, as a pool process does.
+
+One that could not be dumped is not among them: what was in the way may be there still, and would be in the next run's.
+"""
 
 from __future__ import annotations
 

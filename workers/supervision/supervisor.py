@@ -125,7 +125,7 @@ class Supervisor:
         self.log.flush()
         for child in outcome.children:
             self.case.request.children.append(result_from_tuple(child, app=self.case.task.app))
-        self._let_go()
+        self._let_go(outcome)
         if isinstance(outcome, Raised) and isinstance(outcome.error, Ignore):
             raise outcome.error  # it has left, or is another's; if it is over after all, a tick deletes its image
         self._discard_image()
@@ -134,8 +134,8 @@ class Supervisor:
         outcome.error.__cause__ = RemoteTraceback(outcome.traceback)
         raise outcome.error
 
-    def _let_go(self) -> None:
-        is_as_new = self.life.state is State.AT_WORK
+    def _let_go(self, outcome: Returned | Raised) -> None:
+        is_as_new = self.life.state is State.AT_WORK and outcome.is_as_new
         process = self.life.let_go()
         if is_as_new:
             idle.put(process, limit=self.case.task.app.conf.worker_max_memory_per_child)
