@@ -55,6 +55,8 @@ def test_nobody_changes_it_by_hand() -> None:
         ({"CHECKPOINT": "always"}, "'auto', 'on' or 'off'"),
         ({"CHECKPOINT_MIN_WAIT": timedelta(seconds=-1)}, "0 or longer"),
         ({"CHECKPOINT_KEYS": "one:short"}, "python -m checkpoint key"),
+        ({"CHECKPOINT_KEYS": ["one:secret"]}, "is …; it must be a string"),
+        ({"SECRETS_KEYS": ["secret"]}, "is …; it must be a string"),
         ([("LEASE", 1)], "must be a dict"),
     ],
 )

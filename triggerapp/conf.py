@@ -145,7 +145,9 @@ class Conf:
             if not re.fullmatch(r"[1-9]\d*/(second|minute|hour|day)", getattr(self, name)):
                 raise _wrong(name, getattr(self, name), want="a rate, as in '100/second', or per minute, hour or day")
         if not all(map(_is_fernet_key, self.SECRETS_KEYS.replace(",", " ").split())):
-            raise _wrong("SECRETS_KEYS", "…", want="keys as cryptography's Fernet.generate_key() makes them")
+            raise _wrong(
+                "SECRETS_KEYS", self.SECRETS_KEYS, want="keys as cryptography's Fernet.generate_key() makes them"
+            )
         _check_patterns("REDACT", self.REDACT)
         for name in ("BASE_URL", "FLOWER_URL"):
             url = getattr(self, name)
@@ -223,7 +225,9 @@ def _check_checkpoints(conf: Conf) -> None:
     if conf.CHECKPOINT_MIN_WAIT < timedelta(0):
         raise _wrong("CHECKPOINT_MIN_WAIT", conf.CHECKPOINT_MIN_WAIT, want="0 or longer")
     if not all(map(_is_key, conf.CHECKPOINT_KEYS.replace(",", " ").split())):
-        raise _wrong("CHECKPOINT_KEYS", "…", want="keys as `python -m checkpoint key` makes them, id:base64")
+        raise _wrong(
+            "CHECKPOINT_KEYS", conf.CHECKPOINT_KEYS, want="keys as `python -m checkpoint key` makes them, id:base64"
+        )
 
 
 def _check_patterns(name: str, value: object) -> None:
@@ -249,8 +253,12 @@ def _is_fernet_key(text: str) -> bool:
         return False
 
 
+_SECRET = ("CHECKPOINT_KEYS", "SECRETS_KEYS")
+
+
 def _wrong(name: str, value: object, *, want: str) -> ImproperlyConfigured:
-    return ImproperlyConfigured(f"{SETTING}[{name!r}] is {value!r}; it must be {want}")
+    shown = "…" if name in _SECRET else repr(value)  # this is logged
+    return ImproperlyConfigured(f"{SETTING}[{name!r}] is {shown}; it must be {want}")
 
 
 def _forget(*, setting: str, **_: object) -> None:

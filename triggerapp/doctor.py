@@ -178,9 +178,9 @@ def _eviction(url: str) -> str | None:
 
 
 def _workers() -> Iterator[Finding]:
-    alive = Worker.objects.filter(expires_at__gt=clock.now()).count()
-    lease = conf.get().LEASE
-    left = sql.row(_LEFT, {"here": environments.current(), "most": _MOST, "lease": lease}) or {}
+    here, lease = environments.current(), conf.get().LEASE
+    alive = Worker.objects.filter(environment=here, expires_at__gt=clock.now()).count()
+    left = sql.row(_LEFT, {"here": here, "most": _MOST, "lease": lease}) or {}
     if alive:
         yield Finding(level="ok", about="workers", says=f"{alive} with a heartbeat younger than {lease}")
     else:
@@ -198,6 +198,14 @@ def _workers() -> Iterator[Finding]:
             says=f"{_some(left['lost'])} with workers whose heartbeat stopped, and nobody took them over",
             remedy="start a worker of this environment, or start one again whose ticker ended: it takes them over",
         )
+    if left["eager"]:
+        yield Finding(
+            level="warning",
+            about="eager runs",
+            says=f"{_some(left['eager'])} in the process that called apply() for over a day, such as {left['one']}: "
+            "no heartbeat tells whether it lives",
+            remedy="where that process is gone, end the run: `manage.py cancel RUN`",
+        )
 
 
 _MOST = 1000
@@ -205,8 +213,12 @@ _LEFT = """
 SELECT (SELECT count(*) FROM (SELECT 1 FROM triggerapp_run WHERE environment_id = %(here)s AND status = 'queued'
         LIMIT %(most)s) q) AS queued,
   (SELECT count(*) FROM (SELECT 1 FROM triggerapp_run r WHERE environment_id = %(here)s AND status = 'running'
+    AND NOT is_eager
     AND NOT EXISTS (SELECT 1 FROM triggerapp_worker w WHERE w.id = r.worker AND w.expires_at > now() - %(lease)s)
-        LIMIT %(most)s) l) AS lost
+        LIMIT %(most)s) l) AS lost,
+  eager.* FROM (SELECT count(*) AS eager, min(id::text) AS one FROM (SELECT id FROM triggerapp_run
+    WHERE environment_id = %(here)s AND status IN ('running', 'waiting') AND is_eager
+      AND started_at < now() - interval '1 day' LIMIT %(most)s) e) eager
 """
 
 

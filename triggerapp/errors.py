@@ -54,6 +54,12 @@ class BadType(BadInput, TypeError):
     code = "bad_type"
 
 
+class BadFilter(BadInput):
+    """A filter that cannot be understood; the message names the place."""
+
+    code = "bad_filter"
+
+
 class BadArgument(BadInput):
     """A payload that does not fit the task; `param` is the argument to blame."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from triggerapp import conf
-from triggerapp.engine import rescue, runs, verbs, workers
+from triggerapp.engine import rescue, runs, timeouts, verbs, workers
 from triggerapp.models import Run, Status
 from workers.patience import UNANSWERED
 
@@ -86,7 +86,7 @@ class Reports:
     def _timed_out(self, reports: list[Report]) -> None:
         for report in reports:
             for run_id in self._ids([report]):
-                rescue.time_out(run_id, self.worker, seconds=report["seconds"])
+                timeouts.time_out(run_id, self.worker, seconds=report["seconds"])
 
     def _waiting(self, reports: list[Report]) -> None:
         workers.describe(self.worker, waiting=reports[-1]["how"])

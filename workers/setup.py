@@ -5,6 +5,19 @@ from __future__ import annotations
 import os
 
 
+def require_setup() -> None:
+    """Raise Django's `ImproperlyConfigured` in a program in which nobody has set Django up."""
+    from django.apps import apps  # noqa: PLC0415  (as below)
+
+    if not apps.ready:
+        from django.core.exceptions import ImproperlyConfigured  # noqa: PLC0415
+
+        raise ImproperlyConfigured(
+            "durable tasks need Django: call workers.setup() once where the Celery app is made, or django.setup() in a "
+            "script of a Django project"
+        )
+
+
 def setup() -> None:
     """Set Django up, with `triggerapp.settings` unless `DJANGO_SETTINGS_MODULE` says otherwise.
 

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.factories import for_event, fresh, make_event, make_run, make_worker, timer
-from triggerapp.engine import checkpoints, rescue, runs, verbs, wakes
+from triggerapp.engine import checkpoints, rescue, runs, undoing, verbs, wakes
 from triggerapp.engine.checkpoints import Made, Taken
 from triggerapp.engine.runs import Claimed
 from triggerapp.engine.waits import Resolution, Suspended
@@ -110,6 +110,14 @@ def test_an_attempt_that_failed_makes_the_image_useless():
     from triggerapp.engine import queues
 
     queues.admit()
+    _, taken = claim_again(run)
+    assert taken is not None and "has failed since" in taken.objection
+
+
+def test_a_run_that_rolls_back_is_not_restored_to_where_it_goes_on():
+    run, _ = claimed(suspended(made()))
+    undoing.begin(run.pk, lease=run.lease, error=ERROR, status=Status.FAILED)
+    crash(run)
     _, taken = claim_again(run)
     assert taken is not None and "has failed since" in taken.objection
 

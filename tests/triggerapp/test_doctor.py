@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import ClassVar
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from celery import current_app
@@ -49,6 +49,13 @@ def test_a_project_without_workers_is_warned():
 def test_a_worker_with_a_heartbeat_is_counted():
     workers.beat(uuid4(), hostname="here", pid=1)
     assert found("workers").level == "ok"
+
+
+def test_a_worker_of_another_environment_is_no_worker_of_this_one(settings):
+    settings.TRIGGERAPP = {"ENVIRONMENT": "staging"}
+    workers.beat(uuid4(), hostname="here", pid=1)
+    settings.TRIGGERAPP = {}
+    assert found("workers").level == "warning"
 
 
 def test_a_broker_that_is_down_is_an_error_with_a_remedy_and_an_exit_status(monkeypatch):
@@ -132,6 +139,11 @@ def dead_worker(patch, settings):
     Worker.objects.filter(expires_at__lt=Now()).update(expires_at=Now() - timedelta(hours=1))
 
 
+def dead_eager_process(patch, settings):
+    make_worker()
+    make_run(Status.WAITING, is_eager=True, started_at=Now() - timedelta(days=2))
+
+
 def lost_key(patch, settings):
     settings.TRIGGERAPP = {"SECRETS_KEYS": Fernet.generate_key().decode()}
     envvars.put(environments.current(), "A", "1")
@@ -171,6 +183,7 @@ FAULTS = [
     (evicting, "redis", "error", "maxmemory-policy noeviction"),
     (no_worker, "workers", "error", "celery -A"),
     (dead_worker, "dead workers", "error", "takes them over"),
+    (dead_eager_process, "eager runs", "warning", "manage.py cancel"),
     (lost_key, "secrets", "error", "add the old key"),
     (other_database, "triggerapp.E001", "error", "manage.py services start"),
     (early_acknowledgement, "triggerapp.W002", "warning", "CELERY_TASK_REJECT_ON_WORKER_LOST"),
@@ -312,3 +325,8 @@ def test_a_root_key_that_no_key_opens_is_lost_too(settings):
     (level, says), _ = about_secrets()
     assert level == "error"
     assert key.prefix in says
+
+
+def test_an_eager_run_at_work_is_no_fault():
+    make_run(Status.RUNNING, is_eager=True, worker=UUID(int=0))
+    assert not {"dead workers", "eager runs"} & {finding.about for finding in doctor.examine()}

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triggerapp.engine import filters
+from triggerapp.errors import BadFilter
 
 MEETING = {
     "uid": "jex",
@@ -144,7 +145,7 @@ def test_a_payload_that_is_no_object_matches_only_the_empty_filter():
     ],
 )
 def test_a_bad_filter_is_refused_with_the_place_and_what_is_known(filter, message):
-    with pytest.raises(filters.BadFilter, match=message) as caught:
+    with pytest.raises(BadFilter, match=message) as caught:
         filters.check(filter)
     assert caught.value.code == "bad_filter"
 
@@ -154,7 +155,7 @@ def test_a_filter_nested_without_end_is_refused():
         deep: object = 1
         for _ in range(5_000):
             deep = {key: deep}
-        with pytest.raises(filters.BadFilter, match="nested deeper than 32 levels"):
+        with pytest.raises(BadFilter, match="nested deeper than 32 levels"):
             filters.check({"a": deep})
 
 

@@ -18,7 +18,7 @@ from triggerapp.clock import now
 from triggerapp.engine import catalog, deployments, environments
 from triggerapp.engine.deployments import Build
 from triggerapp.management.commands.trigger import Command as Trigger
-from triggerapp.models import AuditEntry, Event, Run, Status
+from triggerapp.models import AuditEntry, Event, Run, Status, WaitStatus
 
 pytestmark = pytest.mark.usefixtures("database")
 NOWHERE = "0192f000-0000-7000-8000-000000000000"
@@ -32,6 +32,14 @@ def greet(name: str) -> str:
 def triggered(*arguments):
     """The run whose id the command says."""
     return Run.objects.get(pk=ids.read("run", said(*arguments).strip()))
+
+
+def test_a_run_is_shown_where_no_dashboard_is_mounted(settings):
+    parent = make_run(Status.WAITING)
+    make_wait(parent, status=WaitStatus.RESOLVED, event=make_event("paid").id)
+    make_run(parent=parent, parent_key="a")
+    settings.ROOT_URLCONF = ()
+    assert str(parent.id) in said("runs", "show", parent.id)
 
 
 def test_trigger_accepts_a_run_and_says_its_id():

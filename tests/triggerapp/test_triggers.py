@@ -271,9 +271,9 @@ REFUSED = {
     ),
     "a number as a delay": ({"delay": 10}, "delay=10: pass a timedelta or an aware datetime"),
     "a NUL in a task id": ({"task_id": "a\0b"}, "NUL"),
-    "NaN in the metadata": ({"metadata": {"share": float("nan")}}, "metadata.*NaN"),
+    "NaN in the metadata": ({"metadata": {"share": [1, float("nan")]}}, r"metadata\['share'\]\[1\].*NaN"),
     "a NUL in the metadata": ({"metadata": {"name": "a\0b"}}, "metadata.*NUL"),
-    "an object in the metadata": ({"metadata": {"x": object()}}, "metadata.*object"),
+    "an object in the metadata": ({"metadata": {"x": {"y": object()}}}, r"metadata\['x'\]\['y'\].*object"),
     "metadata that is no dict": ({"metadata": [1]}, "metadata.*dict"),
     "metadata too large": ({"metadata": {"x": "x" * 300_000}}, "metadata.*262,144"),
 }

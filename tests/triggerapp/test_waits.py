@@ -22,7 +22,7 @@ from tests.factories import (
 )
 from tests.inprocess import at_once, forward, messages
 from triggerapp.clock import now
-from triggerapp.engine import events, queues, rescue, runs, tokens, triggers, verbs, waits, wakes
+from triggerapp.engine import events, queues, rescue, runs, timeouts, tokens, triggers, verbs, waits, wakes
 from triggerapp.engine.waits import Opening, Resolution, Suspended
 from triggerapp.errors import BadInput, NotFound
 from triggerapp.models import Run, Status, Wait, WaitKind, WaitStatus
@@ -327,7 +327,7 @@ def crash(run: Run) -> None:
 ENDS = {
     Status.COMPLETED: lambda run: runs.complete(run.id, lease=1, result=b"1", result_type="application/json"),
     Status.FAILED: lambda run: runs.fail(run.id, lease=1, error={"message": "no"}),
-    Status.TIMED_OUT: lambda run: rescue.time_out(run.id, run.worker, seconds=1),
+    Status.TIMED_OUT: lambda run: timeouts.time_out(run.id, run.worker, seconds=1),
     Status.CRASHED: crash,
     Status.CANCELED: lambda run: verbs.cancel(run.id),
 }

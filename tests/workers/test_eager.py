@@ -10,6 +10,7 @@ import pytest
 
 from tests.inprocess import app, durable, messages
 from triggerapp.engine import events as engine_events
+from triggerapp.errors import BadInput
 from triggerapp.models import Run, Status, Step, Wait
 from workers import AbortRun, RetryPolicy, current_run, events, rollback, step, wait
 from workers.errors import WaitTimeout
@@ -137,6 +138,12 @@ def test_always_eager_makes_every_call_one_in_place(always_eager):
 
 def test_our_options_are_understood_in_eager_calls_too(always_eager):
     assert double.apply_async((4,), tags=["vip"], idempotency_key="k").get() == 8
+
+
+@pytest.mark.parametrize("option", [{"tags": "x"}, {"max_duration": 5}, {"metadata": []}], ids=str)
+def test_our_options_are_checked_in_eager_calls_too(always_eager, option):
+    with pytest.raises(BadInput):
+        double.apply_async((4,), **option)
 
 
 def test_children_of_an_eager_run_are_eager(always_eager):

@@ -70,6 +70,16 @@ def test_setup_leaves_a_project_its_own_settings():
 
 
 @pytest.mark.slow
+def test_a_call_before_setup_says_what_to_call():
+    code = (
+        "import celery, workers\n"
+        "@workers.durable_task\n@celery.Celery(broker='memory://').task(name='shop.task')\ndef task(): pass\n"
+        "try: task.delay()\nexcept Exception as error: print(type(error).__name__, error)"
+    )
+    assert "ImproperlyConfigured durable tasks need Django: call workers.setup()" in python(code)
+
+
+@pytest.mark.slow
 def test_setup_without_a_database_says_how_to_get_one(tmp_path):
     code = "import workers\ntry: workers.setup()\nexcept Exception as error: print(type(error).__name__, error)"
     said = python(code, folder=tmp_path, PYTHONPATH=str(ROOT))

@@ -135,7 +135,7 @@ _TAKE = sql.Hot("""
 UPDATE triggerapp_checkpoint c SET restores = restores + 1 FROM triggerapp_run r
 WHERE c.run_id = r.id AND r.id = %s AND r.lease = %s
 RETURNING c.id, c.wait, c.sequence, c.lease, c.host, c.pid, c.pipe, c.restores,
-  r.attempt - c.attempt = r.crashes - c.crashes AS fits
+  r.attempt - c.attempt = r.crashes - c.crashes AND r.error IS NULL AS fits
 """)
 
 

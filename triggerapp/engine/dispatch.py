@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -37,8 +38,15 @@ log = logging.getLogger(__name__)
 HEADER = "triggerapp"
 """Our header: `{"run": id, "lease": number, "sent": when, "eta": …, "expires": …}`."""
 
-COLUMNS = "id, task_id, lease, message, payload, sent_at, started_at, computed, max_duration"
+COLUMNS = "id, task_id, lease, message, payload, sent_at, started_at, computed, max_duration, delivered"
 """What `publish` needs of a run; whoever has the `Message` itself gives that as `message`."""
+
+GRACE = timedelta(seconds=30)
+"""How long after its `max_duration` a run is killed, where the pool can.
+
+Until then it ends by itself: its step in progress is recorded, the next one refused, and its rollbacks run. The kill
+is for code that comes to no step or wait; a slot that it holds for half a minute more costs less than a step cut short.
+"""
 
 Headers = dict[str, Any]
 T = TypeVar("T")
@@ -297,6 +305,8 @@ def _headers(headers: Headers, row: Mapping[str, Any]) -> Headers:
         "eta": headers.get("eta"),
         "expires": headers.get("expires"),
     }
+    if row.get("delivered"):  # Celery was told already: its worker is not to tell it again
+        mark["told"] = True
     sent = {**headers, HEADER: mark, "eta": None, "expires": headers.get("expires") if first else None}
     if row["max_duration"] is not None:
         sent["timelimit"] = _time_limit(headers, row)
@@ -304,7 +314,7 @@ def _headers(headers: Headers, row: Mapping[str, Any]) -> Headers:
 
 
 def _time_limit(headers: Headers, row: Mapping[str, Any]) -> list[float | None]:
-    left = max(1.0, (row["max_duration"] - row["computed"]).total_seconds())
+    left = (max(row["max_duration"] - row["computed"], timedelta()) + GRACE).total_seconds()
     hard, soft = headers.get("timelimit") or (None, None)
     return [min(hard, left) if hard else left, soft]
 
@@ -338,13 +348,13 @@ def _channel(connection: Any) -> Any:
     return connection.default_channel
 
 
-def announce_canceled(task_id: str, message: Message) -> None:
-    """Tell Celery's result backend that a run was canceled: result REVOKED, its chord counted."""
+def announce_canceled(task_id: str, message: Message, *, why: str) -> None:
+    """Tell Celery's result backend that a run was `canceled`, or has `expired`: result REVOKED, its chord counted."""
     app = app_or_default()
     task = app.tasks.get(message.headers["task"])
     backend = task.backend if task is not None else app.backend
     ignored = bool(message.headers.get("ignore_result"))
-    backend.mark_as_revoked(task_id, "canceled", request=_request(task_id, message), store_result=not ignored)
+    backend.mark_as_revoked(task_id, why, request=_request(task_id, message), store_result=not ignored)
 
 
 def tell_monitors_revoked(task_id: str, message: Message) -> None:

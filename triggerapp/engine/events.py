@@ -56,6 +56,7 @@ def emit(
     """Accept an event whose payload is JSON text and deliver it: at once, or when `deliver` says."""
     limits.check_deadline("the time of delivery", deliver)
     accept = _emit if deliver is None else partial(_schedule, deliver)
+    sql.revive()
     try:
         return accept(environment or environments.current(), name, payload, external_id, run_id)
     except DataError as error:

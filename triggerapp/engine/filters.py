@@ -29,7 +29,7 @@ from itertools import product
 
 from triggerapp.engine import operators
 from triggerapp.engine.operators import MISSING, SCALARS, elements, same
-from triggerapp.errors import BadInput
+from triggerapp.errors import BadFilter
 
 Filter = Mapping[str, object]
 Path = tuple[str, ...]
@@ -45,12 +45,6 @@ PATH_CHARACTERS = 500
 """A longer path is not indexed; it would not fit its column."""
 INTEGER_BITS = 1024
 """No larger integer equals a float, and Python refuses to print a much larger one."""
-
-
-class BadFilter(BadInput):
-    """A filter that cannot be understood; the message names the place."""
-
-    code = "bad_filter"
 
 
 # --- checking -----------------------------------------------------------------------------------

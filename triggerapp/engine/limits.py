@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from triggerapp import conf
 from triggerapp.engine import durations
@@ -130,11 +131,46 @@ def check_metadata(metadata: Json) -> None:
         text = json.dumps(metadata, allow_nan=False, ensure_ascii=False)
         size = len(text.encode())
     except (TypeError, ValueError, RecursionError) as error:
-        raise BadInput(f"metadata must be JSON, without NaN or Infinity: {error}") from error
+        place = "".join(map("[{!r}]".format, _not_json(metadata, [])))
+        raise BadInput(f"metadata{place} must be JSON, without NaN or Infinity: {error}") from error
     if NUL.search(text):
         raise BadInput("metadata contains a NUL character, which PostgreSQL cannot store")
     if size > METADATA_BYTES:
         raise BadInput(f"metadata takes {size:,} bytes as JSON; the limit is {METADATA_BYTES:,}")
+
+
+OPTIONS: Final[Mapping[str, Callable[[Any], None]]] = {
+    "delay": partial(check_deadline, "delay"),
+    "ttl": partial(check_deadline, "ttl"),
+    "max_duration": partial(check_more_than_nothing, "max_duration"),
+    "max_attempts": check_attempts,
+    "idempotency_key": partial(check_text, "idempotency_key", most=KEY_CHARACTERS),
+    "idempotency_ttl": partial(check_more_than_nothing, "idempotency_ttl"),
+    "concurrency_key": partial(check_text, "concurrency_key"),
+    "tags": check_tags,
+    "metadata": check_metadata,
+}
+"""What may be asked of a trigger, and the check of each."""
+
+
+def check_options(given: Mapping[str, Any]) -> None:
+    """Refuse options of a trigger that cannot be; others than ours are passed over."""
+    for name, check in OPTIONS.items():
+        if name in given:
+            check(given[name])
+
+
+def _not_json(value: object, path: list[object]) -> list[object]:
+    """The way to the first value that JSON cannot carry."""
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        try:
+            json.dumps(child, allow_nan=False)
+        except RecursionError:
+            return path
+        except (TypeError, ValueError):
+            return _not_json(child, [*path, key])
+    return path
 
 
 def _is_tag(tag: object) -> bool:

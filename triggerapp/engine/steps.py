@@ -16,22 +16,30 @@ from triggerapp.failpoints import point
 
 # FOR SHARE conflicts with a claim or rescue that is changing the run's lease at this moment.
 _RECORD = sql.Hot("""
-INSERT INTO triggerapp_step (run_id, key, digest, lease, attempt, value, error, started_at)
-SELECT id, %s, %s, lease, attempt, %s, %s, now() - %s FROM triggerapp_run
+INSERT INTO triggerapp_step (run_id, key, digest, lease, attempt, value, error, started_at, undoable)
+SELECT id, %s, %s, lease, attempt, %s, %s, now() - %s, %s FROM triggerapp_run
 WHERE id = %s AND lease = %s AND status = 'running' FOR SHARE
 ON CONFLICT DO NOTHING
 """)
 
 
 def record(
-    run_id: UUID, key: str, *, lease: int, digest: str, value: str | None, error: str | None, took: timedelta
+    run_id: UUID,
+    key: str,
+    *,
+    lease: int,
+    digest: str,
+    value: str | None,
+    error: str | None,
+    took: timedelta,
+    undoable: bool = False,
 ) -> None:
     """Write a step's value or error. Raises `StaleRun` if the lease has passed on.
 
     Safe to repeat after a commit of unknown outcome: the same lease finds its own row and is content.
     """
     point("step.before_commit")
-    written = sql.run(_RECORD, [key, digest, value, error, took, run_id, lease])
+    written = sql.run(_RECORD, [key, digest, value, error, took, undoable, run_id, lease])
     if not written and _recorded_by(run_id, key) != lease:
         raise StaleRun(run_id, lease)
     point("step.after_commit")

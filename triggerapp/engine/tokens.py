@@ -32,6 +32,7 @@ def create(
 ) -> UUID:
     """A token that belongs to no run yet."""
     digest = None if idempotency_key is None else triggers.digest(idempotency_key)
+    sql.revive()
     try:
         token, _ = waits.create_token(
             environments.current(),

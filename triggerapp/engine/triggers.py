@@ -87,6 +87,7 @@ def trigger_many(
     """
     for request in requests:
         check(request)
+    sql.revive()
     try:
         here = environments.current()
         environment = environment or here
@@ -109,18 +110,11 @@ def trigger_many(
 def check(request: Trigger) -> None:
     """Refuse options that cannot be. Raises `BadInput`."""
     limits.check_payload(request.task, request.message.body)
-    limits.check_deadline("delay", request.delay)
-    limits.check_deadline("ttl", request.ttl)
-    limits.check_more_than_nothing("max_duration", request.max_duration)
-    limits.check_more_than_nothing("idempotency_ttl", request.idempotency_ttl)
-    limits.check_attempts(request.max_attempts)
-    limits.check_text("idempotency_key", request.idempotency_key, most=limits.KEY_CHARACTERS)
-    limits.check_text("concurrency_key", request.concurrency_key)
+    for name, check_option in limits.OPTIONS.items():
+        check_option(getattr(request, name))
     limits.check_text("the task id", request.task_id or None)
     limits.check_text("the name of the task", request.task)
     limits.check_text("the name of the queue", request.queue)
-    limits.check_tags(request.tags)
-    limits.check_metadata(request.metadata)
 
 
 _COLUMNS = (

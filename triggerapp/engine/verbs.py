@@ -54,8 +54,8 @@ def cancel(run_id: UUID, *, actor: str = "") -> bool:
             f"noted AS ({wakes.NOTE_END.format(ended='moved')}), closed AS ("
             "UPDATE triggerapp_attempt a SET finished_at = now(), outcome = 'canceled' FROM moved "
             "WHERE a.run_id = moved.id AND a.number = moved.attempt) "
-            "SELECT id, task_id, message, payload, environment_id, (SELECT status FROM before) AS was, "
-            "(SELECT id FROM told WHERE status <> 'pending') AS wake FROM moved",
+            "SELECT id, task_id, status, message, payload, environment_id, delivered, "
+            "(SELECT status FROM before) AS was, (SELECT id FROM told WHERE status <> 'pending') AS wake FROM moved",
             [run_id, run_id],
         )
         if ended is None:
@@ -82,6 +82,8 @@ def _after_cancel(ended: sql.Row) -> None:
         wakes.wake([ended["wake"]])
     for child in Run.objects.filter(parent_id=ended["id"], parent_key__isnull=False, status__in=LIVE).only("id"):
         cancel(child.id, actor=f"parent run {ended['id']}")
+    if ended["delivered"]:  # only its rollbacks were left
+        return
     if ended["environment_id"] != environments.current():  # on another broker, where a tick of its own tells it
         return
     try:

@@ -25,7 +25,20 @@ from pathlib import Path
 from uuid import uuid4
 
 import checkpoint
-from checkpoint import Archive, Base, Criu, DirectoryStore, Host, Keyring, Label, Manifest, Sandbox, processes
+from checkpoint import (
+    Archive,
+    Base,
+    Criu,
+    DirectoryStore,
+    Host,
+    Keyring,
+    Label,
+    Manifest,
+    Sandbox,
+    binary,
+    processes,
+    rights,
+)
 from checkpoint.graft import graft
 from checkpoint.line import Line
 
@@ -140,8 +153,8 @@ class _Bench:
     """Ours and CRIU's, in turn."""
 
     def __init__(self, folder: Path) -> None:
-        self.criu: Criu = checkpoint.driver()
-        self.host = Host.here(criu=self.criu.binary.version, mode=self.criu.mode.value)
+        self.criu = Criu(binary=binary.find(), mode=rights.mode())
+        self.host = Host.here(criu=self.criu.version, mode=self.criu.mode.value)
         ring = Keyring(current="bench", keys={"bench": os.urandom(32)})
         self.archive = Archive(store=DirectoryStore(folder / "store"), keyring=ring, scratch=folder / "scratch")
         self.raw = folder / "raw"

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
@@ -21,6 +21,8 @@ from triggerapp.management.base import BaseCommand
 from triggerapp.management.choosing import RUN, run_ids
 from triggerapp.management.output import dump, outcome, table
 from triggerapp.models import Checkpoint
+
+_NONE: Final = "there is none"
 
 
 class Command(BaseCommand):
@@ -61,8 +63,8 @@ class Command(BaseCommand):
             archive = Archive(store=imagestore.store(), keyring=imagestore.keyring(), scratch=Path(folder))
             console = Console(stderr=True)
             found = {row.run.pk: _problem(archive, row) for row in track(list(rows), "reading", console=console)}
-        rendered = [outcome(run, sound=not why, error=why) for run, why in found.items()]
-        self._say(rendered, {run: why or "sound" for run, why in found.items()})
+        said = {run: why or "sound" for run, why in found.items()} | {run: _NONE for run in runs if run not in found}
+        self._say([outcome(run, sound=what == "sound", error=found.get(run, what)) for run, what in said.items()], said)
         unsound = sum(bool(problem) for problem in found.values())
         if unsound:
             raise CommandError(f"{unsound} of {len(found)} images cannot be restored; their runs will be re-entered")
@@ -70,7 +72,7 @@ class Command(BaseCommand):
     def _delete(self, runs: Iterable[UUID]) -> None:
         deleted = {run: imagestore.delete([checkpoints.discard(run)]) == 1 for run in runs}
         rendered = [outcome(run, deleted=was) for run, was in deleted.items()]
-        self._say(rendered, {run: "deleted" if was else "there was none" for run, was in deleted.items()})
+        self._say(rendered, {run: "deleted" if was else _NONE for run, was in deleted.items()})
 
     def _pause(self, runs: Iterable[UUID]) -> None:
         asked = {run: checkpoints.ask_to_move(run) for run in runs}
