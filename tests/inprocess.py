@@ -33,7 +33,7 @@ app.conf.update(broker_read_url="memory://here", broker_write_url="memory://here
 _numbers = count(1)
 
 
-class Killed(BaseException):
+class Killed(SystemExit):
     """Ends the pool process in the middle of things, as SIGKILL does: nothing is written after it."""
 
 

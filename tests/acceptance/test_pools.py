@@ -24,6 +24,7 @@ from tests.acceptance.tasks import (
     for_event,
     hooked,
     kinds,
+    reserves,
     retries_by_hand,
     stays,
     steps_on,
@@ -82,6 +83,7 @@ def test_the_rest_of_the_list_on_gevent(worker: Start):
     """Revoke, monitors, limits of time, maps, stamps of the request, and a plain task beside."""
     with worker("gevent"):
         revoked, limited = stays.delay(fresh()), works.apply_async((tag := fresh(), 0.0), {"again": 60}, time_limit=5)
+        undone = reserves.apply_async((kept := fresh(), 60), time_limit=5)
         wait_until(lambda: revoked.state == "WAITING" and watch.state_of(revoked.id) == "WAITING")
         revoked.revoke()
         assert revoked.state == "REVOKED"
@@ -89,6 +91,8 @@ def test_the_rest_of_the_list_on_gevent(worker: Start):
             limited.get(timeout=120)
         wait_until(lambda: Run.objects.get(task_id=limited.id).status == "timed_out")
         assert notes(tag) == ["begin", "end", "begin"]
+        wait_until(lambda: Run.objects.get(task_id=undone.id).status == "timed_out")
+        assert notes(kept) == ["reserve", "undo reserve"]
         assert echo.chunks([(1,), (2,), (3,)], 2).delay().get(timeout=120) == [[1, 2], [3]]
         who.apply_async((seen := fresh(),), priority=4, expires=60).get(timeout=120)
         before, _, after = notes(seen)

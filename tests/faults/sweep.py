@@ -21,8 +21,13 @@ _LATE = 15.0
 
 
 def play(world: World, *, fails: bool, fault: str = "", client_fault: str = "") -> dict[str, Any]:
-    """Run the reference run to its end over the fault; what came of it."""
+    """Run the reference run to its end over the fault; what came of it.
+
+    With both faults it is the client that triggers that dies, and what the worker's fault makes of that is looked at.
+    """
     run = _trigger(world, fails, client_fault)
+    if fault:
+        world.once.unlink(missing_ok=True)
     plan = f"{fault};once={world.once}" if fault else f"count={world.counts}"
     victim, other, ready = world.worker(fail=plan), False, 0.0
     emitted = False
@@ -36,7 +41,7 @@ def play(world: World, *, fails: bool, fault: str = "", client_fault: str = "") 
         if other and not ready and " ready." in world.other_log.read_text():
             ready = time.time()
         if not emitted and _awaits_go(world, run):
-            _emit(world, run, client_fault)
+            _emit(world, run, "" if fault else client_fault)
             emitted = True
         processes.reap()
         time.sleep(_LOOK)

@@ -18,8 +18,8 @@ pytestmark = [pytest.mark.versions, pytest.mark.slow, pytest.mark.worker]
 
 ROOT = Path(__file__).resolve().parents[2]
 CHOSEN = """
-tests/workers tests/triggerapp tests/acceptance/test_canvas.py tests/acceptance/test_retries.py
-tests/acceptance/test_restarts.py
+tests/workers tests/triggerapp tests/checkpoint tests/acceptance/test_canvas.py tests/acceptance/test_retries.py
+tests/acceptance/test_restarts.py tests/acceptance/test_checkpoints.py
 """.split()
 OLDEST = ("celery>=5.6,<5.7", "kombu>=5.6,<5.7")
 
