@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -103,11 +103,15 @@ def greet(address: Path, *, timeout: timedelta) -> Answer:
 
 
 def exchange(line: socket.socket, address: Path, order: Order, descriptors: Sequence[int] = ()) -> Answer:
-    """Connect, give an order, and wait for the answer."""
+    """Connect, give an order, and wait for the answer: who is turned away has one before he is heard."""
     with zygote.near(address) as path:
         _connect(line, path)
-    protocol.send_order(line, order, descriptors)
-    return protocol.receive_answer(line)
+    with suppress(BrokenPipeError):
+        protocol.send_order(line, order, descriptors)
+    try:
+        return protocol.receive_answer(line)
+    except ConnectionResetError:  # the order was not read: the kernel tells so once, and before the answer
+        return protocol.receive_answer(line)
 
 
 def _connect(line: socket.socket, path: str) -> None:

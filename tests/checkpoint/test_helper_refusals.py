@@ -11,13 +11,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from datetime import timedelta
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
+from checkpoint import helper, zygote
 from checkpoint.errors import CheckpointError, TooLarge
-from checkpoint.helper import hand, protocol, turns, whole
+from checkpoint.helper import client, hand, protocol, turns, whole
 from checkpoint.helper.client import Helper
 from checkpoint.helper.protocol import Answer, Dump, Greet, Restore
 from checkpoint.pagemap import PAGE, PARENT, PRESENT, Pagemap, Stretch
@@ -167,6 +170,24 @@ def test_who_has_a_line_full_of_orders_is_turned_away(daemon: Daemon) -> None:
         assert reason.code == "helper_refuses" and "too many orders of this user" in reason.message
         assert isinstance(daemon.found(user=NOBODY - 1), Helper) and are_open(lines)
     assert until(daemon.answers) and daemon.is_idle()
+
+
+@pytest.mark.parametrize("moment", ["client._connect", "protocol._send"])
+def test_who_is_turned_away_before_he_is_heard_hears_why(
+    place: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Turned away before the order is sent, or before it is read."""
+    usual = attrgetter(moment)(helper)
+    with zygote.listen(place / "quick") as listener:
+
+        def then_turned_away(line: socket.socket, *args: object) -> None:
+            usual(line, *args)
+            with listener.accept()[0] as theirs:
+                theirs.send(frame(**asdict(Answer(ok=False, code="busy", message="too many orders"))))
+
+        monkeypatch.setattr(f"checkpoint.helper.{moment}", then_turned_away)
+        answer = client.greet(place / "quick", timeout=SOON)
+    assert (answer.ok, answer.code) == (False, "busy")
 
 
 def test_a_helper_with_all_hands_full_heeds_its_end(place: Path) -> None:
