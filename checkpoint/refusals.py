@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +67,7 @@ def find(pid: int, *, external: Iterable[int] = ()) -> list[Refusal]:
     members = [task.pid for task in processes.family([pid])]
     opened = [descriptor for member in members for descriptor in _opened(member)]
     found = [refusal for descriptor in opened for refusal in _judge(descriptor)]
+    found += [refusal for descriptor in opened for refusal in _judge_pidfd(descriptor, members)]
     found += [refusal for member in members for refusal in _judge_memory(member)]
     return found + list(_judge_sockets(opened, set(external)))
 
@@ -89,11 +90,23 @@ def _judge(descriptor: Descriptor) -> Iterator[Refusal]:
         yield Refusal(str(descriptor), "close the device before the wait and open it again after it")
 
 
+def _judge_pidfd(descriptor: Descriptor, members: Collection[int]) -> Iterator[Refusal]:
+    """One of a process that travels is restored, and so is one of a process that has ended: its pid is -1."""
+    found = re.search(r"^Pid:\t(\d+)$", _told(descriptor), re.MULTILINE) if "pidfd" in descriptor.target else None
+    if found and int(found[1]) not in members:
+        yield Refusal(f"{descriptor}, of process {found[1]} outside", "close it before the wait")
+
+
 def _is_watching(descriptor: Descriptor) -> bool:
+    return "inotify wd:" in _told(descriptor)
+
+
+def _told(descriptor: Descriptor) -> str:
+    """What the kernel tells of an open file."""
     try:
-        return "inotify wd:" in Path(f"/proc/{descriptor.pid}/fdinfo/{descriptor.number}").read_text()
+        return Path(f"/proc/{descriptor.pid}/fdinfo/{descriptor.number}").read_text()
     except OSError:
-        return False
+        return ""
 
 
 def _is_foreign_device(descriptor: Descriptor) -> bool:

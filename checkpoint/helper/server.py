@@ -12,6 +12,7 @@ import os
 import selectors
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 KEY: Final = Path("/etc/triggerapp/checkpoint-helper.key")
 _PRIVATE: Final = "private"
+_PAUSE: Final = 0.1
 
 
 def run(address: Path, *, group: str | None, key_file: Path = KEY) -> None:
@@ -82,8 +84,9 @@ class Server:
     def _accept(self) -> None:
         try:
             line, _ = self._listener.accept()
-        except OSError as problem:  # it has gone again, or there are too many open files
+        except OSError as problem:  # it has gone again, or still stands there: too many open files
             log.warning("nobody was let in: %s", problem)
+            time.sleep(_PAUSE)
             return
         if not self._turns.join(line):
             session.turn_away(line)

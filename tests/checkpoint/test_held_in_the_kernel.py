@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -65,6 +66,19 @@ def test_pipes_events_and_polls_keep_what_is_in_them(held: Held) -> None:
         return [ready == [reading], os.read(reading, 9).decode(), event, ours.recv(9).decode()]
 
     assert held.across(holding) == [True, "piped", 5, "sent"]
+
+
+def test_descriptors_of_processes_that_travel_or_have_ended_go_on(held: Held) -> None:
+    def holding() -> Generator[None, None, object]:
+        child, ended = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE), subprocess.Popen(["/bin/true"])
+        descriptors = [os.pidfd_open(pid) for pid in (child.pid, ended.pid)]
+        ended.wait()
+        yield
+        before = [bool(select.select([each], [], [], 0)[0]) for each in descriptors]
+        signal.pidfd_send_signal(descriptors[0], signal.SIGTERM)
+        return [*before, child.wait(60)]
+
+    assert held.across(holding) == [False, True, -signal.SIGTERM]
 
 
 def watching(folder: Path) -> Generator[None, None, object]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import os
+import resource
 import select
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -16,6 +18,7 @@ from datetime import timedelta
 from operator import attrgetter
 from pathlib import Path
 
+import psutil
 import pytest
 
 from checkpoint import helper, zygote
@@ -188,6 +191,19 @@ def test_who_is_turned_away_before_he_is_heard_hears_why(
         monkeypatch.setattr(f"checkpoint.helper.{moment}", then_turned_away)
         answer = client.greet(place / "quick", timeout=SOON)
     assert (answer.ok, answer.code) == (False, "busy")
+
+
+def test_a_helper_with_too_many_open_files_waits_for_better_times(daemon: Daemon) -> None:
+    usual = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE)
+    said = len(daemon.said)
+    resource.prlimit(
+        daemon.process.pid, resource.RLIMIT_NOFILE, (psutil.Process(daemon.process.pid).num_fds(), usual[1])
+    )
+    with connected(daemon):
+        time.sleep(0.5)
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, usual)
+    assert until(daemon.answers) and daemon.is_idle()
+    assert 1 <= daemon.said[said:].count("Too many open files") <= 10
 
 
 def test_a_helper_with_all_hands_full_heeds_its_end(place: Path) -> None:

@@ -104,6 +104,22 @@ def test_io_uring_is_named_with_a_remedy() -> None:
         assert "uvloop" in str(refusals.find(pid)[0])
 
 
+def test_a_descriptor_of_a_process_outside_is_named_and_one_of_its_own_is_not() -> None:
+    program = """
+        import os
+        ended = os.fork()
+        if ended == 0:
+            os._exit(0)
+        held = [os.pidfd_open(pid) for pid in (os.getpid(), ended, os.getppid())]
+        os.waitpid(ended, 0)
+        os.dup2(held[2], 17)
+        os.close(held[2])
+    """
+    with running(program) as pid:
+        [refusal] = refusals.find(pid)
+    assert refusal.what == f"descriptor 17 of process {pid} (anon_inode:[pidfd]), of process {os.getpid()} outside"
+
+
 def test_a_device_is_named() -> None:
     if not (os.access("/dev/kmsg", os.R_OK) and os.access("/dev/fuse", os.R_OK)):
         pytest.skip("no device to open here")
