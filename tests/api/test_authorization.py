@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import transaction
+from pytest_django import DjangoDbBlocker
 
 from tests.api.client import client
 from tests.api.conftest import personal
 from tests.api.everyroute import ALL, CANARY, OPEN, ROWS, Row, routes
-from tests.api.production import Place, snapshot
+from tests.api.production import Place, furnish, snapshot
 from triggerapp.clock import now
 from triggerapp.engine import environments, keys, publictokens
 from triggerapp.levels import Level
@@ -22,6 +25,20 @@ pytestmark = [pytest.mark.slow, pytest.mark.django_db]
 REACH_NOTHING = ("v3/batches", "v2/packets/a/b.json")
 """To announce a batch or to make room for a payload reaches no row; what uses them asks for each task."""
 KINDS = "runs tasks tags batch waitpoints queues events schedules deployments envvars webhooks deliveries".split()
+
+
+@pytest.fixture(scope="module")
+def furnished(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Place]:
+    """Made once: what a test does to it is rolled back with all that the test wrote."""
+    with django_db_blocker.unblock(), transaction.atomic():
+        yield furnish()
+        transaction.set_rollback(True)
+
+
+@pytest.fixture
+def place(furnished: Place) -> Place:
+    """Production, with a row of each kind."""
+    return furnished
 
 
 def test_every_route_has_a_row_for_each_of_its_methods():
