@@ -151,7 +151,7 @@ def _look_at_run() -> Iterator[Reason]:
             message=f"XDG_RUNTIME_DIR is not set: {_FORGETS}",
             remedy="set it to a folder of this user's own on a tmpfs (under systemd that of RuntimeDirectory=)",
         )
-    elif _file_system(folder) != "tmpfs":
+    elif file_system(folder) != "tmpfs":
         yield Reason(
             code="run",
             message=f"{folder} is no tmpfs: {_FORGETS}",
@@ -177,7 +177,7 @@ def _loopback_is_up() -> bool:
     return bool(struct.unpack("16sh14x", answer)[1] & _IFF_UP)
 
 
-def _file_system(path: str) -> str:
+def file_system(path: str) -> str:
     """The kind of file system mounted at the longest prefix of `path`."""
     best = ("", "")
     for line in Path("/proc/self/mounts").read_text().splitlines():

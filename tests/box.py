@@ -13,11 +13,12 @@ import signal
 import struct
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
+
+from workers.bench import mounts
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 NOBODY: Final = 65534
@@ -153,22 +154,7 @@ def _let_reach(path: Path) -> None:
     """Open the folders above it that are closed to others, in this mount namespace alone."""
     for folder in reversed(path.parents):
         if not folder.stat().st_mode & 0o001:
-            _open(folder)
-
-
-def _open(folder: Path) -> None:
-    """Another folder in its place, with the same in it."""
-    aside = Path(tempfile.mkdtemp(dir=_ROOM))
-    _run("mount", "--bind", str(folder), str(aside))
-    _run("mount", "-t", "tmpfs", "-o", "mode=0755", "none", str(folder))
-    for entry in aside.iterdir():
-        place = folder / entry.name
-        if entry.is_symlink():
-            place.symlink_to(entry.readlink())
-            continue
-        place.mkdir() if entry.is_dir() else place.touch()
-        _run("mount", "--bind", str(entry), str(place))
-    _run("umount", str(aside))
+            mounts.lay_over(folder, room=_ROOM)
 
 
 def _filter_calls() -> None:

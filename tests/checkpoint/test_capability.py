@@ -112,7 +112,7 @@ def test_a_broken_check_is_a_no_and_never_an_exception(monkeypatch: pytest.Monke
 
 def test_a_seccomp_filter_missing_rights_and_a_plain_run_folder_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rights, "_status", {"Seccomp": "2", "CapEff": "0"}.__getitem__)
-    monkeypatch.setattr(capability, "_file_system", lambda path: "overlay")
+    monkeypatch.setattr(capability, "file_system", lambda path: "overlay")
     monkeypatch.setattr(capability.pids, "can_leap", lambda: False)
     codes = {reason.code for reason in capability._look_around()}
     assert {"seccomp", "capabilities", "run", "ns_last_pid"} <= codes

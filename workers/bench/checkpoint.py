@@ -18,7 +18,7 @@ from pathlib import Path
 
 import checkpoint
 from triggerapp.engine import sql
-from workers.bench import noop, stage, tasks
+from workers.bench import mounts, noop, stage, tasks
 from workers.bench.freezing import GRAFTED
 from workers.bench.report import Figure
 from workers.bench.stage import PATIENCE, BenchError, Stage, Worker
@@ -36,6 +36,7 @@ def measure(on: Stage) -> list[Figure]:
     verdict = checkpoint.check()
     if not verdict.ok:
         raise BenchError(f"nothing can be dumped here:\n{verdict}")
+    mounts.provide_run()
     return [*_of_one(on), *_of_many(on)]
 
 

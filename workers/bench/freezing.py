@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from threading import Timer
 from uuid import uuid4
 
 import checkpoint
@@ -250,7 +251,18 @@ class _Bench:
         where = ["-D", str(self.raw), *_BOTH, "--ghost-limit", "100M"]
         rights = ["--unprivileged"] if self.criu.mode is checkpoint.Mode.UNPRIVILEGED else []
         command = [str(self.criu.binary.path), *arguments, *where, *rights]
-        subprocess.run(command, pass_fds=passing, check=True, timeout=PATIENCE.total_seconds())
+        with subprocess.Popen(command, pass_fds=passing) as process, _killed_after(PATIENCE, process):
+            process.wait()  # with a time limit of its own it looks at ever longer intervals, which would be measured
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
+
+
+@contextmanager
+def _killed_after(time: timedelta, process: subprocess.Popen[bytes]) -> Iterator[None]:
+    limit = Timer(time.total_seconds(), process.kill)
+    limit.start()
+    yield
+    limit.cancel()
 
 
 def _private_memory(pid: int) -> int:

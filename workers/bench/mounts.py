@@ -1,0 +1,59 @@
+"""Folders on a tmpfs, for this process and what it starts from now on: nobody else sees them. For root.
+
+CRIU keeps what it learned about the kernel in /run if that is a tmpfs, as it is on a host. Elsewhere, as in many a
+container, each of its calls learns it anew, which may take longer than what is to be measured.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from checkpoint import capability
+
+RUN: Final = Path("/run")
+_NEW_MOUNTS: Final = 0x00020000
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def provide_run() -> None:
+    """Have /run on a tmpfs, with all that is in it. Where that is not allowed, it stays as it is."""
+    if os.geteuid() == 0 and capability.file_system(str(RUN)) != "tmpfs":
+        with suppress(OSError, subprocess.CalledProcessError):
+            leave_others()
+            lay_over(RUN, without="criu.kdat.tmp")
+
+
+def leave_others() -> None:
+    """What is mounted from now on is seen by this thread alone, and by what it starts."""
+    if _libc.unshare(_NEW_MOUNTS) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+    mount("--make-rprivate", "/")
+
+
+def lay_over(folder: Path, *, room: Path | None = None, without: str = "") -> None:
+    """Another folder in its place, with the same in it; `room` is where the old one may stand meanwhile."""
+    aside = Path(tempfile.mkdtemp(dir=room))
+    mount("--bind", str(folder), str(aside))
+    mount("-t", "tmpfs", "-o", "mode=0755", "none", str(folder))
+    for entry in aside.iterdir():
+        place = folder / entry.name
+        if entry.name == without:
+            continue
+        if entry.is_symlink():
+            place.symlink_to(entry.readlink())
+        else:
+            place.mkdir(exist_ok=True) if entry.is_dir() else place.touch()
+            mount("--bind", str(entry), str(place))
+    subprocess.run(["umount", str(aside)], check=True)
+    aside.rmdir()
+
+
+def mount(*arguments: str) -> None:
+    """CalledProcessError if it cannot be."""
+    subprocess.run(["mount", *arguments], check=True, capture_output=True)
