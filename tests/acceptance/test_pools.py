@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 import pytest
 from celery import chain, chord, group
 from celery.exceptions import TimeLimitExceeded
+from django.conf import settings
 
 from tests.acceptance import watch
 from tests.acceptance.cluster import ROOT, Cluster, Worker, wait_until
@@ -122,7 +123,8 @@ def _database_port() -> int:
 def test_an_embedded_worker(cluster: Cluster):
     """Trap 24: it sends no `worker_ready` and no `celeryd_init`, yet has its ticker."""
     script = ROOT / "tests" / "acceptance" / "embedded.py"
-    environment = {**cluster.environment(), "PATH": "/usr/bin:/bin", "ACCEPTANCE_QUEUE": "acceptance-embedded"}
+    given = {"PATH": "/usr/bin:/bin", "ACCEPTANCE_QUEUE": "acceptance-embedded"}
+    environment = {**cluster.environment(), **given, "DJANGO_SECRET_KEY": settings.SECRET_KEY}
     command = [sys.executable, str(script)]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.strip().endswith("[6, True]"), done.stderr

@@ -68,12 +68,15 @@ def running_urls(project: Path) -> ServiceUrls | None:
 
 
 def local_secret(project: Path) -> str:
-    """A key made once for this project's folder, for lack of one in the environment."""
+    """A key made once for this project's folder, for lack of one in the environment. ServicesError if it is not ours."""
     file = project / FOLDER / "secret-key"
     if not file.exists():
         with _alone(file.parent):
             _make_secret(file)
-    return file.read_text()
+    try:
+        return file.read_text()
+    except PermissionError as cause:
+        raise ServicesError(f"{file} is another user's: set DJANGO_SECRET_KEY, or work as that user") from cause
 
 
 def _make_secret(file: Path) -> None:

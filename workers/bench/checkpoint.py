@@ -48,9 +48,9 @@ def _of_one(on: Stage) -> list[Figure]:
     return [
         *figures,
         _ratio("dump by our driver, as a ratio", seconds, "dump: CRIU", "dump by criu", _DUMP_TARGET),
-        _ratio("dump until it is stored, as a ratio", seconds, "dump", "dump by criu", _DUMP_TARGET),
+        _ratio("dump until it is stored, as a ratio", seconds, "dump", "dump by criu", None),
         _ratio("restore by our driver, as a ratio", seconds, "restore: CRIU", "restore by criu", _RESTORE_TARGET),
-        _ratio("restore until it has called back, as a ratio", seconds, "restore", "restore by criu", _RESTORE_TARGET),
+        _ratio("restore until it has called back, as a ratio", seconds, "restore", "restore by criu", None),
         _size("image", sizes["image"], None),
         _size("stored", sizes["stored"], _STORED_TARGET),
         _size("memory of its own, restored", sizes["private"], None),
