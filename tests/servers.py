@@ -18,7 +18,6 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from triggerapp.services import Services
-from workers.bench import mounts
 
 _own: list[Services] = []
 _temporary: list[Path] = []
@@ -39,7 +38,6 @@ def provide() -> None:
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if not worker:
         _keep_temporary_files_together()
-        mounts.provide_run()
     if not (os.environ.get("DATABASE_URL") and os.environ.get("CELERY_BROKER_URL")):
         _start()
     if worker:

@@ -68,7 +68,7 @@ def running_urls(project: Path) -> ServiceUrls | None:
 
 
 def local_secret(project: Path) -> str:
-    """A key made once for this project's folder, for lack of one in the environment. ServicesError if it is not ours."""
+    """A key made once for this folder, for lack of one in the environment. ServicesError if it is another user's."""
     file = project / FOLDER / "secret-key"
     if not file.exists():
         with _alone(file.parent):
