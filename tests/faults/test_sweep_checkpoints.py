@@ -15,8 +15,8 @@ from tests.faults.test_sweep import Planned, assert_survived, occurrences, plan
 
 pytestmark = pytest.mark.criu
 
-LANES = 3
-"""Each scenario starts two zygotes, which import everything anew."""
+LANES = 7 if "FAULTS_SWEEP" in os.environ else 3
+"""Each scenario starts two zygotes, which import everything anew: other tests beside are to come to something too."""
 ON_THE_WAY = ("park.", "dump.", "store.", "checkpoint.", "kill.", "fetch.", "restore.", "callback.", "discard.")
 HOW = ("kill9worker", "kill9")
 """The points take turns; each in both ways is for the whole sweep."""
