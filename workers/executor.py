@@ -80,15 +80,19 @@ def execute(task: Any, request: Any, *, args: Sequence[Any], kwargs: Mapping[str
     raise Ignore("run is unknown")
 
 
-def _only_undo(task: Any, request: Any, **how: Any) -> NoReturn:
-    """A time limit killed the run, and Celery was told: what it hears of the rollbacks is nothing."""
+def _only_undo(task: Any, request: Any, *, claimed: Claimed, **how: Any) -> NoReturn:
+    """A time limit killed the run, and Celery was told: of the rollbacks it hears nothing, nor of what hinders them."""
+    told = _tellable(codec.load_error(undoing.split(claimed.error)[0]))
     try:
-        _run_claimed(task, request, **how)
+        with _ending(request, claimed.run_id):
+            _run_claimed(task, request, claimed=claimed, **how)
     except Ignore:
         raise
     except Exception as error:
-        announcing.restore_failure(task, request, error)
-        raise Ignore("the run was killed by a time limit and is rolled back") from error
+        told = error
+        raise Ignore("the run was killed by a time limit, and is rolled back") from error
+    finally:
+        announcing.restore_failure(task, request, told)
     raise AssertionError(request.id)
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from tests.inprocess import Killed, app, durable, forward, messages
-from triggerapp.engine import timeouts
+from triggerapp.engine import runs, timeouts
 from triggerapp.models import Run, Step
 from workers import AbortRun, identity, rollback, step, wait
 from workers.retry import RetryPolicy
@@ -103,6 +103,47 @@ def test_celery_which_was_told_of_the_kill_is_told_nothing_of_the_rollbacks(work
     assert result.state == "FAILURE"
     assert ("told" in str(result.result)) is not notes_starts
     assert worker.ticker.reports._open == []
+
+
+@pytest.mark.parametrize("notes_starts", [False, True])
+def test_what_hinders_the_rollbacks_is_told_to_people_and_not_to_celery(
+    worker, story, notes_starts, monkeypatch, caplog
+):
+    @durable(track_started=notes_starts)
+    def purchase() -> None:
+        step(story.tell, "reserve", rollback=story.undo)
+        story.tell("compute")
+
+    def fail(*args: object, **how: object) -> None:
+        raise OSError("no space left")
+
+    story.deadly = {"compute"}
+    run = started(worker, purchase)
+    app.backend.mark_as_failure(run.task_id, TimeoutError(LIMIT))
+    monkeypatch.setattr(runs, "fail", fail)
+    assert strike(worker, run).status == "running"
+    result = purchase.AsyncResult(run.task_id)
+    assert result.state == "FAILURE" and LIMIT in str(result.result)
+    assert "no space left" in caplog.text and f"run {run.id} was left where it stood" in caplog.text
+
+
+def test_a_rollback_that_an_attempt_did_not_come_to_is_not_waited_for(worker, story):
+    @durable(retry=RetryPolicy(max_attempts=2))
+    def purchase() -> None:
+        rollback(story.undo, "first")
+        if "second attempt" not in story:
+            rollback(story.undo, "second")
+            story.append("second attempt")
+            raise ValueError("busy")
+        story.tell("compute")
+
+    story.deadly = {"compute"}
+    run = started(worker, purchase)
+    forward(seconds=120)
+    worker.beat()
+    worker.tick()
+    assert strike(worker, run).status == "timed_out"
+    assert story == ["second attempt", "compute", "undo first"]
 
 
 def test_what_the_function_raises_on_its_way_to_the_rollbacks_is_no_reason_to_try_again(worker, story):

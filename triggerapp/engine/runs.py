@@ -240,13 +240,13 @@ def _finish(statement: str, values: list[object], run_id: UUID, lease: int) -> N
 _RETRY_MOVE = move_sql(
     Status.PENDING,
     "due_at = now() + %s, attempt = attempt + 1, computed = interval '0', message = COALESCE(%s, message), "
-    "payload = COALESCE(%s, payload), sends = 0, error = NULL",
+    "payload = COALESCE(%s, payload), sends = 0, error = NULL, rollbacks = 0",
     f"{_HELD} AND status = 'running'",  # a person may retry what has ended; a worker whose run was rescued may not
     returning="id, attempt - 1 AS attempt",
 )
 _RETRY_HERE_MOVE = move_sql(
     Status.QUEUED,
-    "attempt = attempt + 1, computed = interval '0', sent_at = NULL",
+    "attempt = attempt + 1, computed = interval '0', sent_at = NULL, rollbacks = 0",
     f"{_HELD} AND status = 'running'",
     returning="id, attempt - 1 AS attempt",
 )
