@@ -51,7 +51,7 @@ def _install(prefix: Path | None, group: str | None) -> int:
     return 0
 
 
-def _help(address: Path, group: str | None, key: Path) -> int:
+def _help(address: Path, group: str, key: Path) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
         server.run(address, group=group, key_file=key)
@@ -92,7 +92,7 @@ def _add_helper(commands: Commands) -> None:
     helper.add_argument(
         "--socket", type=Path, default=find.DEFAULT, help=f"where it listens; {find.DEFAULT} unless given"
     )
-    helper.add_argument("--group", help="whose members it works for; nobody but root may connect unless given")
+    helper.add_argument("--group", required=True, help="whose members it works for")
     helper.add_argument(
         "--key",
         type=Path,

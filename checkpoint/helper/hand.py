@@ -56,7 +56,7 @@ class Hand:
             os.environ["XDG_RUNTIME_DIR"] = f"/proc/self/fd/{self.memory}"
             self._obey()
             status = 0
-        except (OSError, ValueError) as problem:
+        except (CheckpointError, OSError, ValueError) as problem:
             log.warning("user %s: %s", self.peer.uid, problem)
         except BaseException:
             log.exception("user %s: the helper has a fault", self.peer.uid)

@@ -38,9 +38,10 @@ def load(path: Path) -> bytes:
             raw = file.read(1024)
     except (OSError, ValueError) as problem:
         raise Unsupported(f"the key in {path} cannot be read: {problem}") from problem
+    secret = _decoded(raw, path)
     if found.st_uid != 0 or stat.S_IMODE(found.st_mode) & 0o077:
         raise Unsupported(f"the key in {path} is not root's alone: chown root {path} && chmod 0600 {path}")
-    return _decoded(raw, path)
+    return secret
 
 
 def _try(path: Path, told: int) -> NoReturn:
@@ -77,4 +78,6 @@ def _decoded(raw: str, path: Path) -> bytes:
         key = base64.b64decode(raw.strip(), validate=True)
         if len(key) == KEY:
             return key
-    raise Unsupported(f"{path} holds no key: {KEY} bytes in base64; delete it to have a new one made")
+    raise Unsupported(
+        f"{path} holds no key: {KEY} bytes in base64. Choose another file (--key), or delete it to have a new one made"
+    )

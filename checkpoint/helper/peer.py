@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
+import select
 import socket
 import struct
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from checkpoint.errors import Unsupported
 
 log = logging.getLogger(__name__)
 
-_SO_PEERGROUPS: Final = 59
+_SO_PEERGROUPS, _SO_PEERPIDFD = 59, 77
 _CREDENTIALS: Final = struct.Struct("iII")
 _MOST: Final = 1024
 _NAMESPACES: Final = {"mnt": "mount", "pid": "pid", "user": "user", "net": "network", "ipc": "IPC", "uts": "UTS"}
@@ -35,13 +37,16 @@ class Peer:
     uid: int
     gid: int
     groups: tuple[int, ...]
+    process: int
+    """A descriptor of it."""
 
     @classmethod
     def at(cls, line: socket.socket) -> Self:
-        """OSError if it is in more than 256 groups."""
+        """OSError if it is in more than 256 groups, or has ended."""
         pid, uid, gid = _credentials(line)
         raw = line.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST)
-        return cls(pid=pid, uid=uid, gid=gid, groups=struct.unpack(f"{len(raw) // 4}I", raw))
+        groups = struct.unpack(f"{len(raw) // 4}I", raw)
+        return cls(pid=pid, uid=uid, gid=gid, groups=groups, process=_process(line, pid))
 
     @property
     def bounding_set(self) -> int:
@@ -64,6 +69,12 @@ class Peer:
             raise Unsupported(f"the worker cannot be seen from where the helper runs ({problem}): {_REMEDY}") from None
         if other is not None:
             raise Unsupported(f"the worker is in another {other} than the helper: {_REMEDY}")
+        self.require_alive()
+
+    def require_alive(self) -> None:
+        """Unsupported if it has ended: what was read by its pid may be of another process then."""
+        if select.select([self.process], [], [], 0)[0]:
+            raise Unsupported("the process that connected has ended: what gives the order has to be there")
 
     def join_cgroups(self) -> None:
         """What is restored then lives where its worker does. That this fails is no reason to refuse."""
@@ -94,6 +105,16 @@ def _credentials(line: socket.socket) -> tuple[int, int, int]:
     raw = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, gid = _CREDENTIALS.unpack(raw)
     return pid, uid, gid
+
+
+def _process(line: socket.socket, pid: int) -> int:
+    """A descriptor of whoever connected; before Linux 6.5 of whoever has its pid now."""
+    try:
+        return line.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
+    except OSError as problem:
+        if problem.errno != errno.ENOPROTOOPT:
+            raise
+        return os.pidfd_open(pid)
 
 
 def _status(task: int | str, name: str) -> str:

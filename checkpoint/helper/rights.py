@@ -29,12 +29,15 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 def become(peer: Peer) -> None:
     """Go on as the peer, with what CRIU needs, to be passed on to it. OSError if that is not to be had.
 
+    Unsupported if the peer has ended.
+
     The bounding set stays as wide as the peer's, that what is restored may have the one it had. And where the peer can
     gain no rights by what it executes, what it has restored cannot either: the image may be of a process that could.
     """
-    bound = peer.no_new_privs
+    bound, bounding_set = peer.no_new_privs, peer.bounding_set
+    peer.require_alive()
     needed = sum(1 << capability for capability in NEEDED)
-    _limit(peer.bounding_set | needed)
+    _limit(bounding_set | needed)
     _leave_keyring()
     os.setgroups(peer.groups)
     os.setresgid(peer.gid, peer.gid, peer.gid)

@@ -12,6 +12,7 @@ import os
 import selectors
 import signal
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,7 +34,7 @@ _PRIVATE: Final = "private"
 _PAUSE: Final = 0.1
 
 
-def run(address: Path, *, group: str | None, key_file: Path = KEY) -> None:
+def run(address: Path, *, group: str, key_file: Path = KEY) -> None:
     """Serve members of `group` until SIGTERM. Unsupported says what is in the way."""
     if os.geteuid() != 0:
         raise Unsupported("the helper runs as root: it works with the rights of whoever asks")
@@ -44,7 +45,7 @@ def run(address: Path, *, group: str | None, key_file: Path = KEY) -> None:
     house = House(root=address.parent / _PRIVATE, key_file=key_file, criu=_criu())
     house.make()
     with _listening(address, number) as listener:
-        log.info("listening at %s for %s, with %s", address, group or "root", house.criu)
+        log.info("listening at %s for %s, with %s", address, group, house.criu)
         Server(listener, house).run()
 
 
@@ -163,7 +164,7 @@ def _folder_of(address: Path) -> Path:
 
 @contextmanager
 def _listening(address: Path, number: int) -> Iterator[socket.socket]:
-    _require_unused(address)
+    _require_free(address)
     before = os.umask(0o177)
     try:
         listener = zygote.listen(address)
@@ -179,16 +180,19 @@ def _listening(address: Path, number: int) -> Iterator[socket.socket]:
                 address.unlink()
 
 
-def _number(group: str | None) -> int:
+def _number(group: str) -> int:
     try:
-        return grp.getgrnam(group).gr_gid if group else 0
+        return grp.getgrnam(group).gr_gid
     except KeyError:
         raise Unsupported(
             f"there is no group {group}: groupadd --system {group}, and add the workers' user to it"
         ) from None
 
 
-def _require_unused(address: Path) -> None:
+def _require_free(address: Path) -> None:
+    """What lies there is replaced: nothing, or the socket of a helper that has ended."""
+    if os.path.lexists(address) and not stat.S_ISSOCK(address.lstat().st_mode):
+        raise Unsupported(f"{address} is no socket: choose another place for it (--socket)")
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as trying, suppress(OSError):
         with zygote.near(address) as path:
             trying.connect(path)

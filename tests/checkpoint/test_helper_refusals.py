@@ -22,9 +22,10 @@ import psutil
 import pytest
 
 from checkpoint import helper, zygote
-from checkpoint.errors import CheckpointError, TooLarge
+from checkpoint.errors import CheckpointError, TooLarge, Unsupported
 from checkpoint.helper import client, hand, protocol, turns, whole
 from checkpoint.helper.client import Helper
+from checkpoint.helper.peer import Peer
 from checkpoint.helper.protocol import Answer, Dump, Greet, Restore
 from checkpoint.pagemap import PAGE, PARENT, PRESENT, Pagemap, Stretch
 from tests import criu
@@ -250,17 +251,44 @@ def test_what_would_let_others_in_is_refused_at_the_start(place: Path, daemon: D
         assert done.returncode == 1 and "Traceback" not in done.stderr
         return done.stderr
 
-    key, own = str(place / "key"), str(place / "own" / "socket")
-    assert "another helper listens" in refusal("--socket", str(daemon.address), "--key", key)
-    assert "can be changed by others" in refusal("--socket", str(place / "socket"), "--key", key)
-    assert "make the one above it" in refusal("--socket", str(place / "absent" / "folder" / "socket"), "--key", key)
+    group, key, own = ("--group", criu.group()), str(place / "key"), str(place / "own" / "socket")
+    assert "another helper listens" in refusal("--socket", str(daemon.address), "--key", key, *group)
+    assert "can be changed by others" in refusal("--socket", str(place / "socket"), "--key", key, *group)
+    absent = str(place / "absent" / "folder" / "socket")
+    assert "make the one above it" in refusal("--socket", absent, "--key", key, *group)
     assert "groupadd" in refusal("--socket", own, "--group", "absent-group", "--key", key)
     (place / "open-key").write_text("text")
+    assert "holds no key" in refusal("--socket", own, "--key", str(place / "open-key"), *group)
+    (place / "open-key").write_text((place / "key").read_text())
     (place / "open-key").chmod(0o644)
-    assert "not root's alone" in refusal("--socket", own, "--key", str(place / "open-key"))
-    (place / "open-key").chmod(0o600)
-    assert "holds no key" in refusal("--socket", own, "--key", str(place / "open-key"))
+    assert "not root's alone" in refusal("--socket", own, "--key", str(place / "open-key"), *group)
     assert (place / "key").stat().st_mode & 0o777 == 0o600
+    other = daemon.address.with_name("file")
+    other.touch()
+    for path in (other, daemon.address.with_name("private")):
+        assert f"{path} is no socket" in refusal("--socket", str(path), "--key", key, *group)
+    assert other.is_file()
+    other.unlink()
+
+
+def test_who_has_ended_is_not_taken_for_whoever_has_its_pid_now(place: Path) -> None:
+    """A child has the connection of a process that has ended."""
+    with zygote.listen(place / "asked") as listener:
+        asker = os.fork()
+        if asker == 0:
+            line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            line.connect(str(place / "asked"))
+            if os.fork() == 0:
+                line.recv(1)  # until the other end is closed
+            os._exit(0)
+        line, _ = listener.accept()
+        with line:
+            os.waitid(os.P_PID, asker, os.WEXITED | os.WNOWAIT)
+            with pytest.raises(Unsupported, match="has ended"):
+                Peer.at(line).require_alive()
+            os.waitpid(asker, 0)
+            with pytest.raises((Unsupported, OSError)):
+                Peer.at(line).require_alive()
 
 
 def test_the_frames_of_an_order_are_those_that_are_read(tmp_path: Path) -> None:
