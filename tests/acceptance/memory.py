@@ -135,6 +135,12 @@ def registers(tag: str, *, waits: bool) -> Any:
 
 
 @durable_task(retry=ONCE)
+def waits_for(token: str) -> Any:
+    """Wait for somebody's token."""
+    return wait.for_token(token)
+
+
+@durable_task(retry=ONCE)
 def says(*words: str) -> None:
     """Logs and prints, itself and through a child process; a wait between the words."""
     for word in words:

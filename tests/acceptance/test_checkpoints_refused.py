@@ -10,14 +10,16 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from tests.acceptance.cluster import Worker, wait_until
 from tests.acceptance.frozen import HELD, Start, base_of, go, note_of, stored, waiting
 from tests.acceptance.ledger import fresh, notes
-from tests.acceptance.memory import connects, holds, leaves, maps, registers
+from tests.acceptance.memory import connects, holds, leaves, maps, registers, waits_for
 from tests.acceptance.runs import run_of
+from triggerapp.errors import NotFound
 from triggerapp.models import Checkpoint
 
 pytestmark = pytest.mark.criu
@@ -182,6 +184,11 @@ def test_what_cannot_be_closed_means_a_wait_without_an_image_and_the_rest_is_ope
     go(tag)
     assert result.get(timeout=120) == "came"
     assert note_of(result).endswith(": closing Counter raised RuntimeError('it is stuck')")
+
+
+def test_a_wait_that_cannot_be_opened_is_the_functions_to_hear_of(frozen: Worker):
+    with pytest.raises(NotFound, match="does not exist, or belongs to another run"):
+        waits_for.delay(f"waitpoint_{uuid4()}").get(timeout=120)
 
 
 def test_without_its_base_an_image_is_whole(here: Start):

@@ -15,7 +15,7 @@ from triggerapp.engine import checkpoints
 from triggerapp.engine.checkpoints import Made
 from triggerapp.engine.runs import Claimed
 from triggerapp.engine.waits import Resolution
-from triggerapp.errors import StaleRun
+from triggerapp.errors import StaleRun, TriggerError
 from triggerapp.failpoints import point
 from workers import base, freezing, identity
 from workers.messages import Parked, Woken
@@ -39,6 +39,9 @@ def leave(case: Case, born: Born, life: Life, parked: Parked) -> None:
         life.end()
         raise Ignore(str(stale)) from stale
     except UNANSWERED:  # whether it was committed is not known: its image stays until that is
+        return life.wake(Woken())
+    except TriggerError:  # the function is to hear why there is no such wait: it opens it itself, and meets the same
+        imagestore.delete([made.id])
         return life.wake(Woken())
     if isinstance(entered, Resolution):
         imagestore.delete([made.id])
