@@ -190,6 +190,21 @@ class SuspensionSwallowed(CallRefused):
         )
 
 
+class TransactionLeft(DurableError):
+    """The task's function ended, and left a transaction open: nothing of it is committed."""
+
+    code = "transaction_left"
+
+    def __init__(self, database: str) -> None:
+        super().__init__(database)
+
+    def __str__(self) -> str:
+        return (
+            f"the task left a transaction of the database {self.args[0]!r} open, which was rolled back: use "
+            "`with transaction.atomic()`, and put back what set_autocommit() changed"
+        )
+
+
 class AbortRun(DurableError):
     """Raised by the user: fail the run now, without retry."""
 

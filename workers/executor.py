@@ -18,14 +18,21 @@ from celery.exceptions import Ignore, Reject, Retry
 from kombu.exceptions import EncodeError
 
 from triggerapp import conf
-from triggerapp.engine import encoding, runs, undoing
+from triggerapp.engine import encoding, runs, sql, undoing
 from triggerapp.engine.runs import Claimed, Dropped, Ended, Foreign, Unknown
 from triggerapp.errors import BadType, PayloadTooLarge, StaleRun
 from triggerapp.models import Run, Status
 from workers import announcing, codec, identity, interrupts, light, logs, loops, options, results, telling
 from workers.attempt import Attempt, RollBackNow, enter
 from workers.board import Watch
-from workers.errors import JournalMismatch, MaxDurationExceeded, SuspensionSwallowed, WaitCanceled, WaitTimeout
+from workers.errors import (
+    JournalMismatch,
+    MaxDurationExceeded,
+    SuspensionSwallowed,
+    TransactionLeft,
+    WaitCanceled,
+    WaitTimeout,
+)
 from workers.handle import decode_result, result_of
 from workers.incoming import adopted, mark_of
 from workers.journal import failed_steps
@@ -197,6 +204,8 @@ def run(
         return interrupts.is_one(error) or interrupts.is_hard_limit(error, task, request)
 
     outcome = _attempt(attempt, body, failing=claimed.error is not None, is_not_its_own=is_not_its_own)
+    if not attempt.is_eager:
+        outcome = _without_transactions(outcome)
     attempt.log.flush()  # who sees the run's end sees what it said before
     try:
         return _settle(task, attempt, claimed=claimed, outcome=outcome)
@@ -229,6 +238,12 @@ def _attempt(
     if attempt.left_at is not None:
         return Failed(error=SuspensionSwallowed(attempt.left_at))
     return Failed(error=RollBackNow()) if failing else Completed(value=value)
+
+
+def _without_transactions(outcome: Outcome) -> Outcome:
+    """The end of a run would be written into one that the function has left open, and lost with it."""
+    left = sql.abandon_transactions()
+    return Failed(error=TransactionLeft(left[0])) if left and isinstance(outcome, Completed) else outcome
 
 
 def _settle(task: Any, attempt: Attempt, *, claimed: Claimed, outcome: Outcome) -> object:

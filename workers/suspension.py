@@ -12,8 +12,6 @@ from itertools import count
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
-from django.db import connections
-
 from triggerapp.engine import runs, sql, waits, wakes
 from triggerapp.engine.waits import Opening, Resolution, Suspended
 from triggerapp.models import WaitKind, WaitStatus
@@ -146,8 +144,8 @@ def refuse_in_transaction(key: str) -> None:
 
 
 def is_in_transaction() -> bool:
-    """Whether the calling thread is inside of `atomic()`."""
-    return any(connection.in_atomic_block for connection in connections.all(initialized_only=True))
+    """Whether the calling thread is inside of `atomic()`, or of a transaction by hand."""
+    return bool(sql.in_transaction())
 
 
 def describe(opening: Opening) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 from kombu.exceptions import EncodeError
 
 from tests.inprocess import Killed, app, broker_down, durable, messages
@@ -324,3 +324,37 @@ def test_a_run_that_is_canceled_while_it_runs_begins_one_more_step_at_most_and_r
     run = purchase.trigger()
     worker.work()
     assert (run.status, reached, Step.objects.count()) == ("CANCELED", [1], 0)
+
+
+# --- what a function leaves behind ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("begin", [lambda: transaction.atomic().__enter__(), lambda: transaction.set_autocommit(False)])
+def test_a_run_that_leaves_a_transaction_open_fails_and_the_next_one_in_its_process_does_not(worker, begin):
+    @durable(retry=ONCE)
+    def leaves() -> None:
+        begin()
+        Run.objects.update(tags=["lost"])
+
+    @durable(retry=ONCE)
+    def follows() -> int:
+        return step(lambda: 1)
+
+    guilty, next_one = leaves.trigger(), follows.trigger()
+    worker.work()
+    failed = Run.objects.get(pk=guilty.id)
+    assert (failed.status, failed.error["type"]) == ("failed", "workers.errors:TransactionLeft")
+    assert "use `with transaction.atomic()`" in failed.error["message"]
+    assert worker.until(next_one) == 1
+    assert not Run.objects.filter(tags__contains=["lost"]).exists()
+
+
+def test_a_wait_in_a_transaction_by_hand_is_refused(worker):
+    @durable(retry=ONCE)
+    def waits() -> None:
+        transaction.set_autocommit(False)
+        wait.sleep(60)
+
+    run = waits.trigger()
+    worker.work()
+    assert Run.objects.get(pk=run.id).error["type"] == "workers.errors:WaitInTransaction"

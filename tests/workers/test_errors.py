@@ -20,6 +20,7 @@ MADE = [
     errors.WaitTimeout("no cart/checked-out within 5 minutes"),
     errors.WaitCanceled("canceled by ann"),
     errors.WaitInTransaction("wait.sleep"),
+    errors.TransactionLeft("default"),
     errors.SuspensionSwallowed("wait.sleep"),
     errors.WaitInRollback("wait.sleep"),
     errors.RollbackInStep("rollback"),

@@ -132,6 +132,25 @@ def revive() -> None:
         wrapper.close()
 
 
+def in_transaction() -> list[BaseDatabaseWrapper]:
+    """The connections of this thread with a transaction that somebody has begun and not ended."""
+    return [each for each in connections.all(initialized_only=True) if each.in_atomic_block or _is_manual(each)]
+
+
+def _is_manual(wrapper: BaseDatabaseWrapper) -> bool:
+    return wrapper.connection is not None and wrapper.settings_dict["AUTOCOMMIT"] and not wrapper.autocommit
+
+
+def abandon_transactions() -> list[str]:
+    """Roll back what is open, by closing connections, which are usable at once; the names of their databases."""
+    left = in_transaction()
+    for wrapper in left:
+        wrapper.close()
+        wrapper.connection = None
+        wrapper.in_atomic_block = wrapper.closed_in_transaction = False  # else it never connects, which resets the rest
+    return [wrapper.alias for wrapper in left]
+
+
 def is_hung_up(wrapper: BaseDatabaseWrapper, *, signs: int = select.POLLRDHUP) -> bool:
     """Whether the server has closed the connection, by what the kernel knows of it; what may be read is no sign."""
     raw: Any = wrapper.connection
