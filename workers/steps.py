@@ -79,6 +79,8 @@ def call(
     """`step`, never as a decorator."""
     if rollback is not None:
         _check_callable("rollback", rollback)
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise TypeError(f"step(retry={retry!r}): it takes a RetryPolicy, such as RetryPolicy(max_attempts=5)")
     attempt = context.current_or_none(f"step {getattr(fn, '__name__', fn)}")
     if attempt is None:
         return fn(*args, **kwargs)

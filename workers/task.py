@@ -78,6 +78,9 @@ def durable_task(
     options are Celery's and pass through; on top of an existing task they belong to that task's own
     decorator.
     """
+    _require("retry", retry, RetryPolicy, "RetryPolicy(max_attempts=5)")
+    _require("max_duration", max_duration, timedelta, "timedelta(minutes=5)")
+    _require("checkpoint", checkpoint, bool, "True or False")
     own = TaskOptions(retry=retry, defaults=_defaults(max_duration, ttl), checkpoint=checkpoint, on=listed(on))
 
     def decorate(target: Any) -> Any:
@@ -96,6 +99,11 @@ def _defaults(max_duration: timedelta | None, ttl: Deadline | None) -> TriggerOp
     if ttl is not None:
         defaults["ttl"] = ttl
     return defaults
+
+
+def _require(name: str, given: object, kind: type, example: str) -> None:
+    if given is not None and not isinstance(given, kind):
+        raise TypeError(f"durable_task({name}={given!r}): it takes a {kind.__name__}, such as {example}")
 
 
 def _refuse_options(options: dict[str, Any]) -> None:

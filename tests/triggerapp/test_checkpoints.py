@@ -6,8 +6,10 @@ from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
+from django.core.management import CommandError
 
 from tests.factories import for_event, fresh, make_event, make_run, make_worker, timer
+from tests.triggerapp.commands import said
 from triggerapp.engine import checkpoints, rescue, runs, undoing, verbs, wakes
 from triggerapp.engine.checkpoints import Made, Taken
 from triggerapp.engine.runs import Claimed
@@ -161,3 +163,18 @@ def test_notes_are_lines_of_the_attempt_and_a_stale_lease_writes_none():
 
 def note_of(run: UUID) -> str:
     return Attempt.objects.get(run=run).note
+
+
+def test_what_a_store_that_does_not_answer_keeps_is_no_image_that_was_not_there(tmp_path, settings):
+    (tmp_path / "file").touch()
+    settings.TRIGGERAPP = {"CHECKPOINT_STORE": str(tmp_path / "file" / "store")}
+    run = suspended(made())
+    assert "deleted; what the store has of it stays" in said("checkpoints", "delete", run.pk)
+    assert "there is none" in said("checkpoints", "delete", run.pk)
+
+
+def test_a_store_that_cannot_be_opened_is_told_in_a_sentence(settings):
+    settings.TRIGGERAPP = {"CHECKPOINT_STORE": "nothing://bucket"}
+    suspended(made())
+    with pytest.raises(CommandError):
+        said("checkpoints", "verify")

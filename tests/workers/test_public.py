@@ -180,6 +180,13 @@ def test_a_task_keeps_its_name_options_base_and_registration():
     assert task(4) == ["base", ["red", 4]]
 
 
+@pytest.mark.parametrize("option", [{"retry": 5}, {"max_duration": 5}, {"checkpoint": "maybe"}])
+def test_an_option_of_another_kind_is_refused_where_it_is_written(option):
+    ((name, given),) = option.items()
+    with pytest.raises(TypeError, match=rf"durable_task\({name}={given!r}\): it takes a "):
+        durable_task(**option)
+
+
 def test_celerys_options_belong_to_the_tasks_own_decorator():
     with pytest.raises(TypeError, match="give queue to its own decorator, below this one"):
         durable_task(queue="orders")(app.task(name="tests.refused")(fresh_app))

@@ -345,3 +345,8 @@ def test_a_step_that_this_run_has_recorded_already_is_never_written_again(worker
     worker.until(run)
     assert Run.objects.get().status == Status.COMPLETED
     assert keys() == ["other#1", "flaky#1"]
+
+
+def test_a_retry_that_is_no_policy_is_refused_before_the_step_is_called():
+    with pytest.raises(TypeError, match=r"step\(retry=5\): it takes a RetryPolicy"):
+        step(print, retry=5)  # type: ignore[call-overload]

@@ -13,7 +13,7 @@ from django.core.management.base import CommandError, CommandParser
 from rich.console import Console
 from rich.progress import track
 
-from checkpoint import Archive, CheckpointError, Label
+from checkpoint import Archive, CheckpointError, Label, Store
 from triggerapp import ids, imagestore
 from triggerapp.api.rendering import when
 from triggerapp.engine import checkpoints
@@ -60,7 +60,7 @@ class Command(BaseCommand):
     def _verify(self, runs: list[UUID]) -> None:
         rows = Checkpoint.objects.filter(run__in=runs) if runs else Checkpoint.objects.all()
         with tempfile.TemporaryDirectory(prefix="triggerapp-") as folder:
-            archive = Archive(store=imagestore.store(), keyring=imagestore.keyring(), scratch=Path(folder))
+            archive = Archive(store=_store(), keyring=imagestore.keyring(), scratch=Path(folder))
             console = Console(stderr=True)
             found = {row.run.pk: _problem(archive, row) for row in track(list(rows), "reading", console=console)}
         said = {run: why or "sound" for run, why in found.items()} | {run: _NONE for run in runs if run not in found}
@@ -70,9 +70,9 @@ class Command(BaseCommand):
             raise CommandError(f"{unsound} of {len(found)} images cannot be restored; their runs will be re-entered")
 
     def _delete(self, runs: Iterable[UUID]) -> None:
-        deleted = {run: imagestore.delete([checkpoints.discard(run)]) == 1 for run in runs}
-        rendered = [outcome(run, deleted=was) for run, was in deleted.items()]
-        self._say(rendered, {run: "deleted" if was else _NONE for run, was in deleted.items()})
+        images = {run: checkpoints.discard(run) for run in runs}
+        said = {run: _NONE if image is None else _deleted(image) for run, image in images.items()}
+        self._say([outcome(run, deleted=image is not None) for run, image in images.items()], said)
 
     def _pause(self, runs: Iterable[UUID]) -> None:
         asked = {run: checkpoints.ask_to_move(run) for run in runs}
@@ -84,6 +84,20 @@ class Command(BaseCommand):
             self.stdout.write(dump(rendered))
         else:
             self.stdout.write("\n".join(f"{ids.show('run', run)}: {said}" for run, said in lines.items()))
+
+
+def _deleted(image: UUID) -> str:
+    """Delete what is in the store; its run has forgotten it already."""
+    if imagestore.delete([image]):
+        return "deleted"
+    return "deleted; what the store has of it stays until a worker sweeps: the store has nothing, or does not answer"
+
+
+def _store() -> Store:
+    try:
+        return imagestore.store()
+    except CheckpointError as problem:
+        raise CommandError(str(problem)) from problem
 
 
 def _problem(archive: Archive, row: Checkpoint) -> str:
