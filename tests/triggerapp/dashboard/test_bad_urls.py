@@ -199,7 +199,7 @@ def test_a_file_cannot_say_what_it_has_instead_so_there_is_none(viewer, places, 
 
 
 def test_the_environment_of_the_settings_is_one_before_its_first_use(administrator, settings):
-    settings.TRIGGERAPP = {**getattr(settings, "TRIGGERAPP", {}), "ENVIRONMENT": "atlantis"}
-    assert warnings(administrator, "waits/?environment=atlantis", {}) == []
-    form = {"environment": "atlantis", "name": "PLACE", "value": "x"}
+    settings.TRIGGERAPP = {**getattr(settings, "TRIGGERAPP", {}), "ENVIRONMENT": "utopia"}
+    assert warnings(administrator, "waits/?environment=utopia", {}) == []
+    form = {"environment": "utopia", "name": "PLACE", "value": "x"}
     assert administrator.post("/triggers/variables/put", form).status_code == 302
