@@ -258,11 +258,13 @@ class _Bench:
 
 
 @contextmanager
-def _killed_after(time: timedelta, process: subprocess.Popen[bytes]) -> Iterator[None]:
-    limit = Timer(time.total_seconds(), process.kill)
+def _killed_after(patience: timedelta, process: subprocess.Popen[bytes]) -> Iterator[None]:
+    limit = Timer(patience.total_seconds(), process.kill)
     limit.start()
-    yield
-    limit.cancel()
+    try:
+        yield
+    finally:
+        limit.cancel()
 
 
 def _private_memory(pid: int) -> int:

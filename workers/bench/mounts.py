@@ -1,4 +1,4 @@
-"""Folders on a tmpfs, for this process and what it starts from now on: nobody else sees them. For root.
+"""Folders on a tmpfs, for this thread and what it starts from now on: nobody else sees them. For root.
 
 CRIU keeps what it learned about the kernel in /run if that is a tmpfs, as it is on a host. Elsewhere, as in many a
 container, each of its calls learns it anew, which may take longer than what is to be measured.
@@ -10,7 +10,7 @@ import ctypes
 import os
 import subprocess
 import tempfile
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -40,18 +40,29 @@ def lay_over(folder: Path, *, room: Path | None = None, without: str = "") -> No
     """Another folder in its place, with the same in it; `room` is where the old one may stand meanwhile."""
     aside = Path(tempfile.mkdtemp(dir=room))
     mount("--bind", str(folder), str(aside))
-    mount("-t", "tmpfs", "-o", "mode=0755", "none", str(folder))
-    for entry in aside.iterdir():
-        place = folder / entry.name
-        if entry.name == without:
-            continue
-        if entry.is_symlink():
-            place.symlink_to(entry.readlink())
-        else:
-            place.mkdir(exist_ok=True) if entry.is_dir() else place.touch()
-            mount("--bind", str(entry), str(place))
-    subprocess.run(["umount", str(aside)], check=True)
-    aside.rmdir()
+    with ExitStack() as leaving:
+        leaving.callback(aside.rmdir)
+        leaving.callback(_unmount, aside)
+        mount("-t", "tmpfs", "-o", "mode=0755", "none", str(folder))
+        with ExitStack() as failing:
+            failing.callback(_unmount, folder)
+            for entry in aside.iterdir():
+                if entry.name != without:
+                    _lend(entry, folder / entry.name)
+            failing.pop_all()
+
+
+def _lend(entry: Path, place: Path) -> None:
+    if entry.is_symlink():
+        place.symlink_to(entry.readlink())
+        return
+    place.mkdir(exist_ok=True) if entry.is_dir() else place.touch()
+    mount("--bind", str(entry), str(place))
+
+
+def _unmount(folder: Path) -> None:
+    """And what is mounted in it."""
+    subprocess.run(["umount", "--recursive", str(folder)], check=True, capture_output=True)
 
 
 def mount(*arguments: str) -> None:
