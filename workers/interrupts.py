@@ -26,7 +26,8 @@ def is_one(error: BaseException) -> bool:
 def is_hard_limit(error: BaseException, task: Any, request: Any) -> bool:
     """Whether it is the `Timeout` by which a pool of greenlets keeps a hard time limit; the function's own is not."""
     limits = ((request.timelimit or (None,))[0], task.time_limit, task.app.conf.task_time_limit)
-    return not isinstance(error, Exception) and getattr(error, "seconds", None) in {limit for limit in limits if limit}
+    seconds = getattr(error, "seconds", None)
+    return not isinstance(error, Exception) and any(limit and limit == seconds for limit in limits)
 
 
 def _is_kill(error: BaseException) -> bool:

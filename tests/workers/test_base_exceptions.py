@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from types import SimpleNamespace
 
 import pytest
 from celery import signals
@@ -165,3 +166,11 @@ def test_ctrl_c_at_a_wait_of_an_eager_run_ends_it(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         sleeps.apply()
     assert Run.objects.get().status == Status.FAILED
+
+
+def test_an_exception_with_seconds_that_are_none_is_no_limit():
+    class Odd(BaseException):
+        seconds = [1]
+
+    task = SimpleNamespace(time_limit=1, app=SimpleNamespace(conf=SimpleNamespace(task_time_limit=None)))
+    assert not interrupts.is_hard_limit(Odd(), task, SimpleNamespace(timelimit=None))

@@ -21,23 +21,22 @@ IS_DUE = """(error IS NULL AND (rollbacks > 0 OR EXISTS (
   SELECT 1 FROM triggerapp_step s
   WHERE s.run_id = triggerapp_run.id AND s.undoable AND NOT s.undone AND NOT s.superseded)))"""
 """SQL: whether a run that is to end has rollbacks, and was not sent to run them before."""
+_HELD = "id = %s AND lease = %s AND status = 'running'"
 
 
 def count(run_id: UUID, number: int, *, lease: int) -> None:
     """Note that so many rollbacks of no step are registered. Raises `StaleRun`."""
     point("count.before_commit")
-    held = "id = %s AND lease = %s AND status = 'running'"
-    if not sql.run(f"UPDATE triggerapp_run SET rollbacks = %s WHERE {held}", [number, run_id, lease]):
+    if not sql.run(f"UPDATE triggerapp_run SET rollbacks = %s WHERE {_HELD}", [number, run_id, lease]):
         raise StaleRun(run_id, lease)
     point("count.after_commit")
 
 
 def begin(run_id: UUID, *, lease: int, error: Json, status: Status) -> None:
     """Note the failure before its rollbacks run: whoever takes the run over goes on rolling back. Raises `StaleRun`."""
-    held = "id = %s AND lease = %s AND status = 'running'"
     point("rollback.before_commit")
     noted = json.dumps({**error, "status": status})
-    if not sql.run(f"UPDATE triggerapp_run SET error = %s::jsonb WHERE {held}", [noted, run_id, lease]):
+    if not sql.run(f"UPDATE triggerapp_run SET error = %s::jsonb WHERE {_HELD}", [noted, run_id, lease]):
         raise StaleRun(run_id, lease)
     point("rollback.after_commit")
 
