@@ -59,7 +59,7 @@ class Ticker(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Become a worker of the database's, with a heartbeat."""
-        from workers import connections, control, hearing  # noqa: PLC0415  (they need Django; all only in workers)
+        from workers import connections, control, hearing, shutdown  # noqa: PLC0415  (they need Django; all only in workers)
 
         _check_settings()
         control.register()
@@ -69,7 +69,7 @@ class Ticker(bootsteps.StartStopStep):
         signals.worker_process_init.connect(hearing.listen)
         _freeze()
         identity.renew()
-        signals.worker_shutting_down.connect(_leave)
+        shutdown.prepare(worker)
         self.process = link.start(app_path(worker.app), hostname=worker.hostname, wait=True)
         self.timer = worker.timer.call_repeatedly(1.0, self._look_after, (worker,), priority=10)
 
@@ -170,11 +170,6 @@ def _freeze() -> None:
     """
     gc.collect()
     gc.freeze()
-
-
-def _leave(**_: object) -> None:
-    """Sent at the start of a shutdown: runs stop at their next step and go on elsewhere at once."""
-    identity.leave()
 
 
 def app_path(app: Celery) -> str:

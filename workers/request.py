@@ -6,6 +6,7 @@ know goes down the pipe to the ticker (`workers.link`).
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable
 from signal import SIGKILL
 from typing import Any
@@ -143,8 +144,8 @@ class DurableRequest(Request):
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
         """Cold shutdown: the run goes on elsewhere; Celery would note RETRY, or lose it."""
-        if self.time_start is None:
-            return
+        if self.time_start is None or has_answered(pool, self.worker_pid):
+            return  # what it answers is read before the worker ends
         self._already_cancelled = True
         try:
             pool.terminate_job(self.worker_pid, SIGKILL)
@@ -161,6 +162,15 @@ class DurableRequest(Request):
         if revoked:
             link.tell("expired" if self.expires and not told else "canceled", task=self.id)
         return revoked
+
+
+def has_answered(pool: Any, pid: object) -> bool:
+    """Whether this pool process has said what became of its task, which this process has not read yet."""
+    answers = select.poll()
+    for descriptor, process in getattr(pool._pool, "_fileno_to_outq", {}).items():
+        if process.pid == pid:
+            answers.register(descriptor, select.POLLIN)
+    return bool(answers.poll(0))
 
 
 def _then_delivered(inner: Handler) -> Handler:

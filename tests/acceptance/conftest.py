@@ -128,9 +128,9 @@ def here(needs_criu: None, worker: Start) -> Iterator[Start]:
     """A worker whose runs wait by checkpoint; after the test none of its processes is left."""
     queues: list[str] = []
 
-    def start(**env: Any) -> AbstractContextManager[Worker]:
+    def start(**given: Any) -> AbstractContextManager[Worker]:
         queues.append(queue := f"acceptance-{os.urandom(3).hex()}")
-        return worker("prefork", queue=queue, **{"ACCEPTANCE_CHECKPOINT": "on", **env})
+        return worker("prefork", queue=queue, **{"ACCEPTANCE_CHECKPOINT": "on", **given})
 
     yield start
     wait_until(lambda: not any(map(left, queues)), reason=f"left: {[left(queue) for queue in queues]}")

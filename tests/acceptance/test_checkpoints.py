@@ -127,13 +127,24 @@ def test_a_canceled_runs_image_is_deleted(frozen: Worker):
     wait_until(lambda: not path.exists())
 
 
-def test_a_deploy_moves_runs_in_the_middle_of_a_computation(here: Start, tmp_path: Path):
+_SHUTDOWNS: list[Any] = [
+    pytest.param(signal.SIGTERM, {}, {}, id="warm"),
+    pytest.param(signal.SIGTERM, {"REMAP_SIGTERM": "SIGQUIT"}, {}, id="remapped"),
+    pytest.param(signal.SIGQUIT, {}, {}, id="cold"),
+    pytest.param(signal.SIGQUIT, {}, {"worker_soft_shutdown_timeout": 5.0}, id="soft"),
+]
+
+
+@pytest.mark.parametrize(("sent", "env", "conf"), _SHUTDOWNS)
+def test_a_deploy_moves_runs_in_the_middle_of_a_computation(
+    here: Start, tmp_path: Path, sent: signal.Signals, env: dict[str, str], conf: dict[str, Any]
+):
     """Neither step nor wait: they are dumped where they are, and go on in the next worker."""
-    with here(options=("-c", "8")) as mine:
+    with here(options=("-c", "8"), conf=conf, **env) as mine:
         tags = [fresh() for _ in range(8)]
         results = [computes.delay(tag, str(tmp_path / "end")) for tag in tags]
         wait_until(lambda: all(map(notes, tags)))
-        mine.signal(signal.SIGTERM)
+        mine.signal(sent)
         mine.wait(120)
         found = [run_of(result) for result in results]
         assert [run.status for run in found] == ["queued"] * 8, mine.text()
