@@ -15,7 +15,7 @@ import sys
 import threading
 from pathlib import Path
 
-from checkpoint import tracing, zygote
+from checkpoint import interned, tracing, zygote
 from triggerapp.errors import TriggerError
 
 log = logging.getLogger("triggerapp.zygote")
@@ -30,6 +30,7 @@ def main(path: str, home: str, listener: str) -> None:
     logging.basicConfig(format="[%(asctime)s: %(levelname)s/zygote] %(message)s", level=logging.INFO)
     life = _load(path)
     _warn(keeping=asked.fileno())
+    interned.make_room()
     gc.collect()
     gc.freeze()
     _fork_base_maker(Path(home))
