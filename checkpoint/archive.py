@@ -54,6 +54,7 @@ class Archive:
         base = self.bases.open(manifest.base) if manifest.base else None
         fill = partial(pack.pack, directory, manifest, label=label, keyring=self.keyring, base=base)
         stored = self.store.put(label.checkpoint, fill)
+        quota.note(self.store, stored.size)
         if base is not None:
             self._keep(base, label)
         return stored

@@ -27,8 +27,14 @@ def require_room(store: Store, quota: int) -> None:
     if held >= quota:
         raise QuotaExceeded(
             f"the store holds {held >> 20} MB of checkpoints, and {quota >> 20} MB is allowed: "
-            "raise the quota, collect what is not needed, or let fewer runs wait"
+            "raise the quota (CHECKPOINT_QUOTA_BYTES), or let fewer runs wait at a time"
         )
+
+
+def note(store: Store, size: int) -> None:
+    """So much was stored there by this process."""
+    when, held = _counted.get(store, (0.0, 0))
+    _counted[store] = (when, held + size)
 
 
 def _believed(store: Store) -> int | None:

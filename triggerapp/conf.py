@@ -105,6 +105,9 @@ class Conf:
     CHECKPOINT_MAX_BYTES: int = 2 << 30
     """The size of a process image at most; the run of a larger one is re-entered."""
 
+    CHECKPOINT_QUOTA_BYTES: int = 0
+    """How much an environment's images may take; while they do, runs wait without. 0: no bound."""
+
     CHECKPOINT_RETENTION: timedelta = timedelta(days=30)
     """How long images are kept; the run of an older one is re-entered."""
 

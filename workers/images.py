@@ -36,6 +36,7 @@ def here() -> Images:
         keyring=imagestore.keyring(),
         scratch=home / "images",
         limit=conf.get().CHECKPOINT_MAX_BYTES,
+        quota=conf.get().CHECKPOINT_QUOTA_BYTES or None,
     )
     return Images(archive, criu, Host.here(criu=criu.version, mode=criu.mode.value))
 

@@ -15,6 +15,7 @@ TRIGGERAPP = {
     "CHECKPOINT_BASE": os.environ.get("ACCEPTANCE_BASE", "copied"),
     "CHECKPOINT_MIN_WAIT": timedelta(),
     "CHECKPOINT_STORE": os.environ.get("ACCEPTANCE_STORE", "~/.local/state/triggerapp/checkpoints"),
+    "CHECKPOINT_QUOTA_BYTES": int(os.environ.get("ACCEPTANCE_QUOTA", "0")),
     "RESEND_AFTER": timedelta(seconds=float(os.environ.get("ACCEPTANCE_RESEND", "30"))),
 }
 

@@ -100,6 +100,16 @@ def test_a_full_store_costs_no_run(here: Start, tiny: Path):
         assert "No space left" in waits_without_an_image(result, tag)
 
 
+def test_a_store_with_as_much_as_it_may_hold_costs_no_run(here: Start, tmp_path: Path):
+    with here(options=ALONE, ACCEPTANCE_STORE=str(tmp_path / "store"), ACCEPTANCE_QUOTA="1"):
+        first = holds.delay(one := fresh())
+        waiting(first)
+        second = holds.delay(two := fresh())
+        assert "raise the quota (CHECKPOINT_QUOTA_BYTES)" in waits_without_an_image(second, two)
+        go(one)
+        assert first.get(timeout=120) == HELD
+
+
 def test_a_store_that_is_down_costs_no_run(here: Start):
     """Nobody listens at its address."""
     nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
