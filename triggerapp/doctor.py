@@ -22,7 +22,8 @@ from kombu.exceptions import OperationalError as BrokerDown
 from redis import Redis
 from redis.exceptions import RedisError
 
-from triggerapp import clock, conf
+import checkpoint
+from triggerapp import clock, conf, imagestore
 from triggerapp.api.ingress import receive
 from triggerapp.api.tokens import callback
 from triggerapp.checks import check_settings, database_remedy
@@ -180,7 +181,7 @@ def _eviction(url: str) -> str | None:
 def _workers() -> Iterator[Finding]:
     here, lease = environments.current(), conf.get().LEASE
     alive = Worker.objects.filter(environment=here, expires_at__gt=clock.now()).count()
-    left = sql.row(_LEFT, {"here": here, "most": _MOST, "lease": lease}) or {}
+    left = sql.row(_LEFT, {"here": here, "most": _MOST, "lease": lease, "often": _OFTEN}) or {}
     if alive:
         yield Finding(level="ok", about="workers", says=f"{alive} with a heartbeat younger than {lease}")
     else:
@@ -198,6 +199,14 @@ def _workers() -> Iterator[Finding]:
             says=f"{_some(left['lost'])} with workers whose heartbeat stopped, and nobody took them over",
             remedy="start a worker of this environment, or start one again whose ticker ended: it takes them over",
         )
+    if left["thrown"]:
+        yield Finding(
+            level="warning",
+            about="messages",
+            says=f"{_some(left['thrown'])} queued though sent {_OFTEN} times or more, and no worker takes them",
+            remedy="workers throw their messages away, as of a task that they do not know or in a serializer that "
+            "they do not accept, or none reads their queue: workers' logs tell, `manage.py cancel RUN` ends them",
+        )
     if left["eager"]:
         yield Finding(
             level="warning",
@@ -209,6 +218,7 @@ def _workers() -> Iterator[Finding]:
 
 
 _MOST = 1000
+_OFTEN = 10
 _LEFT = """
 SELECT (SELECT count(*) FROM (SELECT 1 FROM triggerapp_run WHERE environment_id = %(here)s AND status = 'queued'
         LIMIT %(most)s) q) AS queued,
@@ -216,6 +226,8 @@ SELECT (SELECT count(*) FROM (SELECT 1 FROM triggerapp_run WHERE environment_id 
     AND NOT is_eager
     AND NOT EXISTS (SELECT 1 FROM triggerapp_worker w WHERE w.id = r.worker AND w.expires_at > now() - %(lease)s)
         LIMIT %(most)s) l) AS lost,
+  (SELECT count(*) FROM (SELECT 1 FROM triggerapp_run WHERE environment_id = %(here)s AND status = 'queued'
+    AND sends >= %(often)s LIMIT %(most)s) t) AS thrown,
   eager.* FROM (SELECT count(*) AS eager, min(id::text) AS one FROM (SELECT id FROM triggerapp_run
     WHERE environment_id = %(here)s AND status IN ('running', 'waiting') AND is_eager
       AND started_at < now() - interval '1 day' LIMIT %(most)s) e) eager
@@ -306,14 +318,30 @@ def _checkpoints() -> Iterator[Finding]:
     if wanted == "off":
         yield Finding(level="ok", about="checkpoints", says="are off: runs are entered again after each wait")
         return
-    import checkpoint  # noqa: PLC0415  (nobody else is to load CRIU's driver)
-
     verdict = checkpoint.check()
     if verdict.ok:
         yield Finding(level="ok", about="checkpoints", says=f"work here: CRIU {verdict.version}, {verdict.mode}")
     for reason in verdict.reasons:
         level = "warning" if wanted == "on" and reason.blocking else "ok"
         yield Finding(level=level, about="checkpoints", says=reason.message, remedy=reason.remedy)
+    if verdict.ok or wanted == "on":
+        yield from _image_store()
+
+
+def _image_store() -> Iterator[Finding]:
+    """Whether it answers; nothing is written there, which a worker's user could be kept from then."""
+    place = conf.get().CHECKPOINT_STORE
+    try:
+        next(iter(imagestore.store().list()), None)
+    except (checkpoint.CheckpointError, ValueError) as problem:
+        yield Finding(
+            level="error" if conf.get().CHECKPOINT == "on" else "warning",
+            about="image store",
+            says=f"{place} does not answer: {problem}",
+            remedy="see CHECKPOINT_STORE in TRIGGERAPP; until it answers runs wait without images, and lose nothing",
+        )
+    else:
+        yield Finding(level="ok", about="image store", says=f"{place} answers")
 
 
 def _settings() -> Iterator[Finding]:

@@ -139,6 +139,15 @@ def dead_worker(patch, settings):
     Worker.objects.filter(expires_at__lt=Now()).update(expires_at=Now() - timedelta(hours=1))
 
 
+def thrown_away(patch, settings):
+    make_run(Status.QUEUED, sends=20)
+
+
+def no_store(patch, settings):
+    patch.setattr(checkpoint, "check", lambda: Verdict(ok=True, version="4.2.1"))
+    settings.TRIGGERAPP = {"CHECKPOINT_STORE": "/dev/null/images"}
+
+
 def dead_eager_process(patch, settings):
     make_worker()
     make_run(Status.WAITING, is_eager=True, started_at=Now() - timedelta(days=2))
@@ -183,6 +192,8 @@ FAULTS = [
     (evicting, "redis", "error", "maxmemory-policy noeviction"),
     (no_worker, "workers", "error", "celery -A"),
     (dead_worker, "dead workers", "error", "takes them over"),
+    (thrown_away, "messages", "warning", "workers' logs tell"),
+    (no_store, "image store", "warning", "CHECKPOINT_STORE"),
     (dead_eager_process, "eager runs", "warning", "manage.py cancel"),
     (lost_key, "secrets", "error", "add the old key"),
     (other_database, "triggerapp.E001", "error", "manage.py services start"),
