@@ -16,8 +16,9 @@ from uuid import UUID
 
 from celery import current_task
 from celery.utils.time import maybe_iso8601
+from kombu.utils.functional import maybe_list
 
-from triggerapp.errors import BadInput
+from triggerapp.errors import BadInput, BadType
 from workers import context
 from workers.marks import TOLD_AGAIN
 
@@ -98,6 +99,16 @@ def delay_of(task: DurableTask[Any, Any], delay: Any, options: dict[str, Any]) -
     due = max(aware, durations.FIRST_DUE)  # of any past at all Celery makes "at once"
     limits.check_deadline("eta", due)
     return due
+
+
+def check_types(task_id: object, options: Mapping[str, Any]) -> None:
+    """What Celery takes as it is, and workers fail over: their message would be thrown away, and sent again."""
+    if not isinstance(task_id, str | None):
+        raise BadType(f"task_id={task_id!r}: it takes a string")
+    for name in ("link", "link_error"):
+        for each in maybe_list(options.get(name)) or ():
+            if not isinstance(each, Mapping):
+                raise BadType(f"{name}={each!r}: it takes a signature, as by task.s(), or a list of them")
 
 
 def check_expires(expires: object) -> None:

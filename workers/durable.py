@@ -188,6 +188,7 @@ class DurableTask(Task, Generic[P, R]):  # type: ignore[type-arg]
         ours = {**self.durable.defaults, **{name: options.pop(name) for name in NAMES & options.keys()}}
         for name in ("delay", "ttl"):
             limits.check_deadline(name, ours.get(name))
+        calls.check_types(task_id, options)
         run_id = calls.as_uuid(task_id) or new_id()
         delay = calls.delay_of(self, ours.pop("delay", None), options)
         calls.check_expires(options.get("expires"))

@@ -58,6 +58,19 @@ def test_an_option_that_nobody_knows_is_refused_with_the_nearest_one(options, me
     refused(lambda: noop.with_options(**options), TypeError, f"{noop.name}.*{message}")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task_id": 5}, "task_id=5: it takes a string"),
+        ({"link": 5}, "link=5: it takes a signature"),
+        ({"link_error": [noop.s(), noop]}, "link_error=.*: it takes a signature"),
+    ],
+)
+def test_an_option_that_no_worker_could_read_is_refused(options, message):
+    refused(lambda: noop.apply_async((1,), **options), TypeError, message)
+    refused(lambda: noop.with_options(**options).trigger(1), TypeError, message)
+
+
 def test_all_of_celerys_options_pass():
     options = {
         "countdown": 5,
