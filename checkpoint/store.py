@@ -21,6 +21,7 @@ from checkpoint.errors import Exists, Missing, StoreFailed
 SUFFIX: Final = ".checkpoint"
 
 _PART: Final = ".part"
+_SHARED: Final = ": an image made on another host is there only if the hosts share it (CHECKPOINT_STORE)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +91,7 @@ class DirectoryStore:
         try:
             descriptor = os.open(self._path(id), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError as problem:
-            raise Missing(f"checkpoint {id} is not in {self._root}") from problem
+            raise Missing(f"checkpoint {id} is not in {self._root}{_SHARED}") from problem
         except OSError as problem:
             raise StoreFailed(f"checkpoint {id} cannot be read: {problem.strerror}") from problem
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -103,7 +104,7 @@ class DirectoryStore:
         try:
             found = self._path(id).lstat()
         except FileNotFoundError as problem:
-            raise Missing(f"checkpoint {id} is not in {self._root}") from problem
+            raise Missing(f"checkpoint {id} is not in {self._root}{_SHARED}") from problem
         except OSError as problem:
             raise StoreFailed(f"{self._root} cannot be read: {problem.strerror}") from problem
         return Stored(id=id, size=found.st_size, written=datetime.fromtimestamp(found.st_mtime, UTC))

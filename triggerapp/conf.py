@@ -190,7 +190,7 @@ def _check_value(name: str, value: object, *, kind: type) -> None:
     if kind is bool and not isinstance(value, bool):
         raise _wrong(name, value, want="True or False")
     if kind is str and (not isinstance(value, str) or not value):
-        raise _wrong(name, value, want="a string")
+        raise _wrong(name, value, want="a string that is not empty")
 
 
 _POSITIVE = (

@@ -19,7 +19,10 @@ DEFAULT: Final = Path("/run/triggerapp-helper/checkpoint.sock")
 CODES: Final = frozenset({f"helper_{what}" for what in ("group", "down", "version", "silent", "refuses")})
 """Of the reasons for which one cannot be used."""
 PATIENCE: Final = timedelta(seconds=30)
-_START: Final = "as root start it: python -m checkpoint helper --group GROUP (systemd: triggerapp-checkpoint-helper)"
+_START: Final = (
+    "as root start it: python -m checkpoint helper --group GROUP (systemd: triggerapp-checkpoint-helper); where none "
+    f"is wanted, unset {VARIABLE}"
+)
 
 
 def address() -> Path | None:
