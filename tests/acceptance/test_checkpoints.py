@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,15 @@ def test_a_process_whose_run_did_not_wait_serves_the_next_one(here: Start):
         assert len({process for process, _ in found}) <= 2
         (zygote,) = {parent for _, parent in found}
         assert psutil.Process(zygote).ppid() == mine.pid
+
+
+@pytest.mark.parametrize(
+    ("conf", "most"), [({"worker_max_tasks_per_child": 2}, 2), ({"worker_max_memory_per_child": 1}, 1)]
+)
+def test_a_run_process_serves_no_more_runs_than_celery_lets_its_pool_process(here: Start, conf: Any, most: int):
+    with here(options=("-c", "1"), conf=conf) as mine:
+        served = Counter(pids.delay().get(timeout=120)[0] for _ in range(6))
+        assert max(served.values()) == most and len(served) == 6 // most, mine.text()
 
 
 def test_runs_of_a_task_that_never_waits_stay_in_the_pool_process_until_one_waits(here: Start):
@@ -200,7 +210,8 @@ def test_a_run_moves_when_somebody_asks_for_it(frozen: Worker, tmp_path: Path):
     wait_until(lambda: run_of(result).lease != lease and run_of(result).status == "running")
     (tmp_path / "end").touch()
     assert result.get(timeout=120) == [0, 1, 1] and note_of(result) == ""
-    assert manage(frozen, "pause", str(run)) == (0, [{"id": f"run_{run}", "asked": False}])
+    refused = "it is completed, and no worker has it"
+    assert manage(frozen, "pause", str(run)) == (0, [{"id": f"run_{run}", "asked": False, "error": refused}])
 
 
 def test_images_are_listed_verified_and_deleted(frozen: Worker):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from argparse import SUPPRESS
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -20,7 +22,7 @@ from triggerapp.engine import checkpoints
 from triggerapp.management.base import BaseCommand
 from triggerapp.management.choosing import RUN, run_ids
 from triggerapp.management.output import dump, outcome, table
-from triggerapp.models import Checkpoint
+from triggerapp.models import Checkpoint, Run, Status, Worker
 
 _NONE: Final = "there is none"
 
@@ -33,11 +35,13 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """The verbs; `list` is what it does without one."""
         parser.add_argument("--json", action="store_true", help="print JSON")
-        verbs = parser.add_subparsers(dest="verb")
-        verbs.add_parser("list", help="all images, with their sizes")
-        verify = verbs.add_parser("verify", help="read images whole, as a restore would")
-        delete = verbs.add_parser("delete", help="delete images; their runs are entered again from the journal")
-        pause = verbs.add_parser("pause", help="dump a run where it stands, and let another worker go on with it")
+        shared = CommandParser(add_help=False)
+        shared.add_argument("--json", action="store_true", default=SUPPRESS, help="print JSON")
+        verb = partial(parser.add_subparsers(dest="verb").add_parser, parents=[shared])
+        verb("list", help="all images, with their sizes")
+        verify = verb("verify", help="read images whole, as a restore would")
+        delete = verb("delete", help="delete images; their runs are entered again from the journal")
+        pause = verb("pause", help="dump a run where it stands, and let another worker go on with it")
         verify.add_argument("runs", nargs="*", metavar="RUN", help=f"{RUN} (default: of all)")
         for each in (delete, pause):
             each.add_argument("runs", nargs="+", metavar="RUN", help=RUN)
@@ -75,15 +79,26 @@ class Command(BaseCommand):
         self._say([outcome(run, deleted=image is not None) for run, image in images.items()], said)
 
     def _pause(self, runs: Iterable[UUID]) -> None:
-        asked = {run: checkpoints.ask_to_move(run) for run in runs}
-        rendered = [outcome(run, asked=was) for run, was in asked.items()]
-        self._say(rendered, {run: "asked" if was else "does not run" for run, was in asked.items()})
+        asked = {run: (checkpoints.ask_to_move(run), _holder(run)) for run in runs}
+        rendered = [outcome(run, asked=was, error="" if was else said) for run, (was, said) in asked.items()]
+        self._say(rendered, {run: f"asked; {said}" if was else said for run, (was, said) in asked.items()})
 
     def _say(self, rendered: list[dict[str, Any]], lines: dict[UUID, str]) -> None:
         if self.as_json:
             self.stdout.write(dump(rendered))
         else:
             self.stdout.write("\n".join(f"{ids.show('run', run)}: {said}" for run, said in lines.items()))
+
+
+def _holder(run: UUID) -> str:
+    """Who has it: a worker that keeps no images says why, and goes on with it."""
+    found = Run.objects.filter(pk=run).first()
+    if found is None:
+        raise CommandError(str(ids.missing("run", run)))
+    if found.status != Status.RUNNING:
+        return f"it is {found.status}, and no worker has it"
+    worker = found.worker and Worker.objects.filter(pk=found.worker).first()
+    return f"{worker.hostname} has it, whose runs wait {worker.waiting}" if worker else "it runs in no worker"
 
 
 def _deleted(image: UUID) -> str:
