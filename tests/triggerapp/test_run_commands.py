@@ -10,12 +10,21 @@ from uuid import UUID
 import pytest
 from django.core.management import CommandError, call_command
 
-from tests.factories import fresh, make_event, make_event_wait, make_run, make_step, make_unreadable, make_wait
+from tests.factories import (
+    fresh,
+    make_event,
+    make_event_wait,
+    make_run,
+    make_step,
+    make_unreadable,
+    make_wait,
+    make_worker,
+)
 from tests.inprocess import durable
 from tests.triggerapp.commands import answered, said
 from triggerapp import ids
 from triggerapp.clock import now
-from triggerapp.engine import catalog, deployments, environments
+from triggerapp.engine import catalog, deployments, environments, workers
 from triggerapp.engine.deployments import Build
 from triggerapp.management.commands.trigger import Command as Trigger
 from triggerapp.models import AuditEntry, Event, Run, Status, WaitStatus
@@ -227,7 +236,13 @@ def test_replay_from_a_step_takes_those_runs_that_have_it():
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), (NOWHERE, "--status", "failed"), ("--status", "failed", "--payload", "{}"), (NOWHERE, "--payload", "[]")],
+    [
+        (),
+        (NOWHERE, "--status", "failed"),
+        (NOWHERE, "--environment", "dev"),
+        ("--status", "failed", "--payload", "{}"),
+        (NOWHERE, "--payload", "[]"),
+    ],
 )
 def test_a_replay_that_says_not_what_of_is_refused(arguments):
     with pytest.raises(CommandError):
@@ -259,6 +274,22 @@ def test_a_list_that_cannot_be_is_refused(arguments, says):
 def test_a_list_without_runs_says_so_and_is_a_list_for_machines():
     assert said("runs", "list").strip() == "No run of the last 7d matches."
     assert answered("runs", "list") == []
+
+
+def test_a_replay_of_no_run_says_so():
+    call_command("replay", "--task", "no.such", stdout=StringIO(), stderr=(told := StringIO()))
+    assert told.getvalue().strip() == "No run of the last 7d matches."
+
+
+def test_a_run_that_nobody_runs_is_not_asked_to_move_and_the_reason_is_said():
+    waiting, running = make_run(Status.WAITING), make_run(Status.RUNNING, worker=(worker := make_worker()))
+    workers.describe(worker, waiting="by re-entry: TRIGGERAPP['CHECKPOINT'] is off")
+    gone, asked = answered("checkpoints", "pause", waiting.id, running.id)
+    assert gone == {"id": f"run_{waiting.id}", "asked": False, "error": "it is waiting, and no worker has it"}
+    assert asked == {"id": f"run_{running.id}", "asked": True}
+    assert "whose runs wait by re-entry: TRIGGERAPP['CHECKPOINT'] is off" in said("checkpoints", "pause", running.id)
+    with pytest.raises(CommandError, match="there is no run"):
+        said("checkpoints", "pause", NOWHERE)
 
 
 def test_a_task_that_is_nearly_named_is_named():

@@ -140,6 +140,11 @@ def selection(options: dict[str, Any]) -> Selection:
     )
 
 
+def nothing(period: str) -> str:
+    """What is said where no run is left by the filters."""
+    return "No run matches." if PERIODS[period] is None else f"No run of the last {period} matches."
+
+
 def is_filtered(options: dict[str, Any]) -> bool:
     """Whether any condition was given but the time."""
     return any(options[name] for name in ("status", "task", "queue", "tag", "root"))

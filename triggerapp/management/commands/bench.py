@@ -43,7 +43,7 @@ class Command(BaseCommand):
         parser.add_argument("--only", action="append", choices=list(BENCHMARKS), help="only this benchmark; repeatable")
         parser.add_argument("--quick", action="store_true", help="small sizes: shows that it works, proves nothing")
         parser.add_argument(
-            "--runs", type=int, default=100_000, help="runs in the table whose list the API is asked for"
+            "--runs", type=_several, default=100_000, help="runs in the table whose list the API is asked for"
         )
         parser.add_argument(
             "--waiting", type=_several, help="how many runs wait as images at once, for `checkpoint` (default: 1000)"

@@ -22,6 +22,7 @@ from triggerapp.management.choosing import (
     add_filters,
     is_filtered,
     json_of,
+    nothing,
     run_ids,
     selection,
 )
@@ -64,6 +65,8 @@ class Command(BaseCommand):
         chosen = _chosen(options)
         changes = _changes(options["version"], chosen)
         arguments = _arguments(options["payload"], chosen)
+        if not chosen:
+            self.stderr.write(nothing(options["period"]))
         if options["dry_run"]:
             self._show(dict.fromkeys(chosen, _NOTHING), options)
             return
@@ -99,7 +102,7 @@ def _answer(run: UUID, new: str, why: str) -> dict[str, Json]:
 
 
 def _chosen(options: Json) -> list[UUID]:
-    if options["runs"] and is_filtered(options):
+    if options["runs"] and (is_filtered(options) or options["environment"]):
         raise CommandError("give runs or filters, not both")
     if options["runs"]:
         return run_ids(options["runs"])

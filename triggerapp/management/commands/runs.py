@@ -19,7 +19,7 @@ from triggerapp.dashboard.logs import LogFilter
 from triggerapp.dashboard.queries import RunRow
 from triggerapp.dashboard.waterfall import Span
 from triggerapp.management.base import BaseCommand
-from triggerapp.management.choosing import RUN, add_filters, count_to, run_id, selection
+from triggerapp.management.choosing import RUN, add_filters, count_to, nothing, run_id, selection
 from triggerapp.management.output import dump, safe, table
 from triggerapp.models import FINAL, Run
 from triggerapp.models.moves import public_name
@@ -58,7 +58,7 @@ class Command(BaseCommand):
             self._dump(_rendered(rows, wanted.environment))
             return
         if not rows:
-            self.stdout.write(f"No run of the last {wanted.period} matches." if wanted.since else "No run matches.")
+            self.stdout.write(nothing(wanted.period))
             return
         columns = ("run", "task", "status", "queue", "attempt", "created", "took")
         table(self.stdout, columns, map(_cells, rows))
