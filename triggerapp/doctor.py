@@ -6,7 +6,7 @@ Each finding has a level, a sentence, and a remedy. `manage.py doctor` prints th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -185,37 +185,45 @@ def _workers() -> Iterator[Finding]:
     if alive:
         yield Finding(level="ok", about="workers", says=f"{alive} with a heartbeat younger than {lease}")
     else:
-        runs = f"; {_some(left['queued'])} to be taken now" if left["queued"] else ""
-        yield Finding(
-            level="error" if left["queued"] else "warning",
-            about="workers",
-            says=f"none has a heartbeat: runs are accepted, nothing runs them and no timer fires{runs}",
-            remedy="start one: `celery -A yourproject worker`",
-        )
-    if left["lost"]:
-        yield Finding(
-            level="error",
-            about="dead workers",
-            says=f"{_some(left['lost'])} with workers whose heartbeat stopped, and nobody took them over",
-            remedy="start a worker of this environment, or start one again whose ticker ended: it takes them over",
-        )
-    if left["thrown"]:
-        yield Finding(
-            level="warning",
-            about="messages",
-            says=f"{_some(left['thrown'])} queued though sent {_OFTEN} times or more, and no worker takes them",
-            remedy="workers throw their messages away, as of a task that they do not know or in a serializer that "
-            "they do not accept, or none reads their queue: workers' logs tell, `manage.py cancel RUN` ends them",
-        )
-    if left["eager"]:
-        yield Finding(
-            level="warning",
-            about="eager runs",
-            says=f"{_some(left['eager'])} in the process that called apply() for over a day, such as {left['one']}: "
-            "no heartbeat tells whether it lives",
-            remedy="where that process is gone, end the run: `manage.py cancel RUN`",
-        )
+        yield _no_worker(left["queued"])
+    for name, finding in _LYING.items():
+        if left[name]:
+            yield replace(finding, says=finding.says.format(runs=_some(left[name]), one=left["one"]))
 
+
+def _no_worker(queued: int) -> Finding:
+    runs = f"; {_some(queued)} to be taken now" if queued else ""
+    return Finding(
+        level="error" if queued else "warning",
+        about="workers",
+        says=f"none has a heartbeat: runs are accepted, nothing runs them and no timer fires{runs}",
+        remedy="start one: `celery -A yourproject worker`",
+    )
+
+
+_LYING = {
+    "lost": Finding(
+        level="error",
+        about="dead workers",
+        says="{runs} with workers whose heartbeat stopped, and nobody took them over",
+        remedy="start a worker of this environment, or start one again whose ticker ended: it takes them over",
+    ),
+    "thrown": Finding(
+        level="warning",
+        about="messages",
+        says="{runs} queued though sent many times, and no worker takes them",
+        remedy="workers throw their messages away, as of a task that they do not know or in a serializer that "
+        "they do not accept, or none reads their queue: workers' logs tell, `manage.py cancel RUN` ends them",
+    ),
+    "eager": Finding(
+        level="warning",
+        about="eager runs",
+        says="{runs} in the process that called apply() for over a day, such as {one}: no heartbeat tells whether it "
+        "lives",
+        remedy="where that process is gone, end the run: `manage.py cancel RUN`",
+    ),
+}
+"""What lies and needs somebody, by what is counted."""
 
 _MOST = 1000
 _OFTEN = 10
