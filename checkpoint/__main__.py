@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -41,11 +42,15 @@ def _check(*, as_json: bool) -> int:
 
 
 def _install(prefix: Path | None, group: str | None) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends it as ctrl-C does: nothing half made stays
     try:
         made = install.install(prefix, group=group, say=_say)
     except CheckpointError as problem:
         sys.stderr.write(f"{problem}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: run it again\n")
+        return 128 + signal.SIGINT
     if made.path not in binary.candidates():
         _say(f"export {binary.VARIABLE}={made.path}")
     return 0

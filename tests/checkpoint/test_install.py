@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -69,6 +72,22 @@ def test_it_is_fetched_from_the_mirror_of_this_host_and_started_by_its_own_loade
     )
     assert "ld-linux-x86-64.so.2' --library-path" in made.path.read_text()
     assert len(said) == 3
+
+
+@pytest.fixture
+def _ends_by_term() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("_ends_by_term")
+def test_one_that_is_ended_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_mirror(tmp_path)
+    make_tool(tmp_path, "dpkg-deb", f"kill -TERM {os.getpid()}; exec sleep 60")
+    assert command.main(["install", "--prefix", str(tmp_path / "there/prefix")]) == 130
+    assert [path.name for path in (tmp_path / "there").iterdir()] == [".prefix.lock"]
+    assert "interrupted: run it again" in capsys.readouterr().err
 
 
 def test_a_second_time_nothing_is_fetched(tmp_path: Path) -> None:
