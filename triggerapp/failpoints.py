@@ -52,6 +52,7 @@ class _Rule:
 
 @dataclass(slots=True)
 class _Plan:
+    text: str
     rules: list[_Rule] = field(default_factory=list)
     count_file: str = ""
     once_file: str = ""
@@ -73,8 +74,16 @@ def load(text: str) -> None:
     _PLAN = _parse(text) if text else None
 
 
+def load_again(text: str) -> None:
+    """Read the plan of the worker that has restored this process; what was counted by the same plan stays counted."""
+    before = _PLAN
+    load(text)
+    if _PLAN is not None and before is not None and before.text == text:
+        _PLAN.counts = before.counts
+
+
 def _parse(text: str) -> _Plan:
-    plan = _Plan(worker=os.getppid() if _is_ticker() else int(os.environ.get(_ZYGOTE_OF, os.getpid())))
+    plan = _Plan(text=text, worker=os.getppid() if _is_ticker() else int(os.environ.get(_ZYGOTE_OF, os.getpid())))
     for part in filter(None, (piece.strip() for piece in text.split(";"))):
         if part.startswith("seed="):
             plan.dice.seed(int(part[5:]))

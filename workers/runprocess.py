@@ -79,7 +79,7 @@ class RunProcess:
         """Belong to the worker that restored this process. The time limit of the one before is none of its."""
         self._is_late = False
         os.environ.update(moved.environment)
-        failpoints.load(os.environ.get("TRIGGERAPP_FAIL", ""))
+        failpoints.load_again(os.environ.get("TRIGGERAPP_FAIL", ""))
         self._settle(moved.place)
         if self._context is not None:
             self._context.update(dict(moved.request))

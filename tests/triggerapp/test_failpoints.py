@@ -7,6 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+
+import pytest
 
 from checkpoint import processes
 from triggerapp import failpoints
@@ -73,3 +76,16 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("text", "fires"), [("here:raise@3", True), ("here:raise@3;seed=1", False)])
+def test_a_restored_process_goes_on_counting_if_its_new_worker_has_the_same_plan(text: str, fires: bool) -> None:
+    failpoints.load("here:raise@3")
+    try:
+        for _ in range(2):
+            failpoints.point("here")
+        failpoints.load_again(text)
+        with pytest.raises(failpoints.FailpointError) if fires else nullcontext():
+            failpoints.point("here")
+    finally:
+        failpoints.load("")
