@@ -17,7 +17,10 @@ _MOST: Final = 1 << 20
 
 
 def make_room() -> None:
-    """Intern strings that nobody keeps until the table has been replaced: a third of it, or more, is free then."""
+    """Intern strings that nobody keeps until the table has been replaced: a third of it, or more, is free then.
+
+    Python 3.12 keeps whatever was interned: a few megabytes, which all forked processes share.
+    """
     if tracemalloc.is_tracing():  # the program's own: its figures are not to be disturbed
         return
     tracemalloc.start()

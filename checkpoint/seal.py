@@ -72,8 +72,8 @@ class Keyring:
         key = self.keys.get(name)
         if key is None:
             raise UnknownKey(
-                f"the image is sealed with key {name!r}, which is not in the ring: add it to CHECKPOINT_KEYS, "
-                "or if that names a secret-key the old SECRET_KEY to SECRET_KEY_FALLBACKS, to read old images"
+                f"the image is sealed with key {name!r}, which is not in the ring: add it to read old images "
+                "(CHECKPOINT_KEYS; without those, secret-key-… are made of SECRET_KEY and its fallbacks)"
             )
         return key
 

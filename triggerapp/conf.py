@@ -106,7 +106,7 @@ class Conf:
     """The size of a process image at most; the run of a larger one is re-entered."""
 
     CHECKPOINT_QUOTA_BYTES: int = 0
-    """How much an environment's images may take; while they do, runs wait without. 0: no bound."""
+    """How much an environment's images may take; while they take that much, runs wait without one. 0: no bound."""
 
     CHECKPOINT_RETENTION: timedelta = timedelta(days=30)
     """How long images are kept; the run of an older one is re-entered."""

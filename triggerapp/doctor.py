@@ -188,7 +188,7 @@ def _workers() -> Iterator[Finding]:
         yield _no_worker(left["queued"])
     for name, finding in _LYING.items():
         if left[name]:
-            yield replace(finding, says=finding.says.format(runs=_some(left[name]), one=left["one"]))
+            yield replace(finding, says=finding.says.format(runs=_some(left[name]), **left))
 
 
 def _no_worker(queued: int) -> Finding:
@@ -211,15 +211,15 @@ _LYING = {
     "thrown": Finding(
         level="warning",
         about="messages",
-        says="{runs} queued though sent many times, and no worker takes them",
+        says="{runs} queued though sent many times, and no worker takes them, such as {thrown_one}",
         remedy="workers throw their messages away, as of a task that they do not know or in a serializer that "
         "they do not accept, or none reads their queue: workers' logs tell, `manage.py cancel RUN` ends them",
     ),
     "eager": Finding(
         level="warning",
         about="eager runs",
-        says="{runs} in the process that called apply() for over a day, such as {one}: no heartbeat tells whether it "
-        "lives",
+        says="{runs} in the process that called apply() for over a day, such as {eager_one}: no heartbeat tells "
+        "whether it lives",
         remedy="where that process is gone, end the run: `manage.py cancel RUN`",
     ),
 }
@@ -234,9 +234,12 @@ SELECT (SELECT count(*) FROM (SELECT 1 FROM triggerapp_run WHERE environment_id 
     AND NOT is_eager
     AND NOT EXISTS (SELECT 1 FROM triggerapp_worker w WHERE w.id = r.worker AND w.expires_at > now() - %(lease)s)
         LIMIT %(most)s) l) AS lost,
-  (SELECT count(*) FROM (SELECT 1 FROM triggerapp_run WHERE environment_id = %(here)s AND status = 'queued'
-    AND sends >= %(often)s LIMIT %(most)s) t) AS thrown,
-  eager.* FROM (SELECT count(*) AS eager, min(id::text) AS one FROM (SELECT id FROM triggerapp_run
+  thrown.*, eager.*
+FROM (SELECT count(*) AS thrown, min(id::text) AS thrown_one FROM (SELECT id FROM triggerapp_run r
+    WHERE environment_id = %(here)s AND status = 'queued' AND sends >= %(often)s AND NOT EXISTS
+      (SELECT 1 FROM triggerapp_run busy WHERE busy.queue_id = r.queue_id AND busy.status = 'running')
+    LIMIT %(most)s) t) thrown,
+  (SELECT count(*) AS eager, min(id::text) AS eager_one FROM (SELECT id FROM triggerapp_run
     WHERE environment_id = %(here)s AND status IN ('running', 'waiting') AND is_eager
       AND started_at < now() - interval '1 day' LIMIT %(most)s) e) eager
 """

@@ -79,7 +79,7 @@ def load_again(text: str) -> None:
     before = _PLAN
     load(text)
     if _PLAN is not None and before is not None and before.text == text:
-        _PLAN.counts = before.counts
+        _PLAN.counts, _PLAN.dice = before.counts, before.dice
 
 
 def _parse(text: str) -> _Plan:

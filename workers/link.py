@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 _PIPE_BYTES = 1 << 20
 """Room for some ten thousand reports: the worker's main process must not wait for its ticker."""
 
+_PATIENCE = 1.0
+"""Seconds; then a tick has to find it. The handler of a signal may have interrupted another report, and wait for it."""
+
 _lock = Lock()
 _pipe: IO[str] | None = None
 
@@ -32,14 +35,17 @@ _pipe: IO[str] | None = None
 def tell(what: str, **fields: Any) -> None:
     """Send the ticker word of what became of a run."""
     point("report.before_send")
-    with _lock:
+    if not _lock.acquire(timeout=_PATIENCE):
+        return
+    try:
         if _pipe is None:
             return
-        try:
-            _pipe.write(json.dumps({"what": what, **fields}) + "\n")
-            _pipe.flush()
-        except (OSError, ValueError) as error:
-            log.debug("the ticker is gone (%s); a tick finds what it was not told", error)
+        _pipe.write(json.dumps({"what": what, **fields}) + "\n")
+        _pipe.flush()
+    except (OSError, ValueError) as error:
+        log.debug("the ticker is gone (%s); a tick finds what it was not told", error)
+    finally:
+        _lock.release()
     point("report.after_send")
 
 

@@ -166,10 +166,13 @@ class DurableRequest(Request):
 
 def has_answered(pool: Any, pid: object) -> bool:
     """Whether this pool process has said what became of its task, which this process has not read yet."""
+    pipes = tuple(getattr(pool._pool, "_fileno_to_outq", {}).items())  # threads and greenlets have none
+    return any(_is_readable(descriptor) for descriptor, process in pipes if process.pid == pid)
+
+
+def _is_readable(descriptor: int) -> bool:
     answers = select.poll()
-    for descriptor, process in getattr(pool._pool, "_fileno_to_outq", {}).items():
-        if process.pid == pid:
-            answers.register(descriptor, select.POLLIN)
+    answers.register(descriptor, select.POLLIN)
     return bool(answers.poll(0))
 
 

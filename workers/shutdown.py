@@ -1,12 +1,13 @@
 """How a worker leaves: its runs are told at once, whichever of Celery's shutdowns it is, and given time to move out.
 
 A warm shutdown waits for them. A cold one kills them, after `worker_soft_shutdown_timeout` if that is set, and says so
-to nobody before: here what can be dumped is dumped first. A second signal ends that, as it ends Celery's own waiting.
+to nobody before: here what can be dumped is dumped first. A second signal kills what still runs at once.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
@@ -16,34 +17,39 @@ from celery.worker import state
 from workers import identity
 from workers.request import DurableRequest, has_answered
 
-_DUMPS: Final = 10.0
-"""Seconds for all runs of a worker to be dumped in a cold shutdown; half of what orchestrators commonly allow."""
+_DUMPS: Final = 7.0
+"""Seconds since runs were told in which a cold shutdown kills none that may be dumped; Docker grants 10 in all."""
+_LOOK: Final = 0.02
 
 
 def prepare(worker: Any) -> None:
     """Have this worker's runs leave with it."""
-    signals.worker_shutting_down.connect(_leave)
-    worker.wait_for_soft_shutdown = partial(_leave_and_wait, worker, worker.wait_for_soft_shutdown)
+    leaving = _Leaving()
+    worker.wait_for_soft_shutdown = partial(leaving.wait, worker, worker.wait_for_soft_shutdown)
+    signals.worker_shutting_down.connect(leaving.tell)  # kept as long as the worker is, by the line above
 
 
-def _leave(**_: object) -> None:
-    """Sent at the start of a warm shutdown, and of a cold one when it is over."""
-    identity.leave()
+class _Leaving:
+    """A worker's leave-taking."""
 
+    def __init__(self) -> None:
+        self._told: float | None = None
 
-def _leave_and_wait(worker: Any, wait: Any) -> None:
-    """In place of Celery's, which is called before a cold shutdown kills what runs."""
-    identity.leave()
-    wait()
-    if identity.home() is not None:
-        _await_moves(worker.pool)
+    def tell(self, **_: object) -> None:
+        """Have runs stop at their next step or wait, or be dumped. Celery's signal of a cold one comes too late."""
+        identity.leave()
+        self._told = self._told or time.monotonic()
 
+    def wait(self, worker: Any, softly: Callable[[], None]) -> None:
+        """In place of what Celery calls before a cold shutdown kills what runs."""
+        self.tell()
+        softly()
+        while self._may_move() and not all(has_answered(worker.pool, each.worker_pid) for each in _running()):
+            time.sleep(_LOOK)
 
-def _await_moves(pool: Any) -> None:
-    """Nothing else happens in this process meanwhile: it is in the handler of a signal."""
-    deadline = time.monotonic() + _DUMPS
-    while time.monotonic() < deadline and not all(has_answered(pool, each.worker_pid) for each in _running()):
-        time.sleep(0.02)
+    def _may_move(self) -> bool:
+        """Only where runs are dumped: what leaves at a step may be far from its next."""
+        return identity.home() is not None and self._told is not None and time.monotonic() - self._told < _DUMPS
 
 
 def _running() -> list[DurableRequest]:

@@ -138,32 +138,32 @@ def test_a_canceled_runs_image_is_deleted(frozen: Worker):
 
 
 _SHUTDOWNS: list[Any] = [
-    pytest.param(signal.SIGTERM, {}, {}, id="warm"),
-    pytest.param(signal.SIGTERM, {"REMAP_SIGTERM": "SIGQUIT"}, {}, id="remapped"),
-    pytest.param(signal.SIGQUIT, {}, {}, id="cold"),
-    pytest.param(signal.SIGQUIT, {}, {"worker_soft_shutdown_timeout": 5.0}, id="soft"),
+    pytest.param(signal.SIGTERM, 8, {}, {}, id="warm"),
+    pytest.param(signal.SIGTERM, 4, {"REMAP_SIGTERM": "SIGQUIT"}, {}, id="remapped"),
+    pytest.param(signal.SIGQUIT, 4, {}, {}, id="cold"),
+    pytest.param(signal.SIGQUIT, 8, {}, {"worker_soft_shutdown_timeout": 12.0}, id="soft"),
 ]
 
 
-@pytest.mark.parametrize(("sent", "env", "conf"), _SHUTDOWNS)
+@pytest.mark.parametrize(("sent", "runs", "env", "conf"), _SHUTDOWNS)
 def test_a_deploy_moves_runs_in_the_middle_of_a_computation(
-    here: Start, tmp_path: Path, sent: signal.Signals, env: dict[str, str], conf: dict[str, Any]
+    here: Start, tmp_path: Path, sent: signal.Signals, runs: int, env: dict[str, str], conf: dict[str, Any]
 ):
     """Neither step nor wait: they are dumped where they are, and go on in the next worker."""
-    with here(options=("-c", "8"), conf=conf, **env) as mine:
-        tags = [fresh() for _ in range(8)]
+    with here(options=("-c", str(runs)), conf=conf, **env) as mine:
+        tags = [fresh() for _ in range(runs)]
         results = [computes.delay(tag, str(tmp_path / "end")) for tag in tags]
         wait_until(lambda: all(map(notes, tags)))
         mine.signal(sent)
         mine.wait(120)
         found = [run_of(result) for result in results]
-        assert [run.status for run in found] == ["queued"] * 8, mine.text()
-        assert [run.checkpoint.wait for run in found] == [None] * 8
+        assert [run.status for run in found] == ["queued"] * runs, mine.text()
+        assert [run.checkpoint.wait for run in found] == [None] * runs
         mine.restart()
         (tmp_path / "end").touch()
         ends = [result.get(timeout=120) for result in results]
-        assert [note_of(result) for result in results] == [""] * 8
-        assert ends == [[0, 1, 1]] * 8
+        assert [note_of(result) for result in results] == [""] * runs
+        assert ends == [[0, 1, 1]] * runs
 
 
 def test_a_loop_goes_on_with_all_its_coroutines(frozen: Worker):
@@ -206,12 +206,13 @@ def test_a_run_moves_when_somebody_asks_for_it(frozen: Worker, tmp_path: Path):
     result = computes.delay(tag := fresh(), str(tmp_path / "end"))
     wait_until(lambda: notes(tag))
     run, lease = run_of(result).id, run_of(result).lease
-    assert manage(frozen, "pause", str(run)) == (0, [{"id": f"run_{run}", "asked": True}])
+    code, (asked,) = manage(frozen, "pause", str(run))
+    assert (code, asked["asked"], asked["worker"]) == (0, True, frozen.hostname) and "as images" in asked["waits"]
     wait_until(lambda: run_of(result).lease != lease and run_of(result).status == "running")
     (tmp_path / "end").touch()
     assert result.get(timeout=120) == [0, 1, 1] and note_of(result) == ""
-    refused = "it is completed, and no worker has it"
-    assert manage(frozen, "pause", str(run)) == (0, [{"id": f"run_{run}", "asked": False, "error": refused}])
+    nobody = "no worker has it now"
+    assert manage(frozen, "pause", str(run)) == (0, [{"id": f"run_{run}", "asked": False, "error": nobody}])
 
 
 def test_images_are_listed_verified_and_deleted(frozen: Worker):

@@ -284,12 +284,16 @@ def test_a_replay_of_no_run_says_so():
 def test_a_run_that_nobody_runs_is_not_asked_to_move_and_the_reason_is_said():
     waiting, running = make_run(Status.WAITING), make_run(Status.RUNNING, worker=(worker := make_worker()))
     workers.describe(worker, waiting="by re-entry: TRIGGERAPP['CHECKPOINT'] is off")
-    gone, asked = answered("checkpoints", "pause", waiting.id, running.id)
-    assert gone == {"id": f"run_{waiting.id}", "asked": False, "error": "it is waiting, and no worker has it"}
-    assert asked == {"id": f"run_{running.id}", "asked": True}
-    assert "whose runs wait by re-entry: TRIGGERAPP['CHECKPOINT'] is off" in said("checkpoints", "pause", running.id)
+    why = "by re-entry: TRIGGERAPP['CHECKPOINT'] is off"
     with pytest.raises(CommandError, match="there is no run"):
-        said("checkpoints", "pause", NOWHERE)
+        said("checkpoints", "pause", running.id, NOWHERE)
+    assert not fresh(running).moving
+    gone, asked = answered("checkpoints", "pause", waiting.id, running.id)
+    assert gone == {"id": f"run_{waiting.id}", "asked": False, "error": "no worker has it now"}
+    assert asked == {"id": f"run_{running.id}", "asked": True, "worker": "elsewhere", "waits": why}
+    assert f"asked; elsewhere has it, whose runs wait {why}" in said("checkpoints", "pause", running.id)
+    eager = make_run(Status.RUNNING, is_eager=True, worker=UUID(int=0))
+    assert "no worker has it now" in said("checkpoints", "pause", eager.id)
 
 
 def test_a_task_that_is_nearly_named_is_named():

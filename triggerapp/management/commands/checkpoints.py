@@ -25,6 +25,7 @@ from triggerapp.management.output import dump, outcome, table
 from triggerapp.models import Checkpoint, Run, Status, Worker
 
 _NONE: Final = "there is none"
+_UNHELD: Final = "no worker has it now"
 
 
 class Command(BaseCommand):
@@ -79,9 +80,15 @@ class Command(BaseCommand):
         self._say([outcome(run, deleted=image is not None) for run, image in images.items()], said)
 
     def _pause(self, runs: Iterable[UUID]) -> None:
-        asked = {run: (checkpoints.ask_to_move(run), _holder(run)) for run in runs}
-        rendered = [outcome(run, asked=was, error="" if was else said) for run, (was, said) in asked.items()]
-        self._say(rendered, {run: f"asked; {said}" if was else said for run, (was, said) in asked.items()})
+        holders = {run: _holder(run) for run in runs}  # all, before any is asked: one may be no run
+        asked = {run: worker for run, worker in holders.items() if worker and checkpoints.ask_to_move(run)}
+        rendered = [
+            outcome(run, asked=True, worker=asked[run].hostname, waits=asked[run].waiting)
+            if run in asked
+            else outcome(run, asked=False, error=_UNHELD)
+            for run in holders
+        ]
+        self._say(rendered, {run: _told(asked[run]) if run in asked else _UNHELD for run in holders})
 
     def _say(self, rendered: list[dict[str, Any]], lines: dict[UUID, str]) -> None:
         if self.as_json:
@@ -90,15 +97,19 @@ class Command(BaseCommand):
             self.stdout.write("\n".join(f"{ids.show('run', run)}: {said}" for run, said in lines.items()))
 
 
-def _holder(run: UUID) -> str:
-    """Who has it: a worker that keeps no images says why, and goes on with it."""
+def _told(worker: Worker) -> str:
+    how = worker.waiting or "as it has not said yet"
+    return f"asked; {worker.hostname} has it, whose runs wait {how}"
+
+
+def _holder(run: UUID) -> Worker | None:
+    """The worker that runs it; one that keeps no images says why, and goes on with it."""
     found = Run.objects.filter(pk=run).first()
     if found is None:
         raise CommandError(str(ids.missing("run", run)))
-    if found.status != Status.RUNNING:
-        return f"it is {found.status}, and no worker has it"
-    worker = found.worker and Worker.objects.filter(pk=found.worker).first()
-    return f"{worker.hostname} has it, whose runs wait {worker.waiting}" if worker else "it runs in no worker"
+    if found.status != Status.RUNNING or found.worker is None:
+        return None
+    return Worker.objects.filter(pk=found.worker).first()
 
 
 def _deleted(image: UUID) -> str:
