@@ -27,6 +27,8 @@ from checkpoint.store import Store
 _NAME: Final = "base"
 _UNUSED: Final = 3600.0
 """Seconds after its last use that a base nobody holds stays."""
+_FETCHERS: Final = 100
+"""More than there are slots that restore images of one base at the same moment."""
 _SPARE: Final = 512 << 20
 """What bases that nobody holds may take together; one of a Django app has 75 MB."""
 
@@ -48,7 +50,7 @@ class Bases:
         """The base, fetched if it is not here."""
         path = files.place_of(digest, self.folder)
         try:
-            found = Base.open(path, digest)
+            found = _opened(path, digest)
         except (FileNotFoundError, Damaged):
             return self._fetch(path, digest)
         with suppress(FileNotFoundError):  # somebody fetched it anew, because of damage that we did not see
@@ -79,7 +81,7 @@ class Bases:
                 part.write(piece)
             files.add_hole(part)
             os.replace(part.name, path)
-            return Base.open(path, digest)
+            return _opened(path, digest)
 
     @contextmanager
     def _part(self) -> Iterator[BinaryIO]:
@@ -98,6 +100,17 @@ class Bases:
         """The folder, with room for another base."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         make_room(self.folder)
+
+
+def _opened(path: Path, digest: str) -> Base:
+    """Who fetches it too puts another file in its place, perhaps just before ours is held: then that one is ours."""
+    for _ in range(_FETCHERS):
+        try:
+            return Base.open(path, digest)
+        except FileNotFoundError:
+            if not path.exists():
+                raise
+    return Base.open(path, digest)
 
 
 def make_room(folder: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -124,3 +125,23 @@ def abandoned(archive: Archive, tmp_path: Path, number: int) -> Path:
 def unused_for(path: Path, seconds: float) -> None:
     then = time.time() - seconds
     os.utime(path, (then, then))
+
+
+def test_a_base_that_another_fetcher_replaces_just_then_is_opened_all_the_same(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = make(archive, tmp_path, 1)
+    archive.bases.keep(stored)
+    elsewhere = replace(archive, scratch=tmp_path / "elsewhere").bases
+    path, hold, replaced = files.place_of(stored.digest, elsewhere.folder), use.hold, []
+
+    def hold_after_others(file: IO[bytes]) -> None:
+        if Path(file.name) == path and len(replaced) < 3:
+            subprocess.run(["cp", "--sparse=always", path, f"{path}.part"], check=True)
+            os.replace(f"{path}.part", path)
+            replaced.append(path)
+        hold(file)
+
+    monkeypatch.setattr(use, "hold", hold_after_others)
+    assert elsewhere.open(stored.digest).digest == stored.digest
+    assert len(replaced) == 3
