@@ -28,8 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.command == "check":
         return _check(as_json=chosen.json)
     if chosen.command == "key":
-        _say(Keyring.make(chosen.id))
-        return 0
+        return _key(chosen.id)
     if chosen.command == "helper":
         return _help(chosen.socket, chosen.group, chosen.key)
     return _install(chosen.prefix, chosen.file_capabilities)
@@ -39,6 +38,15 @@ def _check(*, as_json: bool) -> int:
     verdict = capability.check()
     _say(json.dumps(verdict.describe(), indent=2) if as_json else str(verdict))
     return 0 if verdict.ok else 1
+
+
+def _key(name: str) -> int:
+    try:
+        _say(Keyring.make(name))
+    except ValueError as problem:
+        sys.stderr.write(f"{problem}\n")
+        return 1
+    return 0
 
 
 def _install(prefix: Path | None, group: str | None) -> int:

@@ -122,7 +122,7 @@ class Criu:
                 return outcome.pid
         stuck = f" (process {left[0].pid} cannot be killed)" if left else ""
         log = _log(directory / _RESTORE_LOG, outcome)
-        raise RestoreFailed(f"the image was not restored: {_reason(outcome)}{stuck}", log)
+        raise RestoreFailed(f"the image was not restored: {_reason(outcome)}{criulog.explained(log)}{stuck}", log)
 
     def _both(self, directory: Path, log: str) -> list[tuple[Option, Value]]:
         return [

@@ -6,12 +6,14 @@ The log is what tells the cause: the message in CRIU's answer is merely the firs
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 _LINES: Final = 8
 _READ: Final = 64 << 10
 _TIME: Final = re.compile(r"^\(\d+\.\d+\)\s*")
+_BAD_SIZE: Final = re.compile(r"File (.+) has bad size (\d+) \(expect (\d+)\)")
 _HARMLESS: Final = ("Can't setup RLIMIT_NOFILE",)
 
 
@@ -20,6 +22,14 @@ def tail(path: Path, *, answer: str = "") -> tuple[str, ...]:
     lines = [line for line in _read(path) if not any(text in line for text in _HARMLESS)]
     errors = [line for line in lines if "Error" in line]
     return tuple((errors or lines or [answer] * bool(answer))[-_LINES:])
+
+
+def explained(lines: Iterable[str]) -> str:
+    """What one of them means, where CRIU leaves the remedy to be guessed; empty if none needs it."""
+    for found in filter(None, map(_BAD_SIZE.search, lines)):
+        path, now, then = found.groups()
+        return f" (/{path} has {now} bytes, and had {then} at the wait: close it before the wait, or only append to it)"
+    return ""
 
 
 def _read(path: Path) -> list[str]:

@@ -26,7 +26,7 @@ def require_room(store: Store, quota: int) -> None:
         held = _count(store)
     if held >= quota:
         raise QuotaExceeded(
-            f"the store holds {held >> 20} MB of checkpoints, and {quota >> 20} MB is allowed: "
+            f"the store holds {held / 1e6:.1f} MB of checkpoints and their bases, and {quota / 1e6:.1f} MB is allowed: "
             "raise the quota (CHECKPOINT_QUOTA_BYTES), or let fewer runs wait at a time"
         )
 

@@ -64,7 +64,9 @@ class Keyring:
 
     @staticmethod
     def make(name: str) -> str:
-        """A new key, as `parse` reads it."""
+        """A new key, as `parse` reads it. ValueError for an id that it would not read."""
+        if not re.fullmatch(r"[^\s,:]{1,255}", name):
+            raise ValueError(f"{name!r} is no id of a key: 1 to 255 characters without spaces, commas and colons")
         return f"{name}:{base64.b64encode(os.urandom(_KEY)).decode()}"
 
     def find(self, name: str) -> bytes:

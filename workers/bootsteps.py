@@ -114,7 +114,7 @@ class Zygote(bootsteps.StartStopStep):
         """Try whether a process can be dumped here; if so, have one to fork others from. Else say once why not."""
         objection = _objection(worker)
         if objection:
-            link.tell("waiting", how=f"by re-entry: {objection}")
+            _say_why_not(objection)
             return
         from workers.keeper import Keeper  # noqa: PLC0415  (loads CRIU's driver)
 
@@ -154,11 +154,17 @@ def _objection(worker: Any) -> str:
         return "TRIGGERAPP['CHECKPOINT'] is off"
     pool = worker.pool_cls.__module__.rpartition(".")[2]
     if pool != "prefork":
-        objection = f"only runs of the prefork pool have a process that can be dumped, and this is {pool}"
-        level = logging.ERROR if conf.get().CHECKPOINT == "on" else logging.INFO
-        log.log(level, "waiting runs are entered again from their journal: %s", objection)
-        return objection
+        return f"only runs of the prefork pool have a process that can be dumped, and this is {pool}"
     return ""
+
+
+def _say_why_not(objection: str) -> None:
+    """In the log and in the worker's row."""
+    from triggerapp import conf  # noqa: PLC0415  (needs Django)
+
+    level = logging.ERROR if conf.get().CHECKPOINT == "on" else logging.INFO
+    log.log(level, "waiting runs are entered again from their journal: %s", objection)
+    link.tell("waiting", how=f"by re-entry: {objection}")
 
 
 def _freeze() -> None:

@@ -105,6 +105,7 @@ class Keeper:
         self._let_go_of_base()
         _remove(self._home)
         self._lock.close()
+        _leave_nothing(self._home.parent)
 
     def _start(self) -> None:
         assert self._listener is not None
@@ -199,6 +200,15 @@ def _remove(home: Path) -> None:
     for digest in base.made(home):
         use.discard(place_of(digest, _bases(home)))
     shutil.rmtree(home, ignore_errors=True)
+
+
+def _leave_nothing(root: Path) -> None:
+    """With the last worker of this host and user go the bases that were fetched: they are memory in the clear."""
+    with (root / "lock").open("wb") as everyones:
+        fcntl.flock(everyones, fcntl.LOCK_EX)  # none is being made meanwhile
+        if not any(root.glob("worker-*")):
+            for path in (root / "bases").iterdir():
+                use.discard(path)
 
 
 def _share_bases(home: Path, bases: Path) -> None:

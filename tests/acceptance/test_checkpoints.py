@@ -195,6 +195,21 @@ def test_a_workers_base_is_held_while_it_lives_and_goes_with_it(here: Start):
         assert not path.exists()
 
 
+def test_with_the_last_worker_go_the_bases_that_it_fetched(here: Start, tmp_path: Path):
+    """They are memory in the clear; the store has them sealed."""
+    with here(TMPDIR=str(tmp_path)) as mine:
+        result = holds.delay(tag := fresh())
+        waiting(result)
+        mine.stop()
+        mine.restart()
+        go(tag)
+        assert result.get(timeout=120) == HELD and note_of(result) == ""
+        (bases,) = tmp_path.glob("triggerapp-*/bases")
+        assert list(bases.iterdir())
+        mine.stop()
+        assert not list(bases.iterdir())
+
+
 def manage(mine: Worker, *arguments: str) -> Any:
     command = [sys.executable, "manage.py", "checkpoints", "--json", *arguments]
     done = subprocess.run(command, env=mine._environment, cwd=ROOT, capture_output=True, text=True, check=False)

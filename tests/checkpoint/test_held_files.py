@@ -74,6 +74,7 @@ def test_a_file_being_read_that_changed_its_size_is_refused(held: Held, tmp_path
     with pytest.raises(RestoreFailed) as caught:
         held.across(holding, lambda: path.write_text("longer than before\n"))
     assert any("bad size" in line for line in caught.value.log)
+    assert "close it before the wait" in caught.value.message
 
 
 def test_a_file_that_is_gone_is_refused_by_its_name(held: Held, tmp_path: Path) -> None:

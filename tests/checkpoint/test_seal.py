@@ -6,6 +6,7 @@ import io
 
 import pytest
 
+from checkpoint import __main__ as command
 from checkpoint import seal
 from checkpoint.errors import Damaged, UnknownKey
 from checkpoint.seal import Keyring
@@ -94,3 +95,9 @@ def sealed(content: bytes, *, ring: Keyring = RING) -> bytes:
 
 def opened(raw: bytes, *, ring: Keyring = RING, bound: bytes = b"this run") -> bytes:
     return b"".join(seal.unseal(io.BytesIO(raw), keyring=ring, bound=bound))
+
+
+@pytest.mark.parametrize("name", ["", "a:b", "c d", "e,f", "x" * 256])
+def test_no_key_is_made_under_an_id_that_the_ring_would_not_read(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["key", name]) == 1
+    assert "is no id of a key" in capsys.readouterr().err

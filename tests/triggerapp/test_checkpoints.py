@@ -16,6 +16,7 @@ from triggerapp.engine.runs import Claimed
 from triggerapp.engine.waits import Resolution, Suspended
 from triggerapp.errors import StaleRun
 from triggerapp.models import Attempt, Checkpoint, Run, Status
+from workers import images
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -171,6 +172,20 @@ def test_what_a_store_that_does_not_answer_keeps_is_no_image_that_was_not_there(
     run = suspended(made())
     assert "deleted; what the store has of it stays" in said("checkpoints", "delete", run.pk)
     assert "there is none" in said("checkpoints", "delete", run.pk)
+
+
+def test_an_image_that_is_deleted_by_hand_is_noted_on_the_attempt(tmp_path, settings):
+    settings.TRIGGERAPP = {"CHECKPOINT_STORE": str(tmp_path)}
+    run = suspended(made())
+    said("checkpoints", "delete", run.pk)
+    assert note_of(run.pk) == "its image was deleted by hand: it is entered again from its journal"
+
+
+def test_a_store_that_does_not_answer_is_swept_another_time_and_said_so(tmp_path, settings, caplog):
+    (tmp_path / "file").touch()
+    settings.TRIGGERAPP = {"CHECKPOINT_STORE": str(tmp_path / "file" / "store")}
+    images.sweep()
+    assert "the image store is not swept" in caplog.text
 
 
 def test_a_store_that_cannot_be_opened_is_told_in_a_sentence(settings):

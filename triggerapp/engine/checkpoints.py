@@ -197,6 +197,16 @@ def discard(run_id: UUID) -> UUID | None:
     return None if row is None else row["id"]
 
 
+def discard_by_hand(run_id: UUID) -> UUID | None:
+    """The same for an operator: the attempt says why its run is entered again."""
+    with transaction.atomic():
+        image = discard(run_id)
+        lease = sql.row("SELECT lease FROM triggerapp_run WHERE id = %s", [run_id])
+        if image is not None and lease is not None:
+            note(run_id, "its image was deleted by hand: it is entered again from its journal", **lease)
+    return image
+
+
 _OVER = ", ".join(f"'{status.value}'" for status in FINAL)
 
 

@@ -75,7 +75,7 @@ class Command(BaseCommand):
             raise CommandError(f"{unsound} of {len(found)} images cannot be restored; their runs will be re-entered")
 
     def _delete(self, runs: Iterable[UUID]) -> None:
-        images = {run: checkpoints.discard(run) for run in runs}
+        images = {run: checkpoints.discard_by_hand(run) for run in runs}
         said = {run: _NONE if image is None else _deleted(image) for run, image in images.items()}
         self._say([outcome(run, deleted=image is not None) for run, image in images.items()], said)
 
