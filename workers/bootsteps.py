@@ -20,7 +20,7 @@ from celery import Celery, _state, bootsteps, signals
 from celery.worker import state
 from django.core.exceptions import ImproperlyConfigured
 
-from workers import identity, link
+from workers import identity, link, reentry
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class Zygote(bootsteps.StartStopStep):
         """Try whether a process can be dumped here; if so, have one to fork others from. Else say once why not."""
         objection = _objection(worker)
         if objection:
-            _say_why_not(objection)
+            reentry.say_why(objection)
             return
         from workers.keeper import Keeper  # noqa: PLC0415  (loads CRIU's driver)
 
@@ -156,15 +156,6 @@ def _objection(worker: Any) -> str:
     if pool != "prefork":
         return f"only runs of the prefork pool have a process that can be dumped, and this is {pool}"
     return ""
-
-
-def _say_why_not(objection: str) -> None:
-    """In the log and in the worker's row."""
-    from triggerapp import conf  # noqa: PLC0415  (needs Django)
-
-    level = logging.ERROR if conf.get().CHECKPOINT == "on" else logging.INFO
-    log.log(level, "waiting runs are entered again from their journal: %s", objection)
-    link.tell("waiting", how=f"by re-entry: {objection}")
 
 
 def _freeze() -> None:

@@ -20,8 +20,7 @@ from typing import IO, Self
 import checkpoint
 from checkpoint import Unborn, Verdict, Zygote, leftovers, manifest, use
 from checkpoint.base import place_of
-from triggerapp import conf
-from workers import base, identity, link
+from workers import base, identity, link, reentry
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ class Keeper:
                 keeper = cls(app, home, lock)
                 undo.pop_all()
         except OSError as problem:  # a full disk, or one that may not be written to
-            _report_reentry(f"no zygote could be started: {problem}")
+            reentry.say_why(f"no zygote could be started: {problem}")
             return None
         identity.settle(home)
         _prepare()
@@ -167,14 +166,7 @@ def _report(verdict: Verdict) -> None:
         link.tell("waiting", how=f"as images: CRIU {verdict.version}, {verdict.mode}")
         return
     reasons = "; ".join(reason.message for reason in verdict.reasons if reason.blocking)
-    _report_reentry(reasons, at_length=str(verdict))
-
-
-def _report_reentry(reason: str, *, at_length: str = "") -> None:
-    """In "auto" it is no fault of this host that it cannot."""
-    level = logging.ERROR if conf.get().CHECKPOINT == "on" else logging.INFO
-    log.log(level, "waiting runs are entered again from their journal: %s", at_length or reason)
-    link.tell("waiting", how=f"by re-entry: {reason}")
+    reentry.say_why(reasons, at_length=str(verdict))
 
 
 def _settle() -> tuple[Path, IO[bytes]]:
@@ -204,7 +196,7 @@ def _remove(home: Path) -> None:
 
 def _leave_nothing(root: Path) -> None:
     """With the last worker of this host and user go the bases that were fetched: they are memory in the clear."""
-    with (root / "lock").open("wb") as everyones:
+    with suppress(FileNotFoundError), (root / "lock").open("wb") as everyones:  # somebody tidied the temporary folder
         fcntl.flock(everyones, fcntl.LOCK_EX)  # none is being made meanwhile
         if not any(root.glob("worker-*")):
             for path in (root / "bases").iterdir():

@@ -198,7 +198,7 @@ def discard(run_id: UUID) -> UUID | None:
 
 
 def discard_by_hand(run_id: UUID) -> UUID | None:
-    """The same for an operator: the attempt says why its run is entered again."""
+    """Forget it because an operator says so: the attempt tells why the run is entered again."""
     with transaction.atomic():
         image = discard(run_id)
         lease = sql.row("SELECT lease FROM triggerapp_run WHERE id = %s", [run_id])
