@@ -7,7 +7,7 @@ import pytest
 
 from tests.inprocess import Killed, Worker, forward
 from workers import RunHandle, events
-from workers.demo import ledger, outside, shop
+from workers.demo import hall, ledger, outside, shop
 from workers.demo.ledger import Ledger
 from workers.demo.mail import MailServer
 from workers.demo.payments import PaymentServer
@@ -99,3 +99,14 @@ charge = outside.charge
 def paid_and_killed(cart_id: str, ticket_id: str, *, key: str) -> str:
     charge(cart_id, ticket_id, key=key)
     raise Killed
+
+
+def test_each_guest_is_called_once_though_the_generator_begins_anew(worker: Worker, book: Ledger) -> None:
+    handle = hall.call_guests.trigger()
+    worker.work()
+    assert handle.status == "WAITING"
+    events.send(hall.PAUSE_IS_OVER)
+    assert worker.until(handle) == list(hall.GUESTS)
+    guests, voices = zip(*(what.split() for what in done(book)), strict=True)
+    assert guests == hall.GUESTS
+    assert voices[: hall.HALF] == (voices[0],) * hall.HALF

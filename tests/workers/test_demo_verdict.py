@@ -7,10 +7,14 @@ import pytest
 
 from workers.demo import __main__ as demo
 from workers.demo import verdict
+from workers.demo.hall import GUESTS, HALL
 from workers.demo.ledger import Entry
 from workers.demo.payments import Charge
-from workers.demo.story import DECLINED, HAPPY, KILLED, PURCHASES, UNREACHABLE, Purchase
-from workers.demo.verdict import Observed, Outcome
+from workers.demo.story import DECLINED, HAPPY, KILLED, PATIENT, PURCHASES, UNREACHABLE, Purchase
+from workers.demo.verdict import Observed, Outcome, Suspended
+
+SUSPENDED = Suspended(held=(), restores={PATIENT.ticket: "", HALL: ""})
+TAKEN = "pid 4711 is in use by cron: restore elsewhere, or once it is gone"
 
 
 def perfect() -> Observed:
@@ -20,14 +24,18 @@ def perfect() -> Observed:
         for purchase in PURCHASES
         for what in purchase.lines
     ]
+    calls = [Entry(who=HALL, what=f"{guest} 123", key=f"{HALL} {guest}", by="somebody", at=0.0) for guest in GUESTS]
     charged = [purchase for purchase in PURCHASES if "charged" in purchase.lines]
     return Observed(
-        outcomes={purchase.ticket: Outcome(status=purchase.status, result=purchase.result) for purchase in PURCHASES},
-        entries=entries,
+        outcomes={purchase.ticket: Outcome(status=purchase.status, result=purchase.result) for purchase in PURCHASES}
+        | {HALL: Outcome(status="COMPLETED", result=list(GUESTS))},
+        entries=[*entries, *calls],
         charges=[charge_of(purchase) for purchase in charged],
         refunds=[charge_of(UNREACHABLE).id],
         mails=[purchase.ticket for purchase in PURCHASES if purchase.result],
         killed_while_paying=True,
+        suspended=SUSPENDED,
+        shared=(),
         left_behind=(),
     )
 
@@ -42,6 +50,12 @@ def faults(seen: Observed) -> str:
 
 def test_a_demo_that_went_as_it_must_has_no_faults() -> None:
     assert faults(perfect()) == ""
+
+
+def in_another_voice(seen: Observed) -> Observed:
+    """As after a run was entered again from its journal."""
+    *others, last = seen.entries
+    return replace(seen, entries=[*others, replace(last, what=f"{GUESTS[-1]} 456")])
 
 
 SPOILED: dict[str, Callable[[Observed], Observed]] = {
@@ -65,8 +79,32 @@ SPOILED: dict[str, Callable[[Observed], Observed]] = {
     "tkt_1: 2 e-mails, not 1": lambda seen: replace(seen, mails=[*seen.mails, HAPPY.ticket]),
     "tkt_4: 1 e-mails, not 0": lambda seen: replace(seen, mails=[*seen.mails, DECLINED.ticket]),
     "this demo shows nothing": lambda seen: replace(seen, killed_while_paying=False),
+    "called were Ada Ben Cleo, not Ada Ben Cleo Dan": lambda seen: replace(seen, entries=seen.entries[:-1]),
+    "FAILED with None, not with ['Ada'": lambda seen: replace(
+        seen, outcomes={**seen.outcomes, HALL: Outcome(status="FAILED", result=None)}
+    ),
+    "by 2 voices: 123 456": in_another_voice,
+    "31 python -m workers.zygote": lambda seen: replace(
+        seen, suspended=replace(SUSPENDED, held=["31 python -m workers.zygote"])
+    ),
+    "tkt_3: nobody tried": lambda seen: replace(
+        seen, suspended=replace(SUSPENDED, restores={**SUSPENDED.restores, PATIENT.ticket: None})
+    ),
+    "hall: the image is gone": lambda seen: replace(
+        seen, suspended=replace(SUSPENDED, restores={**SUSPENDED.restores, HALL: "the image is gone"})
+    ),
+    "the same network": lambda seen: replace(seen, shared=("network",)),
     "4711 celery": lambda seen: replace(seen, left_behind=("4711 celery",)),
 }
+
+
+def test_where_a_strangers_process_has_the_pid_a_run_may_be_entered_again() -> None:
+    taken = replace(SUSPENDED, restores=dict.fromkeys(SUSPENDED.restores, TAKEN))
+    assert faults(replace(in_another_voice(perfect()), suspended=taken)) == ""
+
+
+def test_where_no_images_are_kept_nothing_is_asked_of_them() -> None:
+    assert faults(replace(in_another_voice(perfect()), suspended=None, shared=None)) == ""
 
 
 @pytest.mark.parametrize("fault", SPOILED)

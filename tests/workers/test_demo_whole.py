@@ -10,11 +10,18 @@ from pathlib import Path
 
 import pytest
 
+import checkpoint
 from workers.demo.story import PURCHASES
 
 pytestmark = [pytest.mark.slow, pytest.mark.worker]
 
 ROOT = Path(__file__).resolve().parents[2]
+IMAGES = [
+    "while they waited no run had a process",
+    "the second worker restored what the first one left",
+    "a generator went on in the middle of its loop",
+]
+"""What only a demo asks whose runs wait as images."""
 ENTRY = re.compile(r" s +(tkt_\d) +(\S+) +(?:worker \d|payments|mail) ")
 """A line of the ledger, as it is printed."""
 
@@ -26,4 +33,6 @@ def test_the_demo_ends_as_it_must() -> None:
     done = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("kill -9 of worker") == 1
+    assert ("entered again from their journal" in done.stdout) is not checkpoint.check().ok
+    assert [question in done.stdout for question in IMAGES] == [checkpoint.check().ok] * len(IMAGES)
     assert sorted(ENTRY.findall(done.stdout)) == sorted((one.ticket, what) for one in PURCHASES for what in one.lines)

@@ -17,7 +17,7 @@ from typing import Final
 from checkpoint import capability
 
 RUN: Final = Path("/run")
-_NEW_MOUNTS: Final = 0x00020000
+_NEW_MOUNTS, _NEW_NETWORK = 0x00020000, 0x40000000
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -31,9 +31,19 @@ def provide_run() -> None:
 
 def leave_others() -> None:
     """What is mounted from now on is seen by this thread alone, and by what it starts."""
-    if _libc.unshare(_NEW_MOUNTS) != 0:
-        raise OSError(ctypes.get_errno(), "unshare")
+    _unshare(_NEW_MOUNTS)
     mount("--make-rprivate", "/")
+
+
+def leave_network() -> None:
+    """This thread, and what it starts from now on, have a network of their own, in which nothing is up."""
+    _unshare(_NEW_NETWORK)
+
+
+def _unshare(what: int) -> None:
+    if _libc.unshare(what) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"unshare: {os.strerror(number)}")
 
 
 def lay_over(folder: Path, *, room: Path | None = None, without: str = "") -> None:

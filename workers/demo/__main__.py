@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
+from urllib.parse import urlsplit
 
 import django
 from django.core.management import call_command
@@ -23,6 +24,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import checkpoint
+from checkpoint import Verdict
 from triggerapp.services import Services, ServicesError, ServiceUrls
 from workers.demo import display, ledger, outside, play, processes, verdict
 from workers.demo.display import Display
@@ -30,7 +32,7 @@ from workers.demo.errors import DemoFailed
 from workers.demo.ledger import Ledger
 from workers.demo.mail import MailServer
 from workers.demo.payments import PaymentServer
-from workers.demo.play import Stage
+from workers.demo.stage import Stage
 from workers.demo.story import MOODS, PURCHASES
 from workers.demo.verdict import Observed
 
@@ -95,12 +97,21 @@ def _stage(folder: Path, shown: Display) -> Iterator[Stage]:
         payments = stack.enter_context(PaymentServer(book, MOODS))
         mail = stack.enter_context(MailServer(book))
         _set_environment(urls, payments, mail, images=folder / "images")
-        shown.say(_how_runs_wait())
+        found = checkpoint.check()
+        shown.say(_how_runs_wait(found))
         shown.say("Migrating.")
         django.setup()
         call_command("migrate", verbosity=0)
         stack.callback(connections.close_all)
-        yield Stage(folder=folder, display=shown, ledger=book, payments=payments, mail=mail)
+        yield Stage(
+            folder=folder,
+            display=shown,
+            ledger=book,
+            payments=payments,
+            mail=mail,
+            ports=[_port(address) for address in (urls.database_url, urls.broker_url, payments.url, mail.address)],
+            keeps_images=found.ok,
+        )
 
 
 @contextmanager
@@ -113,13 +124,19 @@ def _services(folder: Path) -> Iterator[ServiceUrls]:
         shutil.rmtree(services.postgres.home, ignore_errors=True)  # may be outside of the folder
 
 
-def _how_runs_wait() -> str:
+def _how_runs_wait(found: Verdict) -> str:
     """Whether processes can be dumped here; the workers find out for themselves."""
-    found = checkpoint.check()
     if found.ok:
         return f"Waiting runs have no process: theirs is dumped with CRIU {found.version}, and restored afterwards."
     reason = next(reason for reason in found.reasons if reason.blocking)
     return f"Waiting runs have no process: they are entered again from their journal, because {reason.message}."
+
+
+def _port(address: str) -> int:
+    """Of a url, or of `host:port`."""
+    found = urlsplit(address if "//" in address else f"//{address}").port
+    assert found is not None
+    return found
 
 
 def _set_environment(urls: ServiceUrls, payments: PaymentServer, mail: MailServer, *, images: Path) -> None:
@@ -127,6 +144,7 @@ def _set_environment(urls: ServiceUrls, payments: PaymentServer, mail: MailServe
     os.environ.pop("CELERY_RESULT_BACKEND", None)
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "triggerapp.settings",
+        "PYTHONPATH": os.pathsep.join(sys.path),  # workers find us in any directory
         "DJANGO_SECRET_KEY": secrets.token_urlsafe(),
         "DATABASE_URL": urls.database_url,
         "CELERY_BROKER_URL": urls.broker_url,

@@ -6,5 +6,5 @@ from celery import Celery
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "triggerapp.settings")
 
-app = Celery("shop", include=["workers.demo.shop"])
+app = Celery("shop", include=["workers.demo.shop", "workers.demo.hall"])
 app.config_from_object("django.conf:settings", namespace="CELERY")

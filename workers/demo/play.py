@@ -1,4 +1,4 @@
-"""The play: seven purchases by one worker, which is killed in the middle of one, and by the next.
+"""The play: seven purchases and a hall by one worker, which is killed in the middle of one, and by the next.
 
 Every wait is for something seen to have happened: a run's status, a line in the payment server's books. Needs Django
 set up, the tables migrated and the environment of the shop in place.
@@ -7,70 +7,68 @@ set up, the tables migrated and the environment of the shop in place.
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
-from workers import RunHandle, events
-from workers.demo.display import Display, Row
+from triggerapp.services import process
+from workers import events
+from workers.demo import hosts, observing, processes
+from workers.demo.display import Row
 from workers.demo.errors import DemoFailed
-from workers.demo.ledger import Ledger
-from workers.demo.mail import TICKET, MailServer
-from workers.demo.payments import PaymentServer
+from workers.demo.hall import GUESTS, HALF, HALL, PAUSE_IS_OVER, call_guests
 from workers.demo.processes import Worker
 from workers.demo.shop import purchase_ticket
+from workers.demo.stage import Stage
 from workers.demo.story import FORGETFUL, KILLED, PATIENT, PURCHASES, Purchase
-from workers.demo.verdict import Observed, Outcome
+from workers.demo.verdict import Observed
 
 EVENT: Final = "cart/checked-out"
 SETTLED: Final = frozenset({"COMPLETED", "CANCELED", "FAILED", "CRASHED", "SYSTEM_FAILURE", "EXPIRED", "TIMED_OUT"})
 PERIOD: Final = 0.1
 """Seconds between two looks."""
 
-
-@dataclass(slots=True, kw_only=True)
-class Stage:
-    """What the play is played on."""
-
-    folder: Path
-    display: Display
-    ledger: Ledger
-    payments: PaymentServer
-    mail: MailServer
-    workers: list[Worker] = field(default_factory=list)
-    """Every worker started, in order; the last is the one that should be alive."""
-    handles: dict[str, RunHandle[str]] = field(default_factory=dict)
-    """The runs, by ticket."""
-    statuses: dict[str, str] = field(default_factory=dict)
-    """The runs' statuses when last looked at, by ticket."""
-    goal: str = "the first worker"
-    """What the play waits for, to be told if it waits in vain."""
-    kills: int = 0
+PATIENCE: Final = 120.0
+"""Seconds until the process of a run that waits is gone, at most."""
 
 
 def perform(stage: Stage) -> Observed:
     """Play it all; what the world looks like at the end."""
     with ExitStack() as stack:
-        _open_shop(stage, stack)
+        _start_worker(stage, stack)
+        _open_shop(stage)
         _sell_until_one_is_paying(stage)
         _kill_worker(stage)
         _check_out(stage, PATIENT)
-        _start_worker(stage, stack)
+        _end_pause(stage)
+        _start_elsewhere(stage, stack)
         stage.display.say(f"It may take {KILLED.ticket} over when the dead worker's lease has run out.")
-        _until(stage, lambda: _statuses(stage, PURCHASES) <= SETTLED, "every purchase to end")
-        seen = observe(stage)
+        _until(stage, lambda: _statuses(stage, stage.handles) <= SETTLED, "every run to end")
+        seen = observing.observe(stage)
         asked = stage.payments.requests(KILLED.cart)
         stage.display.say(f"Every purchase has ended. For {KILLED.ticket} the card was asked {asked} times.")
     return seen
 
 
-def _open_shop(stage: Stage, stack: ExitStack) -> None:
-    """Start the first worker; every purchase reserves its seat and waits."""
-    _start_worker(stage, stack)
+def _open_shop(stage: Stage) -> None:
+    """Every purchase reserves its seat and waits; the hall calls half of its guests and waits."""
     for purchase in PURCHASES:
         stage.handles[purchase.ticket] = purchase_ticket.trigger(purchase.ticket, purchase.user, purchase.hold_seconds)
-    _until(stage, lambda: _statuses(stage, PURCHASES) <= SETTLED | {"WAITING"}, "every purchase to reserve its seat")
-    stage.display.say(f"{len(PURCHASES)} customers shop. Their purchases wait, and both slots of the worker are free.")
+    stage.handles[HALL] = call_guests.trigger()
+    _until(stage, lambda: _statuses(stage, stage.handles) <= SETTLED | {"WAITING"}, "every run to wait")
+    stage.display.say(
+        f"{len(PURCHASES)} customers shop; in the hall a generator has called {HALF} of {len(GUESTS)} guests."
+    )
+    stage.display.say(f"All of them wait, and both slots of the worker are free. {_what_is_left(stage)}")
+
+
+def _what_is_left(stage: Stage) -> str:
+    """Of the processes of the runs that wait."""
+    if not stage.keeps_images:
+        return "Left of them is their journal."
+    name = stage.workers[-1].name
+    process.until(lambda: not processes.of_runs(name), within=PATIENCE)
+    stage.held = processes.of_runs(name)
+    sizes = observing.sizes_of_images()
+    return f"Left of them: {len(stage.held)} processes, {len(sizes)} images of {sum(sizes) / 1e6:.1f} MB together."
 
 
 def _sell_until_one_is_paying(stage: Stage) -> None:
@@ -78,7 +76,7 @@ def _sell_until_one_is_paying(stage: Stage) -> None:
     now = [purchase for purchase in PURCHASES if purchase not in (FORGETFUL, PATIENT)]
     for purchase in now:
         _check_out(stage, purchase)
-    others = {*now, FORGETFUL} - {KILLED}
+    others = {purchase.ticket for purchase in (*now, FORGETFUL) if purchase != KILLED}
     _until(stage, lambda: _statuses(stage, others) <= SETTLED, "the purchases that need no second worker")
     _until(stage, lambda: _has_paid(stage, KILLED), f"{KILLED.ticket} to pay")
 
@@ -105,17 +103,37 @@ def _check_out(stage: Stage, purchase: Purchase) -> None:
     stage.display.say(f"{purchase.user} checks out ({purchase.plot}).")
 
 
+def _end_pause(stage: Stage) -> None:
+    events.send(PAUSE_IS_OVER)
+    stage.display.say("The pause in the hall is over.")
+
+
 def _start_worker(stage: Stage, stack: ExitStack) -> None:
-    worker = stack.enter_context(Worker(f"worker {len(stage.workers) + 1}", stage.folder))
+    worker = stack.enter_context(Worker("worker 1", stage.folder))
     stage.workers.append(worker)
     stage.display.say(f"Started {worker.name} (pid {worker.pid}) with two slots.")
+
+
+def _start_elsewhere(stage: Stage, stack: ExitStack) -> None:
+    """The second worker, as far from the first as this machine allows."""
+    refusal = hosts.why_not_elsewhere(stage.folder)
+    stage.elsewhere = not refusal
+    if refusal:
+        directory = hosts.another_directory(stage.folder)
+        worker = stack.enter_context(Worker("worker 2", stage.folder, directory=directory))
+        where = f"another directory; it has no network and /tmp of its own here ({refusal})"
+    else:
+        worker = stack.enter_context(hosts.worker_elsewhere("worker 2", stage.folder, stage.ports))
+        where = "another directory, network and /tmp, as on another host"
+    stage.workers.append(worker)
+    stage.display.say(f"Started {worker.name} (pid {worker.pid}) in {where}.")
 
 
 def _until(stage: Stage, done: Callable[[], bool], what: str) -> None:
     """Show the purchases until `done`; fail if the worker leaves before."""
     worker, stage.goal = stage.workers[-1], what
     while True:
-        stage.statuses = {ticket: handle.status for ticket, handle in stage.handles.items()}
+        stage.statuses = {name: handle.status for name, handle in stage.handles.items()}
         stage.display.show(_rows(stage))
         if done():
             return
@@ -136,27 +154,9 @@ def _rows(stage: Stage) -> list[Row]:
     ]
 
 
-def _statuses(stage: Stage, purchases: Iterable[Purchase]) -> set[str]:
-    return {stage.statuses[purchase.ticket] for purchase in purchases}
+def _statuses(stage: Stage, names: Iterable[str]) -> set[str]:
+    return {stage.statuses[name] for name in names}
 
 
 def _has_paid(stage: Stage, purchase: Purchase) -> bool:
     return any(charge.cart == purchase.cart for charge in stage.payments.charges)
-
-
-def observe(stage: Stage) -> Observed:
-    """What the runs, the ledger, the payment server and the mail server say now."""
-    return Observed(
-        outcomes={purchase.ticket: _outcome(stage, purchase) for purchase in PURCHASES},
-        entries=stage.ledger.entries(),
-        charges=stage.payments.charges,
-        refunds=stage.payments.refunds,
-        mails=[str(message[TICKET]) for message in stage.mail.messages],
-        killed_while_paying=stage.kills == 1 and stage.payments.requests(KILLED.cart) > 1,
-    )
-
-
-def _outcome(stage: Stage, purchase: Purchase) -> Outcome:
-    status = stage.statuses[purchase.ticket]
-    result = stage.handles[purchase.ticket].get(timeout=60) if status == "COMPLETED" else None
-    return Outcome(status=status, result=result)

@@ -28,16 +28,29 @@ CELERY: Final = (sys.executable, "-m", "celery", *OPTIONS)
 class Worker:
     """One Celery worker in a session of its own, while entered; its output goes to a file."""
 
-    def __init__(self, name: str, folder: Path, command: Sequence[str] = CELERY) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        command: Sequence[str] = CELERY,
+        *,
+        directory: Path | None = None,
+        inherits: Sequence[int] = (),
+    ) -> None:
+        """Stands in `directory`, or where this process does; `inherits` are open files it has besides its output."""
         self.name = name
         self.log = folder / f"{name.replace(' ', '-')}.log"
         self._command = command
+        self._directory = directory
+        self._inherits = inherits
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
                 self._command,
+                cwd=self._directory,
+                pass_fds=self._inherits,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -95,6 +108,12 @@ def owned(author: str | None = None) -> list[Identity]:
     return [one for one in found if one]
 
 
+def of_runs(author: str) -> list[str]:
+    """The command lines of that worker's processes in which a run is: the zygote has forked them."""
+    zygotes = {one.pid for one in owned(author) if b"workers.zygote" in _read(one.pid, "cmdline").split(b"\0")}
+    return [f"{pid} {_command(pid)}" for pid in zygotes if _parent(pid) in zygotes]
+
+
 def left_behind(patience: float = 30.0) -> list[str]:
     """The command lines of processes of ours that are still there after `patience`. They are killed."""
     process.until(lambda: not owned(), within=patience)
@@ -113,6 +132,11 @@ def strike(one: Identity) -> None:
 
 def _command(pid: int) -> str:
     return _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
+
+
+def _parent(pid: int) -> int:
+    status = _read(pid, "stat").decode(errors="replace").rpartition(")")[2].split()
+    return int(status[1]) if status else 0
 
 
 def _environment(pid: int) -> set[bytes]:

@@ -6,10 +6,15 @@ Pure functions from what was observed to a list of findings; each says what was 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from workers.demo.hall import GUESTS, HALL
 from workers.demo.ledger import Entry
 from workers.demo.payments import Charge, twice_charged
 from workers.demo.story import Purchase
+
+PID_IS_TAKEN: Final = "is in use by"
+"""In the reason of a restore that was not to be had: a process comes back under its own pid or not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +27,25 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Suspended:
+    """What was seen of runs that waited without a process, where images of them are kept."""
+
+    held: Sequence[str]
+    """The processes of runs that were there although all runs waited."""
+    restores: Mapping[str, str | None]
+    """What was in the way of restoring what the killed worker left, by name: empty if nothing, None if nobody tried."""
+
+    def tried(self) -> Iterator[tuple[str, str | None]]:
+        """Restores but those whose pid was taken by a stranger: such a run is entered again, as it must be."""
+        return ((name, problem) for name, problem in self.restores.items() if PID_IS_TAKEN not in (problem or ""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
     """What the world looks like at the end."""
 
     outcomes: Mapping[str, Outcome]
-    """By ticket."""
+    """By ticket; and the hall's."""
     entries: Sequence[Entry]
     charges: Sequence[Charge]
     refunds: Sequence[str]
@@ -35,6 +54,10 @@ class Observed:
     """The ticket of each message that arrived."""
     killed_while_paying: bool
     """Whether one worker was killed, and what it was paying was asked for again."""
+    suspended: Suspended | None
+    """None where runs are entered again."""
+    shared: Sequence[str] | None
+    """What of its place the second worker had in common with the first; None if it could not be started elsewhere."""
     left_behind: Sequence[str] = ()
     """The command lines of processes that outlived the demo."""
 
@@ -54,9 +77,22 @@ def judge(purchases: Sequence[Purchase], seen: Observed) -> list[Finding]:
         _finding("no two steps shared an idempotency key", _shared_keys(seen.entries)),
         _finding("no charge happened twice", _wrong_charges(purchases, seen)),
         _finding("every buyer got one e-mail, and nobody else did", _wrong_mails(purchases, seen.mails)),
+        _finding("every guest was called once", _wrong_calls(seen)),
         _finding("one worker was killed, in the middle of a payment", _wrong_kills(seen)),
+        *(_judge_images(seen.suspended, seen) if seen.suspended else ()),
+        *(_judge_place(seen.shared) if seen.shared is not None else ()),
         _finding("no process was left behind", iter(seen.left_behind)),
     ]
+
+
+def _judge_images(suspended: Suspended, seen: Observed) -> Iterator[Finding]:
+    yield _finding("while they waited no run had a process", iter(suspended.held))
+    yield _finding("the second worker restored what the first one left", _wrong_restores(suspended))
+    yield _finding("a generator went on in the middle of its loop", _wrong_voices(suspended, seen))
+
+
+def _judge_place(shared: Sequence[str]) -> Iterator[Finding]:
+    yield _finding("it stood in another directory, network and /tmp", (f"the same {what}" for what in shared))
 
 
 def _finding(question: str, faults: Iterator[str]) -> Finding:
@@ -76,7 +112,7 @@ def _wrong_lines(purchases: Sequence[Purchase], entries: Sequence[Entry]) -> Ite
         lines = tuple(entry.what for entry in entries if entry.who == purchase.ticket)
         if lines != purchase.lines:
             yield f"{purchase.ticket}: {' '.join(lines) or 'nothing'}, not {' '.join(purchase.lines)}"
-    strangers = {entry.who for entry in entries} - {purchase.ticket for purchase in purchases}
+    strangers = {entry.who for entry in entries} - {purchase.ticket for purchase in purchases} - {HALL}
     yield from (f"{who}: not a purchase of this demo" for who in sorted(strangers))
 
 
@@ -108,3 +144,30 @@ def _wrong_mails(purchases: Sequence[Purchase], mails: Sequence[str]) -> Iterato
 def _wrong_kills(seen: Observed) -> Iterator[str]:
     if not seen.killed_while_paying:
         yield "this demo shows nothing about it"
+
+
+def _wrong_calls(seen: Observed) -> Iterator[str]:
+    """By the ledger, and by the run's own result."""
+    outcome = seen.outcomes[HALL]
+    if outcome != Outcome(status="COMPLETED", result=list(GUESTS)):
+        yield f"{outcome.status} with {outcome.result!r}, not with {list(GUESTS)!r}"
+    guests = [guest for guest, _ in _calls(seen.entries)]
+    if guests != list(GUESTS):
+        yield f"called were {' '.join(guests) or 'none'}, not {' '.join(GUESTS)}"
+
+
+def _wrong_restores(suspended: Suspended) -> Iterator[str]:
+    yield from (f"{name}: {problem or 'nobody tried'}" for name, problem in suspended.tried() if problem != "")
+
+
+def _wrong_voices(suspended: Suspended, seen: Observed) -> Iterator[str]:
+    """Only the generator knew its voice: one that began anew would have another."""
+    voices = {voice for _, voice in _calls(seen.entries)}
+    if HALL in dict(suspended.tried()) and len(voices) != 1:
+        yield f"the guests were called by {len(voices)} voices: {' '.join(sorted(voices))}"
+
+
+def _calls(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    """Each guest, and the voice that called."""
+    parted = [entry.what.partition(" ") for entry in entries if entry.who == HALL]
+    return [(guest, voice) for guest, _, voice in parted]

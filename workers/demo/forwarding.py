@@ -1,0 +1,51 @@
+"""Forwards connections: who connects to a listening socket talks to the server at the same port of our loopback."""
+
+import socket
+import socketserver
+import threading
+from contextlib import suppress
+from typing import Self
+
+
+class Forwarder:
+    """Serves one listening socket, of another network perhaps, in threads of this process, while entered."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._server = _Server(listener.getsockname(), _Connection, bind_and_activate=False)
+        self._server.socket.close()
+        self._server.socket = listener
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False
+
+
+class _Connection(socketserver.BaseRequestHandler):
+    server: _Server
+    request: socket.socket
+
+    def handle(self) -> None:
+        with suppress(OSError), socket.create_connection(self.server.server_address) as server:  # type: ignore[arg-type]
+            answering = threading.Thread(target=_copy, args=(server, self.request), daemon=True)
+            answering.start()
+            _copy(self.request, server)
+            answering.join()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    """Until the source says no more, or either is gone."""
+    with suppress(OSError):
+        while some := source.recv(1 << 16):
+            target.sendall(some)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
