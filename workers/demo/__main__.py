@@ -129,10 +129,8 @@ def _how_runs_wait(found: Verdict) -> str:
     if found.ok:
         return f"Waiting runs have no process: theirs is dumped with CRIU {found.version}, and restored afterwards."
     reason = next(reason for reason in found.reasons if reason.blocking)
-    return (
-        f"Waiting runs have no process: they are entered again from their journal, because {reason.message}. "
-        f"To have them restored: {reason.remedy}."
-    )
+    remedy = "" if reason.remedy in reason.message else f" To have them restored: {reason.remedy}."
+    return f"Waiting runs have no process: they are entered again from their journal, because {reason.message}.{remedy}"
 
 
 def _port(address: str) -> int:

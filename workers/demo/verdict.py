@@ -92,7 +92,9 @@ def _judge_images(suspended: Suspended, seen: Observed) -> Iterator[Finding]:
 
 
 def _judge_place(shared: Sequence[str]) -> Iterator[Finding]:
-    yield _finding("it stood in another directory, network and /tmp", (f"the same {what}" for what in shared))
+    yield _finding(
+        "the second worker stood in another directory, network and /tmp", (f"the same {what}" for what in shared)
+    )
 
 
 def _finding(question: str, faults: Iterator[str]) -> Finding:
