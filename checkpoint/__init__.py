@@ -25,6 +25,7 @@ from checkpoint.errors import (
 from checkpoint.manifest import Host, Manifest
 from checkpoint.pack import Label
 from checkpoint.place import store_at
+from checkpoint.quota import require_room
 from checkpoint.refusals import require_dumpable
 from checkpoint.sandbox import Orphaned, Sandbox, Thaw, Wake, park, start, thaw
 from checkpoint.seal import Keyring
@@ -74,6 +75,7 @@ __all__ = [
     "listen",
     "park",
     "require_dumpable",
+    "require_room",
     "serve",
     "start",
     "store_at",

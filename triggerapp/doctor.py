@@ -340,10 +340,19 @@ def _checkpoints() -> Iterator[Finding]:
 
 
 def _image_store() -> Iterator[Finding]:
-    """Whether it answers; nothing is written there, which a worker's user could be kept from then."""
-    place = conf.get().CHECKPOINT_STORE
+    """Whether it answers, and has room; nothing is written there, which a worker's user could be kept from then."""
+    place, quota = conf.get().CHECKPOINT_STORE, conf.get().CHECKPOINT_QUOTA_BYTES
     try:
         next(iter(imagestore.store().list()), None)
+        if quota:
+            checkpoint.require_room(imagestore.store(), quota)
+    except checkpoint.QuotaExceeded as full:
+        yield Finding(
+            level="warning",
+            about="image store",
+            says=f"{place} is full: {full}",
+            remedy="until there is room runs wait without images, and lose nothing",
+        )
     except (checkpoint.CheckpointError, ValueError) as problem:
         yield Finding(
             level="error" if conf.get().CHECKPOINT == "on" else "warning",

@@ -21,7 +21,7 @@ from django.db.models.functions import Now
 import checkpoint
 from checkpoint.capability import Reason, Verdict
 from tests.factories import make_run, make_worker
-from triggerapp import doctor
+from triggerapp import doctor, imagestore
 from triggerapp.engine import destinations, environments, envvars, keys, sql, tokens, webhooks, workers
 from triggerapp.models import AuditEntry, Status, Worker
 from workers.celery import app
@@ -218,6 +218,17 @@ def ends_well(*options: str) -> bool:
         assert error.returncode == 1
         return False
     return True
+
+
+def test_a_full_image_store_is_told(sound, monkeypatch, settings, tmp_path):
+    settings.TRIGGERAPP = {"CHECKPOINT_STORE": str(tmp_path), "CHECKPOINT_QUOTA_BYTES": 1000}
+    monkeypatch.setattr(checkpoint, "check", lambda: Verdict(ok=True, version="4.2.1"))
+    image = uuid4()
+    imagestore.store().put(image, lambda file: file.write(b"a" * 1000))
+    assert found("image store").level == "warning"
+    assert "is full" in found("image store").says
+    imagestore.store().delete(image)
+    assert found("image store").level == "ok"
 
 
 def test_an_installation_without_fault_is_in_order(sound):

@@ -59,7 +59,7 @@ class Command(BaseCommand):
             self.stdout.write(dump([_rendered(each) for each in found]))
             return
         columns = ("run", "task", "made", "host", "stored", "image", "took", "restores")
-        caption = f"{len(found)} images, {_megabytes(sum(each.size for each in found))} stored"
+        caption = f"{_counted(len(found))}, {_megabytes(sum(each.size for each in found))} stored"
         table(self.stdout, columns, map(_cells, found), caption=caption)
 
     def _verify(self, runs: list[UUID]) -> None:
@@ -67,12 +67,15 @@ class Command(BaseCommand):
         with tempfile.TemporaryDirectory(prefix="triggerapp-") as folder:
             archive = Archive(store=_store(), keyring=imagestore.keyring(), scratch=Path(folder))
             console = Console(stderr=True)
-            found = {row.run.pk: _problem(archive, row) for row in track(list(rows), "reading", console=console)}
+            found = {
+                row.run.pk: _problem(archive, row)
+                for row in track(list(rows), "reading", console=console, disable=not rows)
+            }
         said = {run: why or "sound" for run, why in found.items()} | {run: _NONE for run in runs if run not in found}
         self._say([outcome(run, sound=what == "sound", error=found.get(run, what)) for run, what in said.items()], said)
         unsound = sum(bool(problem) for problem in found.values())
         if unsound:
-            raise CommandError(f"{unsound} of {len(found)} images cannot be restored; their runs will be re-entered")
+            raise CommandError(f"{unsound} of {_counted(len(found))} cannot be restored; their runs will be re-entered")
 
     def _delete(self, runs: Iterable[UUID]) -> None:
         images = {run: checkpoints.discard_by_hand(run) for run in runs}
@@ -161,6 +164,10 @@ def _cells(row: Checkpoint) -> tuple[str, ...]:
         f"{row.took.total_seconds():.2f} s",
         str(row.restores),
     )
+
+
+def _counted(images: int) -> str:
+    return "1 image" if images == 1 else f"{images} images"
 
 
 def _megabytes(size: int) -> str:
