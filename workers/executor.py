@@ -22,7 +22,7 @@ from triggerapp.engine import encoding, runs, sql, undoing
 from triggerapp.engine.runs import Claimed, Dropped, Ended, Foreign, Unknown
 from triggerapp.errors import BadType, PayloadTooLarge, StaleRun
 from triggerapp.models import Run, Status
-from workers import announcing, codec, identity, interrupts, light, logs, loops, options, results, telling
+from workers import announcing, codec, identity, interrupts, light, logs, loops, options, reentry, results, telling
 from workers.attempt import Attempt, RollBackNow, enter
 from workers.board import Watch
 from workers.errors import (
@@ -153,6 +153,7 @@ def _claim_eager(task: Any, request: Any) -> Claimed:
 def _run_claimed(task: Any, request: Any, *, args: Any, kwargs: Any, claimed: Claimed, watch: Watch) -> object:
     """In a process of its own, where this worker has such and the run is to have one; else here."""
     if identity.home() is None:
+        reentry.note(claimed)
         return _run_here(task, request, args=args, kwargs=kwargs, claimed=claimed, watch=watch)
     from checkpoint import Unborn  # noqa: PLC0415  (nobody else is to load CRIU's driver)
     from workers.supervision import supervisor  # noqa: PLC0415

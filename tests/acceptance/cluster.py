@@ -141,7 +141,7 @@ class Worker:
         self.name = name
         self.queue = queue or f"acceptance-{name}"
         self.log = cluster.folder / f"{name}.log"
-        self._environment = {**os.environ, **cluster.environment(), "ACCEPTANCE_QUEUE": self.queue, **(env or {})}
+        self.environment = {**os.environ, **cluster.environment(), "ACCEPTANCE_QUEUE": self.queue, **(env or {})}
         self._options = options
         self._under = under
         self._process: subprocess.Popen[bytes] | None = None
@@ -150,7 +150,7 @@ class Worker:
     @property
     def by_checkpoint(self) -> bool:
         """Whether its runs stand still at a wait, instead of being entered again after it."""
-        return self.pool == "prefork" and self._environment.get("ACCEPTANCE_CHECKPOINT", "off") != "off"
+        return self.pool == "prefork" and self.environment.get("ACCEPTANCE_CHECKPOINT", "off") != "off"
 
     @property
     def hostname(self) -> str:
@@ -182,7 +182,7 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=self._environment,
+                env=self.environment,
                 start_new_session=True,
                 preexec_fn=partial(_prctl, 1, int(signal.SIGKILL)),  # go with the tests, however they end
             )

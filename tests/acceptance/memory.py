@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.acceptance.ledger import is_open, note, notes
 from tests.acceptance.tasks import ONCE
-from workers import checkpointable, durable_task, light, wait
+from workers import checkpointable, durable_task, light, step, wait
 
 light.SHORT = float(os.environ.get("ACCEPTANCE_SHORT", light.SHORT))  # type: ignore[misc]  # all is slow if it is busy
 
@@ -39,6 +39,22 @@ def holds(tag: str) -> Any:
     found.append(next(numbers))
     value = wait.for_event("go", filter={"tag": [tag]}, timeout=timedelta(hours=1)).payload["value"]
     return [*found, *numbers, value, inner(), lock.locked()]
+
+
+@durable_task(retry=ONCE)
+def steps_between(tag: str) -> list[Any]:
+    """Two waits, and a step after each that notes the day."""
+    note(tag, "entered")
+    days = []
+    for day in ("monday", "tuesday"):
+        came = wait.for_event("go", filter={"tag": [f"{tag} {day}"]}, timeout=timedelta(hours=1))
+        days.append(step(noted, tag, day, came.payload["value"]))
+    return days
+
+
+def noted(tag: str, *what: str) -> list[str]:
+    note(tag, what)
+    return list(what)
 
 
 @durable_task(retry=ONCE)

@@ -18,8 +18,8 @@ from checkpoint import use
 from tests.acceptance.cluster import ROOT, Worker, wait_until
 from tests.acceptance.frozen import HELD, Start, base_of, go, note_of, stored, waiting
 from tests.acceptance.ledger import fresh, notes, open_gate
-from tests.acceptance.memory import computes, dozes, dreams, holds, holds_on, pids, says, seldom_waits
-from tests.acceptance.runs import end_leases, run_of
+from tests.acceptance.memory import computes, dozes, dreams, holds, holds_on, pids, says, seldom_waits, steps_between
+from tests.acceptance.runs import end_leases, run_of, status
 from tests.acceptance.tasks import stays
 from triggerapp.models import Checkpoint, LogLine
 from workers import light
@@ -61,6 +61,22 @@ def test_a_second_worker_restores_what_a_killed_one_left(here: Start):
         mine.restart()
         assert result.get(timeout=120) == HELD
         assert notes(tag) == ["entered"] and note_of(result) == ""
+
+
+def test_a_run_whose_workers_differ_in_how_runs_wait_does_each_step_once(here: Start):
+    """The last one restores an image of an earlier wait than the one that the run stands at."""
+    with here() as mine:
+        result = steps_between.delay(tag := fresh())
+        for how, day in (("off", "monday"), ("on", "tuesday")):
+            wait_until(lambda: status(result) == "waiting")
+            mine.kill9()
+            mine.environment["ACCEPTANCE_CHECKPOINT"] = how
+            go(f"{tag} {day}")
+            mine.restart()
+            wait_until(lambda day=day: [day, "came"] in notes(tag))
+        assert result.get(timeout=120) == [["monday", "came"], ["tuesday", "came"]]
+        assert notes(tag) == ["entered", "entered", *result.get()]
+        assert note_of(result).count("restores no images; its log says why") == 1
 
 
 def test_what_a_run_process_prints_and_logs_is_in_the_workers_log(frozen: Worker):
@@ -213,7 +229,7 @@ def test_with_the_last_worker_go_the_bases_that_it_fetched(here: Start, tmp_path
 
 def manage(mine: Worker, *arguments: str) -> Any:
     command = [sys.executable, "manage.py", "checkpoints", "--json", *arguments]
-    done = subprocess.run(command, env=mine._environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=mine.environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 

@@ -58,7 +58,7 @@ def test_an_image_sealed_with_another_key_means_a_re_entry(here: Start):
         result = holds.delay(tag := fresh())
         waiting(result)
         mine.stop()
-        mine._environment["DJANGO_SECRET_KEY"] = "another"
+        mine.environment["DJANGO_SECRET_KEY"] = "another"
         mine.restart()
         assert_entered_again(result, tag, because="not in the ring")
 

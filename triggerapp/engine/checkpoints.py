@@ -164,6 +164,17 @@ def is_kept(image: UUID) -> bool:
     return sql.row("SELECT 1 FROM triggerapp_checkpoint WHERE id = %s", [image]) is not None
 
 
+def are_kept() -> bool:
+    """Whether any run has an image."""
+    return sql.row("SELECT 1 FROM triggerapp_checkpoint LIMIT 1") is not None
+
+
+def note_if_kept(run_id: UUID, text: str, *, lease: int) -> None:
+    """As `note`, if the run has an image."""
+    if sql.row("SELECT 1 FROM triggerapp_checkpoint WHERE run_id = %s", [run_id]) is not None:
+        note(run_id, text, lease=lease)
+
+
 def note(run_id: UUID, text: str, *, lease: int) -> None:
     """Write on the run's attempt how it came back, or why not by restore. A stale lease writes nothing."""
     sql.run(
