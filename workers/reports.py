@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from triggerapp import conf
-from triggerapp.engine import rescue, runs, timeouts, verbs, workers
+from triggerapp.engine import checkpoints, rescue, runs, timeouts, verbs, workers
 from triggerapp.models import Run, Status
 from workers.patience import UNANSWERED
 
@@ -19,6 +19,8 @@ Report = Mapping[str, Any]
 
 _KINDS = ("delivered", "lost", "killed", "canceled", "stamped", "expired", "timed_out", "at_work", "waiting")
 """In the order in which they are settled."""
+
+_KILLED = "its worker was shut down cold, and killed it before it could leave: another goes on from what was kept"
 
 
 class Reports:
@@ -70,6 +72,7 @@ class Reports:
         """By a cold shutdown: no crash of the run's, however often its workers are deployed."""
         held = Run.objects.filter(id__in=self._ids(reports), worker=self.worker, status=Status.RUNNING)
         for run_id, lease in held.values_list("id", "lease"):
+            checkpoints.note(run_id, _KILLED, lease=lease)
             runs.release(run_id, lease=lease)
 
     def _canceled(self, reports: list[Report]) -> None:

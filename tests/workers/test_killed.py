@@ -9,7 +9,7 @@ import pytest
 from tests.inprocess import Killed, app, durable, forward, messages
 from triggerapp.engine import runs, timeouts
 from triggerapp.models import Run, Step
-from workers import AbortRun, identity, rollback, step, wait
+from workers import AbortRun, identity, link, rollback, step, wait
 from workers.retry import RetryPolicy
 
 LIMIT = "ran longer than its hard time limit of 2 s"
@@ -254,3 +254,15 @@ def test_a_run_that_waited_before_it_was_killed_finds_its_rollbacks(worker, stor
     worker.tick()
     assert strike(worker, run).status == "timed_out"
     assert story == ["reserve", "compute", "undo reserve"]
+
+
+def test_a_run_that_a_cold_shutdown_killed_says_so_and_has_not_crashed(worker, story, purchase):
+    story.deadly = {"compute"}
+    run = started(worker, purchase)
+    story.deadly.clear()
+    link.tell("killed", run=run.id, task="any")
+    worker.tick()
+    assert story == ["reserve", "compute", "compute", "ship"]
+    ended = Run.objects.get(pk=run.id)
+    assert ended.crashes == 0
+    assert "its worker was shut down cold" in ended.attempts.get().note
