@@ -4,7 +4,7 @@ from checkpoint.archive import Archive
 from checkpoint.base import Base
 from checkpoint.capability import check, driver
 from checkpoint.collect import Collected, collect
-from checkpoint.criu import Criu, Mode
+from checkpoint.criu import PID_IN_USE, Criu, Mode
 from checkpoint.driver import Driver
 from checkpoint.errors import (
     CheckpointError,
@@ -34,6 +34,7 @@ from checkpoint.verdict import Reason, Verdict
 from checkpoint.zygote import Unborn, Zygote, listen, serve
 
 __all__ = [
+    "PID_IN_USE",
     "Archive",
     "Base",
     "CheckpointError",

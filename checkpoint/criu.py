@@ -25,6 +25,9 @@ from checkpoint.processes import Task
 from checkpoint.protobuf import Value
 from checkpoint.rpc import Answer, Gone, Kind, Option, Worker
 
+PID_IN_USE: Final = "is in use by"
+"""In the reason of a restore that failed because a process has the pid: one comes back under its own, or not here."""
+
 PATIENCE: Final = timedelta(seconds=30)
 """A dump takes some hundredths of a second, on a busy machine some seconds; what takes longer hangs."""
 
@@ -205,4 +208,4 @@ def _require_free(pids: Iterable[int]) -> None:
         if there is None:
             continue
         who = "the dumped process itself, ended but not waited for" if there.state == "Z" else "another process"
-        raise RestoreFailed(f"pid {pid} is in use by {who}: restore elsewhere, or once it is gone")
+        raise RestoreFailed(f"pid {pid} {PID_IN_USE} {who}: restore elsewhere, or once it is gone")

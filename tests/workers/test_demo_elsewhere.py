@@ -14,7 +14,9 @@ import pytest
 from tests import criu
 from tests.box import box
 from tests.workers.test_demo_parts import eventually
-from workers.demo import hosts, ledger, observing, processes
+from workers.demo import __main__ as demo
+from workers.demo import elsewhere, hosts, ledger, observing, processes
+from workers.demo.errors import DemoFailed
 from workers.demo.forwarding import Forwarder
 
 LOOK = """
@@ -59,7 +61,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def _allowed(folder: Path) -> None:
     if refusal := hosts.why_not_elsewhere(folder):
-        pytest.skip(f"no process can be started elsewhere: {refusal}")
+        criu.leave(f"no process can be started elsewhere: {refusal}")
 
 
 def answer(connection: socket.socket, question: bytes) -> bytes:
@@ -71,9 +73,7 @@ def answer(connection: socket.socket, question: bytes) -> bytes:
 def forwarder_to(port: int) -> tuple[Forwarder, int]:
     """One that listens at another port of the same loopback, as if it were another's; and that port."""
     listener = socket.create_server(("127.0.0.1", 0))
-    forwarder = Forwarder(listener)
-    forwarder._server.server_address = ("127.0.0.1", port)
-    return forwarder, listener.getsockname()[1]
+    return Forwarder(listener, ("127.0.0.1", port)), listener.getsockname()[1]
 
 
 def test_all_that_is_said_is_forwarded_both_ways_and_so_is_its_end(port: int) -> None:
@@ -132,23 +132,46 @@ def test_who_may_not_leave_is_told_why(folder: Path) -> None:
     assert (done.stdout, done.stderr) == ("unshare: Operation not permitted\n", "")
 
 
+@pytest.mark.usefixtures("_allowed")
+def test_a_folder_behind_a_link_is_kept_under_its_own_name(folder: Path) -> None:
+    (folder / "real").mkdir()
+    (folder / "link").symlink_to("real")
+    assert hosts.why_not_elsewhere(folder / "link") == ""
+
+
+@pytest.mark.usefixtures("_allowed")
+def test_a_place_that_cannot_be_made_is_no_refusal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(elsewhere, "TMP", Path("/"))
+    with pytest.raises(DemoFailed):
+        hosts.why_not_elsewhere(folder)
+
+
+def test_what_listens_on_a_file_has_no_port() -> None:
+    assert demo._port("postgres://somebody@%2Fsome%2Fwhere:5432/demo") is None
+    assert demo._port("redis://:secret@127.0.0.1:6379/0") == 6379
+
+
 # Processes of runs
 
 
 ZYGOTE = """
-import os, sys, time
-if len(sys.argv) > 1 and os.fork():
-    print("ready", flush=True)
+import os, subprocess, sys, time
+if sys.argv[2] == "worker":
+    subprocess.Popen([sys.executable, "-c", sys.argv[1], sys.argv[1], "workers.zygote", *sys.argv[3:]])
+elif sys.argv[3:] and os.fork() == 0:
+    print("forked", flush=True)
+else:
+    print("loaded", flush=True)
 time.sleep(600)
 """
 
 
-@pytest.mark.parametrize(("forks", "held"), [((), 0), (("run",), 1)])
-def test_the_processes_of_runs_are_those_that_a_zygote_forked(folder: Path, forks: tuple[str, ...], held: int) -> None:
-    module = folder / "workers.zygote"
-    module.write_text(ZYGOTE if forks else "print('ready', flush=True); import time; time.sleep(600)")
-    command = (sys.executable, "-c", "import runpy, sys; runpy.run_path(sys.argv.pop(1))", "workers.zygote", *forks)
-    with processes.Worker("worker 1", folder, command, directory=folder) as worker:
-        eventually(lambda: "ready" in worker.log.read_text())
-        assert len(processes.of_runs("worker 1")) == held
+@pytest.mark.parametrize(("asked", "said", "held"), [((), "loaded", 0), (("run",), "forked", 1)])
+def test_the_processes_of_runs_are_those_that_a_zygote_forked(
+    folder: Path, asked: tuple[str, ...], said: str, held: int
+) -> None:
+    command = (sys.executable, "-c", ZYGOTE, ZYGOTE, "worker", *asked)
+    with processes.Worker("worker 1", folder, command) as worker:
+        eventually(lambda: said in worker.log.read_text())
+        assert len(worker.of_runs()) == held
         worker.kill9()

@@ -1,20 +1,23 @@
 """The verdict of the demo can say no: each way a demo can go wrong is named."""
 
+import io
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
+from checkpoint import PID_IN_USE
 from workers.demo import __main__ as demo
-from workers.demo import verdict
-from workers.demo.hall import GUESTS, HALL
+from workers.demo import display, verdict
+from workers.demo.hall import GUESTS, HALF, HALL
 from workers.demo.ledger import Entry
 from workers.demo.payments import Charge
-from workers.demo.story import DECLINED, HAPPY, KILLED, PATIENT, PURCHASES, UNREACHABLE, Purchase
+from workers.demo.story import DECLINED, FIRST, HAPPY, KILLED, PATIENT, PURCHASES, SECOND, UNREACHABLE, Purchase
 from workers.demo.verdict import Observed, Outcome, Suspended
 
-SUSPENDED = Suspended(held=(), restores={PATIENT.ticket: "", HALL: ""})
-TAKEN = "pid 4711 is in use by cron: restore elsewhere, or once it is gone"
+SUSPENDED = Suspended(held=(), at_work=["31 python -m workers.zygote"], restores={PATIENT.ticket: "", HALL: ""})
+TAKEN = f"pid 4711 {PID_IN_USE} another process"
 
 
 def perfect() -> Observed:
@@ -24,7 +27,10 @@ def perfect() -> Observed:
         for purchase in PURCHASES
         for what in purchase.lines
     ]
-    calls = [Entry(who=HALL, what=f"{guest} 123", key=f"{HALL} {guest}", by="somebody", at=0.0) for guest in GUESTS]
+    calls = [
+        Entry(who=HALL, what=f"{guest} 123", key=f"{HALL} {guest}", by=FIRST if number < HALF else SECOND, at=0.0)
+        for number, guest in enumerate(GUESTS)
+    ]
     charged = [purchase for purchase in PURCHASES if "charged" in purchase.lines]
     return Observed(
         outcomes={purchase.ticket: Outcome(status=purchase.status, result=purchase.result) for purchase in PURCHASES}
@@ -84,6 +90,10 @@ SPOILED: dict[str, Callable[[Observed], Observed]] = {
         seen, outcomes={**seen.outcomes, HALL: Outcome(status="FAILED", result=None)}
     ),
     "by 2 voices: 123 456": in_another_voice,
+    "the pause was not in the middle": lambda seen: replace(
+        seen, entries=[replace(entry, by=FIRST) for entry in seen.entries]
+    ),
+    "nor was any seen of the run that paid": lambda seen: replace(seen, suspended=replace(SUSPENDED, at_work=())),
     "31 python -m workers.zygote": lambda seen: replace(
         seen, suspended=replace(SUSPENDED, held=["31 python -m workers.zygote"])
     ),
@@ -98,9 +108,18 @@ SPOILED: dict[str, Callable[[Observed], Observed]] = {
 }
 
 
-def test_where_a_strangers_process_has_the_pid_a_run_may_be_entered_again() -> None:
+def test_where_another_process_has_the_pid_a_run_may_be_entered_again_and_the_answer_is_not_yes() -> None:
     taken = replace(SUSPENDED, restores=dict.fromkeys(SUSPENDED.restores, TAKEN))
-    assert faults(replace(in_another_voice(perfect()), suspended=taken)) == ""
+    seen = replace(in_another_voice(perfect()), suspended=taken)
+    assert faults(seen) == ""
+    excused = [finding for finding in verdict.judge(PURCHASES, seen) if finding.excuses]
+    assert [finding.question for finding in excused] == [
+        "the second worker restored what the first one left",
+        "a generator went on in the middle of its loop",
+    ]
+    output = io.StringIO()
+    Console(file=output, width=160).print(display.verdict_table(excused))
+    assert output.getvalue().count("not seen") == 2 and "pid 4711" in output.getvalue()
 
 
 def test_where_no_images_are_kept_nothing_is_asked_of_them() -> None:

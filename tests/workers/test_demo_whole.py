@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import checkpoint
+from workers.demo import hosts
 from workers.demo.story import PURCHASES
 
 pytestmark = [pytest.mark.slow, pytest.mark.worker]
@@ -26,7 +27,7 @@ ENTRY = re.compile(r" s +(tkt_\d) +(\S+) +(?:worker \d|payments|mail) ")
 """A line of the ledger, as it is printed."""
 
 
-def test_the_demo_ends_as_it_must() -> None:
+def test_the_demo_ends_as_it_must(tmp_path: Path) -> None:
     told = ("DATABASE_URL", "CELERY_", "DJANGO_", "PYTEST_")
     plain = {name: value for name, value in os.environ.items() if not name.startswith(told)}
     command = [sys.executable, "-m", "workers.demo"]
@@ -35,4 +36,5 @@ def test_the_demo_ends_as_it_must() -> None:
     assert done.stdout.count("kill -9 of worker") == 1
     assert ("entered again from their journal" in done.stdout) is not checkpoint.check().ok
     assert [question in done.stdout for question in IMAGES] == [checkpoint.check().ok] * len(IMAGES)
+    assert ("yes   the second worker stood in another" in done.stdout) is (hosts.why_not_elsewhere(tmp_path) == "")
     assert sorted(ENTRY.findall(done.stdout)) == sorted((one.ticket, what) for one in PURCHASES for what in one.lines)

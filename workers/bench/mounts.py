@@ -6,7 +6,6 @@ container, each of its calls learns it anew, which may take longer than what is 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import tempfile
@@ -15,45 +14,27 @@ from pathlib import Path
 from typing import Final
 
 from checkpoint import capability
+from workers import namespaces
 
 RUN: Final = Path("/run")
-_NEW_MOUNTS, _NEW_NETWORK = 0x00020000, 0x40000000
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def provide_run() -> None:
     """Have /run on a tmpfs, with all that is in it. Where that is not allowed, it stays as it is."""
     if os.geteuid() == 0 and capability.file_system(str(RUN)) != "tmpfs":
         with suppress(OSError, subprocess.CalledProcessError):
-            leave_others()
+            namespaces.leave_mounts()
             lay_over(RUN, without="criu.kdat.tmp")
-
-
-def leave_others() -> None:
-    """What is mounted from now on is seen by this thread alone, and by what it starts."""
-    _unshare(_NEW_MOUNTS)
-    mount("--make-rprivate", "/")
-
-
-def leave_network() -> None:
-    """This thread, and what it starts from now on, have a network of their own, in which nothing is up."""
-    _unshare(_NEW_NETWORK)
-
-
-def _unshare(what: int) -> None:
-    if _libc.unshare(what) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"unshare: {os.strerror(number)}")
 
 
 def lay_over(folder: Path, *, room: Path | None = None, without: str = "") -> None:
     """Another folder in its place, with the same in it; `room` is where the old one may stand meanwhile."""
     aside = Path(tempfile.mkdtemp(dir=room))
-    mount("--bind", str(folder), str(aside))
+    namespaces.mount("--bind", str(folder), str(aside))
     with ExitStack() as leaving:
         leaving.callback(aside.rmdir)
         leaving.callback(_unmount, aside)
-        mount("-t", "tmpfs", "-o", "mode=0755", "none", str(folder))
+        namespaces.mount("-t", "tmpfs", "-o", "mode=0755", "none", str(folder))
         with ExitStack() as failing:
             failing.callback(_unmount, folder)
             for entry in aside.iterdir():
@@ -67,14 +48,9 @@ def _lend(entry: Path, place: Path) -> None:
         place.symlink_to(entry.readlink())
         return
     place.mkdir(exist_ok=True) if entry.is_dir() else place.touch()
-    mount("--bind", str(entry), str(place))
+    namespaces.mount("--bind", str(entry), str(place))
 
 
 def _unmount(folder: Path) -> None:
     """And what is mounted in it."""
     subprocess.run(["umount", "--recursive", str(folder)], check=True, capture_output=True)
-
-
-def mount(*arguments: str) -> None:
-    """CalledProcessError if it cannot be."""
-    subprocess.run(["mount", *arguments], check=True, capture_output=True)

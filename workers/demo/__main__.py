@@ -44,6 +44,8 @@ def main() -> int:
     """Play the demo; the exit status."""
     console = Console()
     signal.signal(signal.SIGTERM, _leave)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, _leave)
     console.print(
         "[bold]A ticket shop on durable Celery.[/] Real PostgreSQL, Valkey and workers; one worker is killed."
     )
@@ -109,7 +111,10 @@ def _stage(folder: Path, shown: Display) -> Iterator[Stage]:
             ledger=book,
             payments=payments,
             mail=mail,
-            ports=[_port(address) for address in (urls.database_url, urls.broker_url, payments.url, mail.address)],
+            ports=[
+                *filter(None, map(_port, (urls.database_url, urls.broker_url, payments.url, f"smtp://{mail.address}")))
+            ],
+            needed=_around(found.path),
             keeps_images=found.ok,
         )
 
@@ -133,16 +138,20 @@ def _how_runs_wait(found: Verdict) -> str:
     return f"Waiting runs have no process: they are entered again from their journal, because {reason.message}.{remedy}"
 
 
-def _port(address: str) -> int:
-    """Of a url, or of `host:port`."""
-    found = urlsplit(address if "//" in address else f"//{address}").port
-    assert found is not None
-    return found
+def _port(url: str) -> int | None:
+    """Of a server on loopback; None for one that listens on a file, as PostgreSQL may."""
+    return urlsplit(url).port if urlsplit(url).hostname == "127.0.0.1" else None
+
+
+def _around(criu: str | None) -> list[Path]:
+    """The folders in which the program is, and what came with it."""
+    return list(Path(criu).parents)[:2] if criu else []
 
 
 def _set_environment(urls: ServiceUrls, payments: PaymentServer, mail: MailServer, *, images: Path) -> None:
-    """What this process and the workers go by; whatever the user's own environment says of servers is not for us."""
-    os.environ.pop("CELERY_RESULT_BACKEND", None)
+    """What this process and the workers go by; whatever the user's own environment says of theirs is not for us."""
+    for name in [name for name in os.environ if name.startswith(("CELERY_", "TRIGGERAPP_"))]:
+        del os.environ[name]
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "triggerapp.settings",
         "PYTHONPATH": os.pathsep.join(sys.path),  # workers find us in any directory

@@ -113,10 +113,18 @@ def verdict_table(findings: Sequence[Finding]) -> Table:
     """Each question with its answer, and the faults below it."""
     table = Table(title="The verdict", box=box.SIMPLE_HEAD, title_justify="left", show_header=False)
     for finding in findings:
-        table.add_row("[red]NO[/]" if finding.faults else "[green]yes[/]", finding.question)
+        table.add_row(_answer(finding), finding.question)
         for fault in finding.faults:
             table.add_row("", f"[red]{escape(fault)}[/]")
+        for excuse in finding.excuses:
+            table.add_row("", f"[yellow]{escape(excuse)}[/]")
     return table
+
+
+def _answer(finding: Finding) -> str:
+    if finding.faults:
+        return "[red]NO[/]"
+    return "[yellow]not seen[/]" if finding.excuses else "[green]yes[/]"
 
 
 def _short(key: str) -> str:

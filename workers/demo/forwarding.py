@@ -1,4 +1,4 @@
-"""Forwards connections: who connects to a listening socket talks to the server at the same port of our loopback."""
+"""Forwards connections: who connects to a listening socket talks to a server that it could not reach itself."""
 
 import socket
 import socketserver
@@ -10,8 +10,9 @@ from typing import Self
 class Forwarder:
     """Serves one listening socket, of another network perhaps, in threads of this process, while entered."""
 
-    def __init__(self, listener: socket.socket) -> None:
+    def __init__(self, listener: socket.socket, to: tuple[str, int]) -> None:
         self._server = _Server(listener.getsockname(), _Connection, bind_and_activate=False)
+        self._server.to = to
         self._server.socket.close()
         self._server.socket = listener
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -28,6 +29,7 @@ class Forwarder:
 class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False
+    to: tuple[str, int]
 
 
 class _Connection(socketserver.BaseRequestHandler):
@@ -35,7 +37,7 @@ class _Connection(socketserver.BaseRequestHandler):
     request: socket.socket
 
     def handle(self) -> None:
-        with suppress(OSError), socket.create_connection(self.server.server_address) as server:  # type: ignore[arg-type]
+        with suppress(OSError), socket.create_connection(self.server.to) as server:
             answering = threading.Thread(target=_copy, args=(server, self.request), daemon=True)
             answering.start()
             _copy(self.request, server)

@@ -21,9 +21,13 @@ HALF: Final = len(GUESTS) // 2
 PAUSE_IS_OVER: Final = "hall/pause-is-over"
 
 
+def draw_voice() -> int:
+    return random.randrange(1000, 10_000)
+
+
 def called() -> Iterator[str]:
     """Call each guest in; then it is told who came."""
-    voice = random.randrange(100, 1000)
+    voice = draw_voice()
 
     def call(guest: str) -> None:
         ledger.record(HALL, f"{guest} {voice}", key=current_run().idempotency_key)

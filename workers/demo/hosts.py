@@ -1,46 +1,61 @@
 """Where workers stand: one started elsewhere has another directory, network and /tmp, as on another host.
 
-It is told the same addresses as every other: they are forwarded from its loopback to ours.
+It is told the same addresses as every other. What it connects to on its loopback is forwarded to ours; a server that
+listens on a file in the demo's folder is found there, for that folder both have.
 """
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from workers.demo import elsewhere, processes
+from workers.demo.errors import DemoFailed
 from workers.demo.forwarding import Forwarder
 from workers.demo.processes import Worker
 
 
-def why_not_elsewhere(folder: Path) -> str:
-    """Why no worker can be started elsewhere by this user on this machine; empty if one can."""
-    return elsewhere.refusal(_room(folder))
+def why_not_elsewhere(folder: Path, needed: Sequence[Path] = ()) -> str:
+    """Why this user can start no worker elsewhere on this machine; empty if that is possible. Raises `DemoFailed`."""
+    program = elsewhere.program(tmp=_made(folder / "rehearsal"), needed=[folder, *_pythons(), *needed])
+    directory = another_directory(folder)
+    tried = subprocess.run([*program, "true"], cwd=directory, capture_output=True, text=True, check=False)
+    match tried.returncode:
+        case 0:
+            return ""
+        case elsewhere.REFUSED:
+            return tried.stderr.splitlines()[-1]
+    raise DemoFailed(f"no worker can be started elsewhere: {tried.stderr}")
 
 
 @contextmanager
-def worker_elsewhere(name: str, folder: Path, ports: Sequence[int]) -> Iterator[Worker]:
-    """A worker in another directory, network and /tmp, while entered."""
+def worker_elsewhere(name: str, folder: Path, ports: Sequence[int], needed: Sequence[Path] = ()) -> Iterator[Worker]:
+    """A worker in another directory, network and /tmp, while entered; of our /tmp it has the `needed` folders alone."""
     with ExitStack() as forwarding:  # which goes on until the worker has ended
         ours, theirs = map(forwarding.enter_context, socket.socketpair())
         options = [*(f"--port={port}" for port in ports), f"--hand-over={theirs.fileno()}"]
-        command = (*elsewhere.program(_room(folder), *options), *processes.CELERY)
-        inherits = (theirs.fileno(),)
-        with Worker(name, folder, command, directory=another_directory(folder), inherits=inherits) as worker:
+        tmp = _made(processes.temporary(name, folder))
+        program = elsewhere.program(*options, tmp=tmp, needed=[folder, *_pythons(), *needed])
+        worker = Worker(name, folder, (*program, *processes.CELERY), another_directory(folder), (theirs.fileno(),))
+        with worker:
             theirs.close()
-            for listener in elsewhere.receive(ours, len(ports)):
-                forwarding.enter_context(Forwarder(listener))
+            for port, listener in zip(ports, elsewhere.receive(ours, len(ports)), strict=False):
+                forwarding.enter_context(Forwarder(listener, ("127.0.0.1", port)))
             yield worker
 
 
 def another_directory(folder: Path) -> Path:
     """To stand in."""
-    place = folder / "elsewhere"
-    place.mkdir(exist_ok=True)
-    return place
+    return _made(folder / "elsewhere")
 
 
-def _room(folder: Path) -> Path:
-    room = folder / "tmp"
-    room.mkdir(exist_ok=True)
-    return room
+def _made(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _pythons() -> list[Path]:
+    """Where Python and all that it imports is."""
+    return [Path(path) for path in (sys.prefix, sys.base_prefix, *sys.path)]

@@ -1,7 +1,9 @@
-"""What the world looks like when the play is over: each look is at the outside, but for how the runs say they ended."""
+"""Looks at the world: at ledger, servers and processes; what only the product knows is said to come from its tables."""
 
 from pathlib import Path
+from typing import Final
 
+from workers.demo.errors import DemoFailed
 from workers.demo.hall import HALL
 from workers.demo.mail import TICKET
 from workers.demo.processes import Worker
@@ -9,7 +11,7 @@ from workers.demo.stage import Stage
 from workers.demo.story import KILLED, PATIENT, PURCHASES
 from workers.demo.verdict import Observed, Outcome, Suspended
 
-_PLACES = {"directory": "cwd", "network": "ns/net", "/tmp": "root/tmp"}
+_PLACES: Final = {"directory": "cwd", "network": "ns/net", "/tmp": "root/tmp"}
 """What can be another one for each process, and the name in /proc of what it has."""
 
 
@@ -28,7 +30,7 @@ def observe(stage: Stage) -> Observed:
 
 
 def sizes_of_images() -> list[int]:
-    """Bytes in the store, for each run that waits."""
+    """Bytes in the store of each, by the product's tables."""
     from triggerapp.models import Checkpoint  # noqa: PLC0415  (needs Django)
 
     return list(Checkpoint.objects.values_list("size", flat=True))
@@ -37,7 +39,10 @@ def sizes_of_images() -> list[int]:
 def shared_with(worker: Worker) -> tuple[str, ...]:
     """What of a place this process and the worker have in common."""
     ours, theirs = Path("/proc/self"), Path(f"/proc/{worker.pid}")
-    return tuple(what for what, name in _PLACES.items() if (ours / name).samefile(theirs / name))
+    try:
+        return tuple(what for what, name in _PLACES.items() if (ours / name).samefile(theirs / name))
+    except FileNotFoundError as gone:
+        raise DemoFailed(f"{worker.name} ended by itself; the end of its log, above, says why.") from gone
 
 
 def _outcome(stage: Stage, name: str) -> Outcome:
@@ -48,11 +53,12 @@ def _outcome(stage: Stage, name: str) -> Outcome:
 
 def _suspended(stage: Stage) -> Suspended:
     left = (PATIENT.ticket, HALL)
-    return Suspended(held=stage.held, restores={name: _last_restore(stage.handles[name].id) for name in left})
+    restores = {name: _last_restore(stage.handles[name].id) for name in left}
+    return Suspended(held=stage.held, at_work=stage.at_work, restores=restores)
 
 
 def _last_restore(run: str) -> str | None:
-    """What was in its way; empty if nothing was, None if it was never tried."""
+    """What was in its way, by the product's tables; empty if nothing was, None if it was never tried."""
     from triggerapp.models import Restore  # noqa: PLC0415  (needs Django)
 
     return Restore.objects.filter(run_id=run).order_by("id").values_list("problem", flat=True).last()

@@ -9,16 +9,15 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Final
 
-from triggerapp.services import process
 from workers import events
-from workers.demo import hosts, observing, processes
+from workers.demo import hosts, observing
 from workers.demo.display import Row
 from workers.demo.errors import DemoFailed
-from workers.demo.hall import GUESTS, HALF, HALL, PAUSE_IS_OVER, call_guests
+from workers.demo.hall import GUESTS, HALL, PAUSE_IS_OVER, call_guests
 from workers.demo.processes import Worker
 from workers.demo.shop import purchase_ticket
 from workers.demo.stage import Stage
-from workers.demo.story import FORGETFUL, KILLED, PATIENT, PURCHASES, Purchase
+from workers.demo.story import FIRST, FORGETFUL, KILLED, PATIENT, PURCHASES, SECOND, Purchase
 from workers.demo.verdict import Observed
 
 EVENT: Final = "cart/checked-out"
@@ -44,7 +43,7 @@ def perform(stage: Stage) -> Observed:
         _until(stage, lambda: _statuses(stage, stage.handles) <= SETTLED, "every run to end")
         seen = observing.observe(stage)
         asked = stage.payments.requests(KILLED.cart)
-        stage.display.say(f"Every purchase has ended. For {KILLED.ticket} the card was asked {asked} times.")
+        stage.display.say(f"Every run has ended. For {KILLED.ticket} the card was asked {asked} times.")
     return seen
 
 
@@ -54,8 +53,9 @@ def _open_shop(stage: Stage) -> None:
         stage.handles[purchase.ticket] = purchase_ticket.trigger(purchase.ticket, purchase.user, purchase.hold_seconds)
     stage.handles[HALL] = call_guests.trigger()
     _until(stage, lambda: _statuses(stage, stage.handles) <= SETTLED | {"WAITING"}, "every run to wait")
+    called = sum(entry.who == HALL for entry in stage.ledger.entries())
     stage.display.say(
-        f"{len(PURCHASES)} customers shop; in the hall a generator has called {HALF} of {len(GUESTS)} guests."
+        f"{len(PURCHASES)} customers shop; in the hall a generator called {called} of {len(GUESTS)} guests."
     )
     stage.display.say(f"All of them wait, and both slots of the worker are free. {_what_is_left(stage)}")
 
@@ -64,9 +64,13 @@ def _what_is_left(stage: Stage) -> str:
     """Of the processes of the runs that wait."""
     if not stage.keeps_images:
         return "Left of them is their journal."
-    name = stage.workers[-1].name
-    process.until(lambda: not processes.of_runs(name), within=PATIENCE)
-    stage.held = processes.of_runs(name)
+    worker, deadline = stage.workers[-1], time.monotonic() + PATIENCE
+
+    def is_over() -> bool:
+        stage.held = worker.of_runs()
+        return not stage.held or time.monotonic() > deadline
+
+    _until(stage, is_over, "the processes of the waiting runs to go")
     sizes = observing.sizes_of_images()
     return f"Left of them: {len(stage.held)} processes, {len(sizes)} images of {sum(sizes) / 1e6:.1f} MB together."
 
@@ -83,6 +87,7 @@ def _sell_until_one_is_paying(stage: Stage) -> None:
 
 def _kill_worker(stage: Stage) -> None:
     worker = stage.workers[-1]
+    stage.at_work = worker.of_runs()
     stage.display.say(
         f"{KILLED.ticket} has paid, its answer is on the way: kill -9 of {worker.name} (pid {worker.pid})."
     )
@@ -109,21 +114,21 @@ def _end_pause(stage: Stage) -> None:
 
 
 def _start_worker(stage: Stage, stack: ExitStack) -> None:
-    worker = stack.enter_context(Worker("worker 1", stage.folder))
+    worker = stack.enter_context(Worker(FIRST, stage.folder))
     stage.workers.append(worker)
     stage.display.say(f"Started {worker.name} (pid {worker.pid}) with two slots.")
 
 
 def _start_elsewhere(stage: Stage, stack: ExitStack) -> None:
     """The second worker, as far from the first as this machine allows."""
-    refusal = hosts.why_not_elsewhere(stage.folder)
+    refusal = hosts.why_not_elsewhere(stage.folder, stage.needed)
     stage.elsewhere = not refusal
     if refusal:
         directory = hosts.another_directory(stage.folder)
-        worker = stack.enter_context(Worker("worker 2", stage.folder, directory=directory))
+        worker = stack.enter_context(Worker(SECOND, stage.folder, directory=directory))
         where = f"another directory; it has no network and /tmp of its own here ({refusal})"
     else:
-        worker = stack.enter_context(hosts.worker_elsewhere("worker 2", stage.folder, stage.ports))
+        worker = stack.enter_context(hosts.worker_elsewhere(SECOND, stage.folder, stage.ports, stage.needed))
         where = "another directory, network and /tmp, as on another host"
     stage.workers.append(worker)
     stage.display.say(f"Started {worker.name} (pid {worker.pid}) in {where}.")

@@ -33,12 +33,12 @@ class Worker:
         name: str,
         folder: Path,
         command: Sequence[str] = CELERY,
-        *,
         directory: Path | None = None,
         inherits: Sequence[int] = (),
     ) -> None:
         """Stands in `directory`, or where this process does; `inherits` are open files it has besides its output."""
         self.name = name
+        self._temporary = temporary(name, folder)
         self.log = folder / f"{name.replace(' ', '-')}.log"
         self._command = command
         self._directory = directory
@@ -46,6 +46,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
+        self._temporary.mkdir(exist_ok=True)
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
                 self._command,
@@ -54,7 +55,7 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {ledger.AUTHOR: self.name},
+                env=os.environ | {ledger.AUTHOR: self.name, "TMPDIR": str(self._temporary)},
                 start_new_session=True,
                 preexec_fn=_leash(),
             )
@@ -88,6 +89,11 @@ class Worker:
         self._running.wait()
         process.until(lambda: not any(one.alive() for one in family), within=PATIENCE)
 
+    def of_runs(self) -> list[str]:
+        """The command lines of the processes in which its runs are: each is a copy of its zygote, its own child."""
+        copies = [one.pid for one in owned(self.name) if b"workers.zygote" in _read(one.pid, "cmdline").split(b"\0")]
+        return [f"{pid} {_command(pid)}" for pid in copies if _parent(pid) != self.pid]
+
     def tail(self, lines: int = 40) -> str:
         """The end of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
@@ -98,6 +104,11 @@ class Worker:
         return self._process
 
 
+def temporary(name: str, folder: Path) -> Path:
+    """Where a worker keeps what it need not find again: what one leaves that is killed goes with the demo's folder."""
+    return folder / f"{name.replace(' ', '-')}.tmp"
+
+
 def owned(author: str | None = None) -> list[Identity]:
     """This demo's processes except this one; of one author only, if given."""
     marks = {f"{ledger.PATH}={os.environ[ledger.PATH]}".encode()}
@@ -106,12 +117,6 @@ def owned(author: str | None = None) -> list[Identity]:
     pids = (int(entry.name) for entry in Path("/proc").glob("[0-9]*"))
     found = [process.identify(pid) for pid in pids if pid != os.getpid() and marks <= _environment(pid)]
     return [one for one in found if one]
-
-
-def of_runs(author: str) -> list[str]:
-    """The command lines of that worker's processes in which a run is: the zygote has forked them."""
-    zygotes = {one.pid for one in owned(author) if b"workers.zygote" in _read(one.pid, "cmdline").split(b"\0")}
-    return [f"{pid} {_command(pid)}" for pid in zygotes if _parent(pid) in zygotes]
 
 
 def left_behind(patience: float = 30.0) -> list[str]:

@@ -23,7 +23,9 @@ class Stage:
     payments: PaymentServer
     mail: MailServer
     ports: Sequence[int]
-    """Of the servers that workers talk to, on loopback."""
+    """Of the servers on loopback that workers talk to."""
+    needed: Sequence[Path]
+    """Folders that workers need besides Python's and this one."""
     keeps_images: bool
     """Whether a waiting run's process is kept as an image, and restored."""
     workers: list[Worker] = field(default_factory=list)
@@ -37,5 +39,7 @@ class Stage:
     kills: int = 0
     held: Sequence[str] = ()
     """The processes of runs that were there although all runs waited."""
+    at_work: Sequence[str] = ()
+    """Those that were there when a run was paying."""
     elsewhere: bool = False
     """Whether the second worker was started on what looks like another host."""

@@ -5,6 +5,10 @@ from typing import Final
 
 from workers.demo.payments import Moods
 
+FIRST: Final = "worker 1"
+"""The worker that is killed."""
+
+SECOND: Final = "worker 2"
 SOLD: Final = ("reserved", "charged", "finalized", "e-mailed")
 UNSOLD: Final = ("reserved", "released")
 

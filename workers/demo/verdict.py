@@ -5,16 +5,13 @@ Pure functions from what was observed to a list of findings; each says what was 
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
 
-from workers.demo.hall import GUESTS, HALL
+from checkpoint import PID_IN_USE
+from workers.demo.hall import GUESTS, HALF, HALL
 from workers.demo.ledger import Entry
 from workers.demo.payments import Charge, twice_charged
-from workers.demo.story import Purchase
-
-PID_IS_TAKEN: Final = "is in use by"
-"""In the reason of a restore that was not to be had: a process comes back under its own pid or not at all."""
+from workers.demo.story import FIRST, SECOND, Purchase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +29,15 @@ class Suspended:
 
     held: Sequence[str]
     """The processes of runs that were there although all runs waited."""
+    at_work: Sequence[str]
+    """Those that were there when a run was paying."""
     restores: Mapping[str, str | None]
     """What was in the way of restoring what the killed worker left, by name: empty if nothing, None if nobody tried."""
 
-    def tried(self) -> Iterator[tuple[str, str | None]]:
-        """Restores but those whose pid was taken by a stranger: such a run is entered again, as it must be."""
-        return ((name, problem) for name, problem in self.restores.items() if PID_IS_TAKEN not in (problem or ""))
+    @property
+    def hindered(self) -> dict[str, str]:
+        """Those whose pid was taken meanwhile: such a run is entered again, as it must be."""
+        return {name: problem for name, problem in self.restores.items() if problem and PID_IN_USE in problem}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +67,8 @@ class Finding:
     question: str
     faults: tuple[str, ...]
     """What is wrong; nothing, if all is well."""
+    excuses: tuple[str, ...] = ()
+    """Why it could not be seen this time."""
 
 
 def judge(purchases: Sequence[Purchase], seen: Observed) -> list[Finding]:
@@ -86,9 +88,12 @@ def judge(purchases: Sequence[Purchase], seen: Observed) -> list[Finding]:
 
 
 def _judge_images(suspended: Suspended, seen: Observed) -> Iterator[Finding]:
-    yield _finding("while they waited no run had a process", iter(suspended.held))
-    yield _finding("the second worker restored what the first one left", _wrong_restores(suspended))
-    yield _finding("a generator went on in the middle of its loop", _wrong_voices(suspended, seen))
+    excuses = tuple(f"{name}: {problem}" for name, problem in suspended.hindered.items())
+    yield _finding("while they waited no run had a process", _wrong_processes(suspended))
+    restored = _finding("the second worker restored what the first one left", _wrong_restores(suspended))
+    yield replace(restored, excuses=excuses)
+    went_on = _finding("a generator went on in the middle of its loop", _wrong_voices(seen))
+    yield replace(went_on, faults=(), excuses=excuses) if HALL in suspended.hindered else went_on
 
 
 def _judge_place(shared: Sequence[str]) -> Iterator[Finding]:
@@ -148,28 +153,37 @@ def _wrong_kills(seen: Observed) -> Iterator[str]:
         yield "this demo shows nothing about it"
 
 
+def _wrong_processes(suspended: Suspended) -> Iterator[str]:
+    yield from suspended.held
+    if not suspended.at_work:
+        yield "nor was any seen of the run that paid: this demo shows nothing about it"
+
+
 def _wrong_calls(seen: Observed) -> Iterator[str]:
     """By the ledger, and by the run's own result."""
     outcome = seen.outcomes[HALL]
     if outcome != Outcome(status="COMPLETED", result=list(GUESTS)):
         yield f"{outcome.status} with {outcome.result!r}, not with {list(GUESTS)!r}"
-    guests = [guest for guest, _ in _calls(seen.entries)]
+    guests = [call.what.partition(" ")[0] for call in _calls(seen)]
     if guests != list(GUESTS):
         yield f"called were {' '.join(guests) or 'none'}, not {' '.join(GUESTS)}"
+    by = [call.by for call in _calls(seen)]
+    if by != [FIRST] * HALF + [SECOND] * (len(GUESTS) - HALF):
+        yield f"called by {', '.join(by)}: the pause was not in the middle"
 
 
 def _wrong_restores(suspended: Suspended) -> Iterator[str]:
-    yield from (f"{name}: {problem or 'nobody tried'}" for name, problem in suspended.tried() if problem != "")
+    for name, problem in suspended.restores.items():
+        if problem != "" and name not in suspended.hindered:
+            yield f"{name}: {problem or 'nobody tried'}"
 
 
-def _wrong_voices(suspended: Suspended, seen: Observed) -> Iterator[str]:
+def _wrong_voices(seen: Observed) -> Iterator[str]:
     """Only the generator knew its voice: one that began anew would have another."""
-    voices = {voice for _, voice in _calls(seen.entries)}
-    if HALL in dict(suspended.tried()) and len(voices) != 1:
+    voices = {call.what.partition(" ")[2] for call in _calls(seen)}
+    if len(voices) != 1:
         yield f"the guests were called by {len(voices)} voices: {' '.join(sorted(voices))}"
 
 
-def _calls(entries: Sequence[Entry]) -> list[tuple[str, str]]:
-    """Each guest, and the voice that called."""
-    parted = [entry.what.partition(" ") for entry in entries if entry.who == HALL]
-    return [(guest, voice) for guest, _, voice in parted]
+def _calls(seen: Observed) -> list[Entry]:
+    return [entry for entry in seen.entries if entry.who == HALL]
