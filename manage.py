@@ -5,6 +5,7 @@ import os
 import sys
 from contextlib import suppress
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 
 if __name__ == "__main__":
@@ -14,4 +15,7 @@ if __name__ == "__main__":
         from workers.celery import app
 
         app.set_default()
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except ImproperlyConfigured as error:
+        sys.exit(f"manage.py: {error}")

@@ -109,8 +109,10 @@ def ask_version(path: Path) -> tuple[int, ...]:
     """What the program at `path` says of itself."""
     try:
         done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=_PATIENCE, check=False)
-    except (OSError, subprocess.TimeoutExpired) as problem:
-        raise Unsupported(f"{path} does not run: {problem}; {INSTALL}") from problem
+    except OSError as problem:
+        raise Unsupported(f"{path} does not run: {problem.strerror}; {INSTALL}") from problem
+    except subprocess.TimeoutExpired as problem:
+        raise Unsupported(f"{path} does not run: it did not say its version in {_PATIENCE} s; {INSTALL}") from problem
     found = re.search(r"Version: (\d+(?:\.\d+)*)", done.stdout)
     if found is None:
         said = (done.stderr or done.stdout).strip()[-300:]

@@ -144,6 +144,14 @@ def _broker() -> Iterator[Finding]:
         with app.connection_for_read() as broker:
             broker.ensure_connection(max_retries=1, timeout=3)
             scheme = broker.transport.driver_type
+    except (KeyError, ValueError) as error:
+        yield Finding(
+            level="error",
+            about="broker",
+            says=f"its address is not understood: {error}",
+            remedy="see broker_url (CELERY_BROKER_URL): redis://HOST:PORT/0, amqp://USER:PASSWORD@HOST//",
+        )
+        return
     except (OSError, BrokerDown, RedisError) as error:
         yield Finding(
             level="error",

@@ -12,6 +12,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+from kombu.transport import TRANSPORT_ALIASES
 
 from triggerapp import services
 from triggerapp.api import cors
@@ -43,7 +45,31 @@ def _database(url: str | None) -> dict[str, Any]:
     """Django's words for `url`. Without one nothing can be opened, and a system check says what to do."""
     if not url:
         return {"ENGINE": "django.db.backends.dummy"}
-    return {**dj_database_url.parse(url, conn_max_age=60, conn_health_checks=False)}
+    try:
+        found = {**dj_database_url.parse(url, conn_max_age=60, conn_health_checks=False)}
+    except ValueError:
+        found = {}
+    if not str(found.get("ENGINE")).endswith(("postgresql", "postgis")):
+        raise ImproperlyConfigured("DATABASE_URL is no PostgreSQL's: write postgres://USER:PASSWORD@HOST:PORT/NAME")
+    return found
+
+
+def _broker(url: str) -> str:
+    """As it is; one, or several with semicolons between them."""
+    if all(map(_is_brokers, url.split(";"))):
+        return url
+    raise ImproperlyConfigured(
+        "CELERY_BROKER_URL is no broker's: write redis://HOST:PORT/0 or amqp://USER:PASSWORD@HOST//"
+    )
+
+
+def _is_brokers(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        is_numbered = parts.scheme not in ("redis", "rediss") or int(parts.path.strip("/") or 0) >= 0
+        return is_numbered and parts.port != 0 and parts.scheme.partition("+")[0] in TRANSPORT_ALIASES
+    except ValueError:
+        return False
 
 
 def _result_backend(broker: str) -> str:
@@ -133,7 +159,7 @@ LOGIN_URL = "admin:login"
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True  # no `collectstatic` before the first look
 
-CELERY_BROKER_URL = _broker_url or "redis://127.0.0.1:6379/0"
+CELERY_BROKER_URL = _broker(_broker_url or "redis://127.0.0.1:6379/0")
 CELERY_RESULT_BACKEND = os.environ.get("CELERY_RESULT_BACKEND") or _result_backend(CELERY_BROKER_URL)
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_SERIALIZER = "json"

@@ -125,6 +125,10 @@ def no_broker(patch, settings):
     patch.setattr(app.conf, "broker_read_url", "redis://127.0.0.1:1/0")
 
 
+def strange_broker(patch, settings):
+    patch.setattr(app.conf, "broker_read_url", "foo://here")
+
+
 def evicting(patch, settings):
     patch.setattr(doctor, "_eviction", lambda url: "allkeys-lru")
 
@@ -189,6 +193,7 @@ FAULTS = [
     (no_fsync, "disk", "error", "fsync = on"),
     (clock_off, "clock", "error", "synchronise the clocks"),
     (no_broker, "broker", "error", "start it"),
+    (strange_broker, "broker", "error", "redis://HOST:PORT/0"),
     (evicting, "redis", "error", "maxmemory-policy noeviction"),
     (no_worker, "workers", "error", "celery -A"),
     (dead_worker, "dead workers", "error", "takes them over"),

@@ -51,7 +51,7 @@ class Command(BaseCommand):
         """Do the verb."""
         self.as_json = options["json"]
         verb = options["verb"] or "list"
-        getattr(self, f"_{verb}")(run_ids(options.get("runs") or []))
+        getattr(self, f"_{verb}")(_known(run_ids(options.get("runs") or [])))
 
     def _list(self, _: object) -> None:
         found = list(Checkpoint.objects.select_related("run").order_by("-made_at"))
@@ -83,7 +83,7 @@ class Command(BaseCommand):
         self._say([outcome(run, deleted=image is not None) for run, image in images.items()], said)
 
     def _pause(self, runs: Iterable[UUID]) -> None:
-        holders = {run: _holder(run) for run in runs}  # all, before any is asked: one may be no run
+        holders = {run: _holder(run) for run in runs}
         asked = {run: worker for run, worker in holders.items() if worker and checkpoints.ask_to_move(run)}
         rendered = [
             outcome(run, asked=True, worker=asked[run].hostname, waits=asked[run].waiting)
@@ -96,6 +96,8 @@ class Command(BaseCommand):
     def _say(self, rendered: list[dict[str, Any]], lines: dict[UUID, str]) -> None:
         if self.as_json:
             self.stdout.write(dump(rendered))
+        elif not lines:
+            self.stdout.write("no images")
         else:
             self.stdout.write("\n".join(f"{ids.show('run', run)}: {said}" for run, said in lines.items()))
 
@@ -105,11 +107,18 @@ def _told(worker: Worker) -> str:
     return f"asked; {worker.hostname} has it, whose runs wait {how}"
 
 
+def _known(runs: list[UUID]) -> list[UUID]:
+    """As they are; before anything is done to one of them, that all are there."""
+    unknown = set(runs).difference(Run.objects.filter(pk__in=runs).values_list("pk", flat=True))
+    for run in runs:
+        if run in unknown:
+            raise CommandError(str(ids.missing("run", run)))
+    return runs
+
+
 def _holder(run: UUID) -> Worker | None:
     """The worker that runs it; one that keeps no images says why, and goes on with it."""
-    found = Run.objects.filter(pk=run).first()
-    if found is None:
-        raise CommandError(str(ids.missing("run", run)))
+    found = Run.objects.get(pk=run)
     if found.status != Status.RUNNING or found.worker is None:
         return None
     return Worker.objects.filter(pk=found.worker).first()
