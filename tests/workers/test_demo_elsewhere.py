@@ -147,8 +147,8 @@ def test_a_place_that_cannot_be_made_is_no_refusal(folder: Path, monkeypatch: py
 
 
 def test_what_listens_on_a_file_has_no_port() -> None:
-    assert demo._port("postgres://somebody@%2Fsome%2Fwhere:5432/demo") is None
-    assert demo._port("redis://:secret@127.0.0.1:6379/0") == 6379
+    urls = ("postgres://somebody@%2Fsome%2Fwhere:5432/demo", "redis://:secret@127.0.0.1:6379/0", "smtp://127.0.0.1:25")
+    assert demo._ports(*urls) == [6379, 25]
 
 
 # Processes of runs

@@ -95,7 +95,8 @@ def _stage(folder: Path, shown: Display) -> Iterator[Stage]:
     book = Ledger(Path(os.environ[ledger.PATH]))
     with ExitStack() as stack:
         shown.say("Starting PostgreSQL and Valkey in a folder of their own.")
-        urls = stack.enter_context(_services(folder / "services"))
+        services = stack.enter_context(_services(folder / "services"))
+        urls = services.start()
         payments = stack.enter_context(PaymentServer(book, MOODS))
         mail = stack.enter_context(MailServer(book))
         _set_environment(urls, payments, mail, images=folder / "images")
@@ -111,19 +112,17 @@ def _stage(folder: Path, shown: Display) -> Iterator[Stage]:
             ledger=book,
             payments=payments,
             mail=mail,
-            ports=[
-                *filter(None, map(_port, (urls.database_url, urls.broker_url, payments.url, f"smtp://{mail.address}")))
-            ],
-            needed=_around(found.path),
+            ports=_ports(urls.database_url, urls.broker_url, payments.url, f"smtp://{mail.address}"),
+            needed=[services.postgres.home, *_around(found.path)],
             keeps_images=found.ok,
         )
 
 
 @contextmanager
-def _services(folder: Path) -> Iterator[ServiceUrls]:
+def _services(folder: Path) -> Iterator[Services]:
     services = Services(folder, die_with_parent=True)
     try:
-        yield services.start()
+        yield services
     finally:
         services.stop()
         shutil.rmtree(services.postgres.home, ignore_errors=True)  # may be outside of the folder
@@ -138,9 +137,10 @@ def _how_runs_wait(found: Verdict) -> str:
     return f"Waiting runs have no process: they are entered again from their journal, because {reason.message}.{remedy}"
 
 
-def _port(url: str) -> int | None:
-    """Of a server on loopback; None for one that listens on a file, as PostgreSQL may."""
-    return urlsplit(url).port if urlsplit(url).hostname == "127.0.0.1" else None
+def _ports(*urls: str) -> list[int]:
+    """Of the servers on loopback; PostgreSQL listens on a file."""
+    found = [urlsplit(url) for url in urls]
+    return [url.port for url in found if url.hostname == "127.0.0.1" and url.port]
 
 
 def _around(criu: str | None) -> list[Path]:
