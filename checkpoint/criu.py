@@ -25,7 +25,7 @@ from checkpoint.processes import Task
 from checkpoint.protobuf import Value
 from checkpoint.rpc import Answer, Gone, Kind, Option, Worker
 
-PID_IN_USE: Final = "is in use by"
+PID_IN_USE: Final = "is in use by another process"
 """In the reason of a restore that failed because a process has the pid: one comes back under its own, or not here."""
 
 PATIENCE: Final = timedelta(seconds=30)
@@ -207,5 +207,7 @@ def _require_free(pids: Iterable[int]) -> None:
         there = processes.look(pid)
         if there is None:
             continue
-        who = "the dumped process itself, ended but not waited for" if there.state == "Z" else "another process"
-        raise RestoreFailed(f"pid {pid} {PID_IN_USE} {who}: restore elsewhere, or once it is gone")
+        ours = "is in use by the dumped process itself, ended but not waited for"
+        raise RestoreFailed(
+            f"pid {pid} {ours if there.state == 'Z' else PID_IN_USE}: restore elsewhere, or once it is gone"
+        )

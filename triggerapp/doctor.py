@@ -144,12 +144,12 @@ def _broker() -> Iterator[Finding]:
         with app.connection_for_read() as broker:
             broker.ensure_connection(max_retries=1, timeout=3)
             scheme = broker.transport.driver_type
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError):  # whose text may hold the password
         yield Finding(
             level="error",
             about="broker",
-            says=f"its address is not understood: {error}",
-            remedy="see broker_url (CELERY_BROKER_URL): redis://HOST:PORT/0, amqp://USER:PASSWORD@HOST//",
+            says="its address is not understood: there is no such transport, or its port is not a number",
+            remedy="write broker_url as redis://:PASSWORD@HOST:PORT/0 or amqp://USER:PASSWORD@HOST//, percent-encoded",
         )
         return
     except (OSError, BrokerDown, RedisError) as error:
@@ -358,8 +358,8 @@ def _image_store() -> Iterator[Finding]:
         yield Finding(
             level="warning",
             about="image store",
-            says=f"{place} is full: {full}",
-            remedy="until there is room runs wait without images, and lose nothing",
+            says=f"{place} is full; until there is room runs wait without images, and lose nothing",
+            remedy=str(full),
         )
     except (checkpoint.CheckpointError, ValueError) as problem:
         yield Finding(

@@ -21,6 +21,11 @@ from triggerapp.api import cors
 PACKAGE = Path(__file__).resolve().parent
 
 
+_ENCODED = "with what is special in the password percent-encoded"
+_PLAIN = ("redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp")
+"""The transports whose addresses are plain urls."""
+
+
 def _project() -> Path:
     """The checkout this file is in; the present folder if it is installed."""
     checkout = PACKAGE.parent
@@ -46,35 +51,32 @@ def _database(url: str | None) -> dict[str, Any]:
     if not url:
         return {"ENGINE": "django.db.backends.dummy"}
     try:
-        found = {**dj_database_url.parse(url, conn_max_age=60, conn_health_checks=False)}
-    except ValueError:
-        found = {}
-    if not str(found.get("ENGINE")).endswith(("postgresql", "postgis")):
-        raise ImproperlyConfigured("DATABASE_URL is no PostgreSQL's: write postgres://USER:PASSWORD@HOST:PORT/NAME")
-    return found
+        return {**dj_database_url.parse(url, conn_max_age=60, conn_health_checks=False)}
+    except ValueError:  # its text may hold the password
+        raise ImproperlyConfigured(
+            f"DATABASE_URL is not an address: write postgres://USER:PASSWORD@HOST:PORT/NAME, {_ENCODED}"
+        ) from None
 
 
 def _broker(url: str) -> str:
-    """As it is; one, or several with semicolons between them."""
-    if all(map(_is_brokers, url.split(";"))):
-        return url
-    raise ImproperlyConfigured(
-        "CELERY_BROKER_URL is no broker's: write redis://HOST:PORT/0 or amqp://USER:PASSWORD@HOST//"
-    )
-
-
-def _is_brokers(url: str) -> bool:
+    """As it is: one address, or several with semicolons between them. Of most only kombu knows the grammar."""
+    parts = [urlsplit(one) for one in url.split(";")]
+    for each in parts:
+        if each.scheme and "." not in each.scheme and each.scheme.partition("+")[0] not in TRANSPORT_ALIASES:
+            raise ImproperlyConfigured(f"CELERY_BROKER_URL: there is no transport {each.scheme}, but redis and amqp")
     try:
-        parts = urlsplit(url)
-        is_numbered = parts.scheme not in ("redis", "rediss") or int(parts.path.strip("/") or 0) >= 0
-        return is_numbered and parts.port != 0 and parts.scheme.partition("+")[0] in TRANSPORT_ALIASES
-    except ValueError:
-        return False
+        _result_backend(url)
+        [each.port for each in parts if each.scheme in _PLAIN]
+    except ValueError:  # its text may hold the password
+        raise ImproperlyConfigured(
+            f"CELERY_BROKER_URL: its port or database is not a number; write redis://:PASSWORD@HOST:PORT/0, {_ENCODED}"
+        ) from None
+    return url
 
 
 def _result_backend(broker: str) -> str:
     """Results beside the messages: the next database of the same Redis. Other brokers answer by message."""
-    parts = urlsplit(broker)
+    parts = urlsplit(broker.partition(";")[0])
     if parts.scheme in ("redis", "rediss"):
         return urlunsplit(parts._replace(path=f"/{int(parts.path.strip('/') or 0) + 1}"))
     if parts.scheme == "redis+socket":

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_TEXT: Final = "entered again and not restored: the worker on {} restores no images; the workers page says why"
 _HOLDS: Final = 10
 """For so many seconds it is believed whether there are images: a fleet that keeps none pays nothing for asking."""
 
@@ -31,13 +32,14 @@ def say_why(reason: str, *, at_length: str = "") -> None:
 
 def note(claimed: Claimed) -> None:
     """On the attempt of a run whose image another worker could restore, and this one does not."""
+    if not claimed.again:
+        return
     from triggerapp.engine import checkpoints  # noqa: PLC0415  (needs Django)
     from workers.patience import UNANSWERED  # noqa: PLC0415  (needs Django)
 
-    text = f"entered again and not restored: the worker on {socket.gethostname()} restores no images; its log says why"
     with suppress(*UNANSWERED):
-        if claimed.again and _are_images_kept(int(time.monotonic() / _HOLDS)):
-            checkpoints.note_if_kept(claimed.run_id, text, lease=claimed.lease)
+        if _are_images_kept(int(time.monotonic() / _HOLDS)):
+            checkpoints.note_passed_over(claimed.run_id, _TEXT.format(socket.gethostname()), lease=claimed.lease)
 
 
 @lru_cache(maxsize=1)

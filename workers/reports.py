@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from django.db import transaction
+
 from triggerapp import conf
 from triggerapp.engine import checkpoints, rescue, runs, timeouts, verbs, workers
 from triggerapp.models import Run, Status
@@ -72,8 +74,9 @@ class Reports:
         """By a cold shutdown: no crash of the run's, however often its workers are deployed."""
         held = Run.objects.filter(id__in=self._ids(reports), worker=self.worker, status=Status.RUNNING)
         for run_id, lease in held.values_list("id", "lease"):
-            checkpoints.note(run_id, _KILLED, lease=lease)
-            runs.release(run_id, lease=lease)
+            with transaction.atomic():  # what is repeated is not noted twice
+                checkpoints.note(run_id, _KILLED, lease=lease)
+                runs.release(run_id, lease=lease)
 
     def _canceled(self, reports: list[Report]) -> None:
         for report in reports:

@@ -43,10 +43,10 @@ def holds(tag: str) -> Any:
 
 @durable_task(retry=ONCE)
 def steps_between(tag: str) -> list[Any]:
-    """Two waits, and a step after each that notes the day."""
+    """Three waits, and a step after each that notes the day."""
     note(tag, "entered")
     days = []
-    for day in ("monday", "tuesday"):
+    for day in ("monday", "tuesday", "wednesday"):
         came = wait.for_event("go", filter={"tag": [f"{tag} {day}"]}, timeout=timedelta(hours=1))
         days.append(step(noted, tag, day, came.payload["value"]))
     return days

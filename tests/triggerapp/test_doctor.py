@@ -129,6 +129,10 @@ def strange_broker(patch, settings):
     patch.setattr(app.conf, "broker_read_url", "foo://here")
 
 
+def broker_without_a_number(patch, settings):
+    patch.setattr(app.conf, "broker_read_url", "redis://:se/cret@here/0")
+
+
 def evicting(patch, settings):
     patch.setattr(doctor, "_eviction", lambda url: "allkeys-lru")
 
@@ -193,7 +197,8 @@ FAULTS = [
     (no_fsync, "disk", "error", "fsync = on"),
     (clock_off, "clock", "error", "synchronise the clocks"),
     (no_broker, "broker", "error", "start it"),
-    (strange_broker, "broker", "error", "redis://HOST:PORT/0"),
+    (strange_broker, "broker", "error", "percent-encoded"),
+    (broker_without_a_number, "broker", "error", "percent-encoded"),
     (evicting, "redis", "error", "maxmemory-policy noeviction"),
     (no_worker, "workers", "error", "celery -A"),
     (dead_worker, "dead workers", "error", "takes them over"),

@@ -85,11 +85,11 @@ def test_all_that_is_said_is_forwarded_both_ways_and_so_is_its_end(port: int) ->
 
 
 def test_who_asks_for_a_server_that_is_away_is_turned_away() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        port = nobody.getsockname()[1]
-    forwarder, entrance = forwarder_to(port)
-    with forwarder, socket.create_connection(("127.0.0.1", entrance), timeout=60) as connection:
-        assert connection.recv(1) == b""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        forwarder, entrance = forwarder_to(nobody.getsockname()[1])
+        with forwarder, socket.create_connection(("127.0.0.1", entrance), timeout=60) as connection:
+            assert connection.recv(1) == b""
 
 
 @pytest.mark.usefixtures("_allowed")
@@ -100,7 +100,7 @@ def test_a_worker_elsewhere_has_its_own_directory_network_and_tmp_and_reaches_th
     stranger = Path(f"/tmp/stranger-{os.getpid()}")
     stranger.touch()
     try:
-        with hosts.worker_elsewhere("worker 2", folder, [port]) as worker:
+        with hosts.worker_elsewhere("worker 2", folder, ports=[port]) as worker:
             eventually(lambda: "\n" in worker.log.read_text())
             said = worker.log.read_text()
             assert observing.shared_with(worker) == ()
@@ -120,7 +120,7 @@ def test_a_worker_at_home_shares_all_of_it(folder: Path) -> None:
 @pytest.mark.usefixtures("_allowed")
 def test_a_worker_that_ends_before_it_listens_leaves_nobody_waiting(folder: Path, port: int) -> None:
     taken = [port, port]  # the second cannot be listened on
-    with hosts.worker_elsewhere("worker 2", folder, taken) as worker:
+    with hosts.worker_elsewhere("worker 2", folder, ports=taken) as worker:
         eventually(lambda: not worker.alive)
     assert "Address already in use" in worker.log.read_text()
 
@@ -142,7 +142,7 @@ def test_a_folder_behind_a_link_is_kept_under_its_own_name(folder: Path) -> None
 @pytest.mark.usefixtures("_allowed")
 def test_a_place_that_cannot_be_made_is_no_refusal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elsewhere, "TMP", Path("/"))
-    with pytest.raises(DemoFailed):
+    with pytest.raises(DemoFailed, match="no worker can be started elsewhere"):
         hosts.why_not_elsewhere(folder)
 
 

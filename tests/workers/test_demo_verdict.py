@@ -17,7 +17,7 @@ from workers.demo.story import DECLINED, FIRST, HAPPY, KILLED, PATIENT, PURCHASE
 from workers.demo.verdict import Observed, Outcome, Suspended
 
 SUSPENDED = Suspended(held=(), at_work=["31 python -m workers.zygote"], restores={PATIENT.ticket: "", HALL: ""})
-TAKEN = f"pid 4711 {PID_IN_USE} another process"
+TAKEN = f"pid 4711 {PID_IN_USE}: restore elsewhere"
 
 
 def perfect() -> Observed:
@@ -93,7 +93,9 @@ SPOILED: dict[str, Callable[[Observed], Observed]] = {
     "the pause was not in the middle": lambda seen: replace(
         seen, entries=[replace(entry, by=FIRST) for entry in seen.entries]
     ),
-    "nor was any seen of the run that paid": lambda seen: replace(seen, suspended=replace(SUSPENDED, at_work=())),
+    "no process was seen of the run that paid either": lambda seen: replace(
+        seen, suspended=replace(SUSPENDED, at_work=())
+    ),
     "31 python -m workers.zygote": lambda seen: replace(
         seen, suspended=replace(SUSPENDED, held=["31 python -m workers.zygote"])
     ),

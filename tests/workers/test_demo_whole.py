@@ -36,5 +36,7 @@ def test_the_demo_ends_as_it_must(tmp_path: Path) -> None:
     assert done.stdout.count("kill -9 of worker") == 1
     assert ("entered again from their journal" in done.stdout) is not checkpoint.check().ok
     assert [question in done.stdout for question in IMAGES] == [checkpoint.check().ok] * len(IMAGES)
-    assert ("yes   the second worker stood in another" in done.stdout) is (hosts.why_not_elsewhere(tmp_path) == "")
+    assert bool(re.search("yes +the second worker stood in another", done.stdout)) is (
+        hosts.why_not_elsewhere(tmp_path) == ""
+    )
     assert sorted(ENTRY.findall(done.stdout)) == sorted((one.ticket, what) for one in PURCHASES for what in one.lines)

@@ -131,11 +131,12 @@ def release(run_id: UUID, made: Made, *, lease: int) -> UUID | None:
     return old
 
 
-_TAKE = sql.Hot("""
+_FITS = "r.attempt - c.attempt = r.crashes - c.crashes AND r.error IS NULL"
+_TAKE = sql.Hot(f"""
 UPDATE triggerapp_checkpoint c SET restores = restores + 1 FROM triggerapp_run r
 WHERE c.run_id = r.id AND r.id = %s AND r.lease = %s
 RETURNING c.id, c.wait, c.sequence, c.lease, c.host, c.pid, c.pipe, c.restores,
-  r.attempt - c.attempt = r.crashes - c.crashes AND r.error IS NULL AS fits
+  {_FITS} AS fits
 """)
 
 
@@ -169,12 +170,6 @@ def are_kept() -> bool:
     return sql.row("SELECT 1 FROM triggerapp_checkpoint LIMIT 1") is not None
 
 
-def note_if_kept(run_id: UUID, text: str, *, lease: int) -> None:
-    """As `note`, if the run has an image."""
-    if sql.row("SELECT 1 FROM triggerapp_checkpoint WHERE run_id = %s", [run_id]) is not None:
-        note(run_id, text, lease=lease)
-
-
 def note(run_id: UUID, text: str, *, lease: int) -> None:
     """Write on the run's attempt how it came back, or why not by restore. A stale lease writes nothing."""
     sql.run(
@@ -182,6 +177,19 @@ def note(run_id: UUID, text: str, *, lease: int) -> None:
         "FROM triggerapp_run r WHERE r.id = %s AND r.lease = %s AND a.run_id = r.id AND a.number = r.attempt",
         [text, run_id, lease],
     )
+
+
+_NOTE_ONCE = sql.Hot(f"""
+UPDATE triggerapp_attempt a SET note = ltrim(left(a.note, 8000) || E'\\n' || %s::text, E'\\n')
+FROM triggerapp_run r JOIN triggerapp_checkpoint c ON c.run_id = r.id
+WHERE r.id = %s AND r.lease = %s AND a.run_id = r.id AND a.number = r.attempt
+  AND {_FITS} AND position(%s::text in a.note) = 0
+""")
+
+
+def note_passed_over(run_id: UUID, text: str, *, lease: int) -> None:
+    """As `note`, once, if the run has an image that it could be restored from."""
+    sql.run(_NOTE_ONCE, [text, run_id, lease, text])
 
 
 def ask_to_move(run_id: UUID) -> bool:

@@ -113,7 +113,7 @@ def _stage(folder: Path, shown: Display) -> Iterator[Stage]:
             payments=payments,
             mail=mail,
             ports=_ports(urls.database_url, urls.broker_url, payments.url, f"smtp://{mail.address}"),
-            needed=[services.postgres.home, *_around(found.path)],
+            needed=[services.postgres.home, *_folders_of(found.path)],
             keeps_images=found.ok,
         )
 
@@ -143,7 +143,7 @@ def _ports(*urls: str) -> list[int]:
     return [url.port for url in found if url.hostname == "127.0.0.1" and url.port]
 
 
-def _around(criu: str | None) -> list[Path]:
+def _folders_of(criu: str | None) -> list[Path]:
     """The folders in which the program is, and what came with it."""
     return list(Path(criu).parents)[:2] if criu else []
 

@@ -60,7 +60,7 @@ class LiveDisplay:
         self._start = time.monotonic()
 
     def say(self, text: str) -> None:
-        self._live.console.print(f"[dim]{_elapsed(self._start)}[/] [bold]{text}[/]", highlight=False)
+        self._live.console.print(f"[dim]{_elapsed(self._start)}[/] [bold]{escape(text)}[/]", highlight=False)
 
     def show(self, rows: Sequence[Row]) -> None:
         self._live.update(_purchases(rows))
@@ -75,7 +75,7 @@ class LineDisplay:
         self._shown: dict[str, Row] = {}
 
     def say(self, text: str) -> None:
-        self._print(text)
+        self._print(escape(text))
 
     def show(self, rows: Sequence[Row]) -> None:
         for row in rows:

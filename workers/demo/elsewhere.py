@@ -27,7 +27,8 @@ _SET_FLAGS, _UP = 0x8914, 0x1
 
 def program(*options: str, tmp: Path, needed: Iterable[Path]) -> tuple[str, ...]:
     """What to put before a command. `tmp` is an empty folder, which will be its /tmp; those needed are kept in it."""
-    kept = [f"--keep={path}" for path in (path.resolve() for path in needed) if TMP in path.parents and path.is_dir()]
+    names = {name: None for path in needed for name in (path, path.resolve())}  # both: either may be called for
+    kept = [f"--keep={path}" for path in names if TMP in path.parents and path.is_dir()]
     return (sys.executable, "-m", "workers.demo.elsewhere", f"--tmp={tmp.resolve()}", *kept, *options, "--")
 
 
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         namespaces.leave_network()
         _raise_loopback()
     except subprocess.CalledProcessError as problem:
-        _refuse(problem.stderr.decode().strip())
+        _refuse(problem.stderr.decode().strip() or str(problem))
     except OSError as problem:
         _refuse(f"{problem.filename}: {problem.strerror}")
     if chosen.hand_over is not None:

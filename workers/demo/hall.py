@@ -14,7 +14,7 @@ from workers import current_run, durable_task, step, wait
 from workers.demo import ledger
 
 HALL: Final = "hall"
-"""Who it is in the ledger."""
+"""What it is called in the ledger."""
 
 GUESTS: Final = ("Ada", "Ben", "Cleo", "Dan")
 HALF: Final = len(GUESTS) // 2
@@ -22,10 +22,11 @@ PAUSE_IS_OVER: Final = "hall/pause-is-over"
 
 
 def draw_voice() -> int:
+    """A number that nobody else has."""
     return random.randrange(1000, 10_000)
 
 
-def called() -> Iterator[str]:
+def guests_called() -> Iterator[str]:
     """Call each guest in; then it is told who came."""
     voice = draw_voice()
 
@@ -42,7 +43,7 @@ def called() -> Iterator[str]:
 def call_guests() -> list[str]:
     """Call half of the guests in, wait until the pause is over, and call the others; who came."""
     came = []
-    for guest in called():
+    for guest in guests_called():
         came.append(guest)
         if len(came) == HALF:
             wait.for_event(PAUSE_IS_OVER)

@@ -1,7 +1,7 @@
 """Where workers stand: one started elsewhere has another directory, network and /tmp, as on another host.
 
-It is told the same addresses as every other. What it connects to on its loopback is forwarded to ours; a server that
-listens on a file in the demo's folder is found there, for that folder both have.
+It is told the same addresses as every other. What it connects to on its loopback is forwarded to ours; the folders with
+ledger, images and the file on which PostgreSQL listens are kept.
 """
 
 import socket
@@ -16,12 +16,16 @@ from workers.demo.errors import DemoFailed
 from workers.demo.forwarding import Forwarder
 from workers.demo.processes import Worker
 
+_TRACE = "rehearsed"
+"""A file that is to be seen there."""
+
 
 def why_not_elsewhere(folder: Path, needed: Sequence[Path] = ()) -> str:
     """Why this user can start no worker elsewhere on this machine; empty if that is possible. Raises `DemoFailed`."""
-    program = elsewhere.program(tmp=_made(folder / "rehearsal"), needed=[folder, *_pythons(), *needed])
-    directory = another_directory(folder)
-    tried = subprocess.run([*program, "true"], cwd=directory, capture_output=True, text=True, check=False)
+    program = elsewhere.program(tmp=_make(folder / "rehearsal"), needed=[folder, *_pythons(), *needed])
+    command = [*program, sys.executable, "-c", "import sys, workers; open(sys.argv[1]).close()", str(folder / _TRACE)]
+    (folder / _TRACE).touch()
+    tried = subprocess.run(command, cwd=another_directory(folder), capture_output=True, text=True, check=False)
     match tried.returncode:
         case 0:
             return ""
@@ -31,15 +35,15 @@ def why_not_elsewhere(folder: Path, needed: Sequence[Path] = ()) -> str:
 
 
 @contextmanager
-def worker_elsewhere(name: str, folder: Path, ports: Sequence[int], needed: Sequence[Path] = ()) -> Iterator[Worker]:
+def worker_elsewhere(name: str, folder: Path, *, ports: Sequence[int], needed: Sequence[Path] = ()) -> Iterator[Worker]:
     """A worker in another directory, network and /tmp, while entered; of our /tmp it has the `needed` folders alone."""
     with ExitStack() as forwarding:  # which goes on until the worker has ended
         ours, theirs = map(forwarding.enter_context, socket.socketpair())
         options = [*(f"--port={port}" for port in ports), f"--hand-over={theirs.fileno()}"]
-        tmp = _made(processes.temporary(name, folder))
+        tmp = _make(processes.temporary(name, folder))
         program = elsewhere.program(*options, tmp=tmp, needed=[folder, *_pythons(), *needed])
-        worker = Worker(name, folder, (*program, *processes.CELERY), another_directory(folder), (theirs.fileno(),))
-        with worker:
+        command, inherits = (*program, *processes.CELERY), (theirs.fileno(),)
+        with Worker(name, folder, command, directory=another_directory(folder), inherits=inherits) as worker:
             theirs.close()
             for port, listener in zip(ports, elsewhere.receive(ours, len(ports)), strict=False):
                 forwarding.enter_context(Forwarder(listener, ("127.0.0.1", port)))
@@ -48,10 +52,10 @@ def worker_elsewhere(name: str, folder: Path, ports: Sequence[int], needed: Sequ
 
 def another_directory(folder: Path) -> Path:
     """To stand in."""
-    return _made(folder / "elsewhere")
+    return _make(folder / "elsewhere")
 
 
-def _made(folder: Path) -> Path:
+def _make(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     return folder
 

@@ -128,7 +128,9 @@ def _start_elsewhere(stage: Stage, stack: ExitStack) -> None:
         worker = stack.enter_context(Worker(SECOND, stage.folder, directory=directory))
         where = f"another directory; it has no network and /tmp of its own here ({refusal})"
     else:
-        worker = stack.enter_context(hosts.worker_elsewhere(SECOND, stage.folder, stage.ports, stage.needed))
+        worker = stack.enter_context(
+            hosts.worker_elsewhere(SECOND, stage.folder, ports=stage.ports, needed=stage.needed)
+        )
         where = "another directory, network and /tmp, as on another host"
     stage.workers.append(worker)
     stage.display.say(f"Started {worker.name} (pid {worker.pid}) in {where}.")

@@ -21,6 +21,9 @@ from workers.demo import ledger
 PATIENCE: Final = 60.0
 """Seconds a worker has to leave when asked, before it is killed."""
 
+_GONE: Final = 0
+"""The parent of a process that is gone."""
+
 OPTIONS: Final = ("-A", "workers.demo.celery", "worker", "-c", "2")
 CELERY: Final = (sys.executable, "-m", "celery", *OPTIONS)
 
@@ -33,6 +36,7 @@ class Worker:
         name: str,
         folder: Path,
         command: Sequence[str] = CELERY,
+        *,
         directory: Path | None = None,
         inherits: Sequence[int] = (),
     ) -> None:
@@ -92,7 +96,7 @@ class Worker:
     def of_runs(self) -> list[str]:
         """The command lines of the processes in which its runs are: each is a copy of its zygote, its own child."""
         copies = [one.pid for one in owned(self.name) if b"workers.zygote" in _read(one.pid, "cmdline").split(b"\0")]
-        return [f"{pid} {_command(pid)}" for pid in copies if _parent(pid) != self.pid]
+        return [f"{pid} {_command(pid)}" for pid in copies if _parent(pid) not in (_GONE, self.pid)]
 
     def tail(self, lines: int = 40) -> str:
         """The end of its log."""
@@ -141,7 +145,7 @@ def _command(pid: int) -> str:
 
 def _parent(pid: int) -> int:
     status = _read(pid, "stat").decode(errors="replace").rpartition(")")[2].split()
-    return int(status[1]) if status else 0
+    return int(status[1]) if status else _GONE
 
 
 def _environment(pid: int) -> set[bytes]:

@@ -9,6 +9,8 @@ FIRST: Final = "worker 1"
 """The worker that is killed."""
 
 SECOND: Final = "worker 2"
+"""The one that goes on."""
+
 SOLD: Final = ("reserved", "charged", "finalized", "e-mailed")
 UNSOLD: Final = ("reserved", "released")
 

@@ -64,6 +64,8 @@ class Observed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
+    """One question, and its answer: yes, if there is neither fault nor excuse."""
+
     question: str
     faults: tuple[str, ...]
     """What is wrong; nothing, if all is well."""
@@ -93,7 +95,8 @@ def _judge_images(suspended: Suspended, seen: Observed) -> Iterator[Finding]:
     restored = _finding("the second worker restored what the first one left", _wrong_restores(suspended))
     yield replace(restored, excuses=excuses)
     went_on = _finding("a generator went on in the middle of its loop", _wrong_voices(seen))
-    yield replace(went_on, faults=(), excuses=excuses) if HALL in suspended.hindered else went_on
+    hindered = suspended.hindered.get(HALL)
+    yield replace(went_on, faults=(), excuses=(hindered,)) if hindered else went_on
 
 
 def _judge_place(shared: Sequence[str]) -> Iterator[Finding]:
@@ -156,7 +159,7 @@ def _wrong_kills(seen: Observed) -> Iterator[str]:
 def _wrong_processes(suspended: Suspended) -> Iterator[str]:
     yield from suspended.held
     if not suspended.at_work:
-        yield "nor was any seen of the run that paid: this demo shows nothing about it"
+        yield "no process was seen of the run that paid either: this demo shows nothing about it"
 
 
 def _wrong_calls(seen: Observed) -> Iterator[str]:

@@ -51,7 +51,7 @@ class Command(BaseCommand):
         """Do the verb."""
         self.as_json = options["json"]
         verb = options["verb"] or "list"
-        getattr(self, f"_{verb}")(_known(run_ids(options.get("runs") or [])))
+        getattr(self, f"_{verb}")(_require(run_ids(options.get("runs") or [])))
 
     def _list(self, _: object) -> None:
         found = list(Checkpoint.objects.select_related("run").order_by("-made_at"))
@@ -107,8 +107,8 @@ def _told(worker: Worker) -> str:
     return f"asked; {worker.hostname} has it, whose runs wait {how}"
 
 
-def _known(runs: list[UUID]) -> list[UUID]:
-    """As they are; before anything is done to one of them, that all are there."""
+def _require(runs: list[UUID]) -> list[UUID]:
+    """These runs, if all are there: nothing is done to one of them else."""
     unknown = set(runs).difference(Run.objects.filter(pk__in=runs).values_list("pk", flat=True))
     for run in runs:
         if run in unknown:
@@ -118,8 +118,8 @@ def _known(runs: list[UUID]) -> list[UUID]:
 
 def _holder(run: UUID) -> Worker | None:
     """The worker that runs it; one that keeps no images says why, and goes on with it."""
-    found = Run.objects.get(pk=run)
-    if found.status != Status.RUNNING or found.worker is None:
+    found = Run.objects.filter(pk=run).first()
+    if found is None or found.status != Status.RUNNING or found.worker is None:
         return None
     return Worker.objects.filter(pk=found.worker).first()
 
