@@ -53,7 +53,8 @@ def port() -> Iterator[int]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The demo's."""
+    """The demo's. As there, what is started in another directory finds the project."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     monkeypatch.setenv(ledger.PATH, str(tmp_path / "ledger.jsonl"))
     return tmp_path
 

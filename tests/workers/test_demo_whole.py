@@ -27,7 +27,8 @@ ENTRY = re.compile(r" s +(tkt_\d) +(\S+) +(?:worker \d|payments|mail) ")
 """A line of the ledger, as it is printed."""
 
 
-def test_the_demo_ends_as_it_must(tmp_path: Path) -> None:
+def test_the_demo_ends_as_it_must(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # for the question below, asked in another directory
     told = ("DATABASE_URL", "CELERY_", "DJANGO_", "PYTEST_")
     plain = {name: value for name, value in os.environ.items() if not name.startswith(told)}
     command = [sys.executable, "-m", "workers.demo"]
