@@ -14,6 +14,7 @@ _LINES: Final = 8
 _READ: Final = 64 << 10
 _TIME: Final = re.compile(r"^\(\d+\.\d+\)\s*")
 _BAD_SIZE: Final = re.compile(r"File (.+) has bad size (\d+) \(expect (\d+)\)")
+_NO_DIRECTORY: Final = re.compile(r"Can't open file (.+) on restore: No such file(?s:.*)Can't open cwd")
 _HARMLESS: Final = ("Can't setup RLIMIT_NOFILE",)
 
 
@@ -26,9 +27,14 @@ def tail(path: Path, *, answer: str = "") -> tuple[str, ...]:
 
 def explained(lines: Iterable[str]) -> str:
     """What one of them means, where CRIU leaves the remedy to be guessed; empty if none needs it."""
-    for found in filter(None, map(_BAD_SIZE.search, lines)):
+    text = "\n".join(lines)
+    if found := _BAD_SIZE.search(text):
         path, now, then = found.groups()
         return f" (/{path} has {now} bytes, and had {then} at the wait: close it before the wait, or only append to it)"
+    if found := _NO_DIRECTORY.search(text):
+        return (
+            f" (its process stood in /{found[1]}, which is not here: start workers in a directory that all hosts have)"
+        )
     return ""
 
 

@@ -90,7 +90,8 @@ class JournalMismatch(DurableError):
     def __str__(self) -> str:
         return (
             f"step {self.step_key} was recorded with other arguments (digest {self.recorded}, now {self.current}): "
-            "the code or its inputs changed since. Either give the step an explicit `key=` so that it is told apart, "
+            "the code or its inputs changed since, or are not the same each time the run is entered. "
+            "Either give the step an explicit `key=` so that it is told apart, "
             "or replay the run to start over with the new code"
         )
 

@@ -137,6 +137,7 @@ def _claim(task: Any, request: Any, mark: Mapping[str, Any] | None) -> Claimed |
         if isinstance(found, Unknown):
             found = patiently(lambda: runs.claim(adopted(task, request), 0, identity.worker()))
     except UNANSWERED as error:
+        log.error("%s was not claimed, and is sent again: the database did not answer (%s)", request.id, error)
         raise Ignore(f"the run was not claimed: the database did not answer ({error})") from error
     return found
 

@@ -77,6 +77,20 @@ def test_a_file_being_read_that_changed_its_size_is_refused(held: Held, tmp_path
     assert "close it before the wait" in caught.value.message
 
 
+def test_a_working_directory_that_is_gone_is_refused_by_its_name(held: Held, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+
+    def holding() -> Generator[None, None, object]:
+        os.chdir(place)
+        yield
+        return os.getcwd()
+
+    with pytest.raises(RestoreFailed) as caught:
+        held.across(holding, place.rmdir)
+    assert f"its process stood in {place}, which is not here" in caught.value.message
+
+
 def test_a_file_that_is_gone_is_refused_by_its_name(held: Held, tmp_path: Path) -> None:
     path = tmp_path / "gone"
     path.write_text("one\n")

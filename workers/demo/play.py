@@ -13,7 +13,7 @@ from workers import events
 from workers.demo import hosts, observing
 from workers.demo.display import Row
 from workers.demo.errors import DemoFailed
-from workers.demo.hall import GUESTS, HALL, PAUSE_IS_OVER, call_guests
+from workers.demo.hall import HALL, PAUSE_IS_OVER, call_guests
 from workers.demo.processes import Worker
 from workers.demo.shop import purchase_ticket
 from workers.demo.stage import Stage
@@ -42,6 +42,9 @@ def perform(stage: Stage) -> Observed:
         stage.display.say(f"It may take {KILLED.ticket} over when the dead worker's lease has run out.")
         _until(stage, lambda: _statuses(stage, stage.handles) <= SETTLED, "every run to end")
         seen = observing.observe(stage)
+        if seen.suspended:
+            restored = [name for name, problem in seen.suspended.restores.items() if problem == ""]
+            stage.display.say(f"{SECOND} restored the processes of {' and '.join(restored) or 'none'}.")
         asked = stage.payments.requests(KILLED.cart)
         stage.display.say(f"Every run has ended. For {KILLED.ticket} the card was asked {asked} times.")
     return seen
@@ -53,9 +56,9 @@ def _open_shop(stage: Stage) -> None:
         stage.handles[purchase.ticket] = purchase_ticket.trigger(purchase.ticket, purchase.user, purchase.hold_seconds)
     stage.handles[HALL] = call_guests.trigger()
     _until(stage, lambda: _statuses(stage, stage.handles) <= SETTLED | {"WAITING"}, "every run to wait")
-    called = sum(entry.who == HALL for entry in stage.ledger.entries())
+    called = ", ".join(entry.what for entry in stage.ledger.entries() if entry.who == HALL)
     stage.display.say(
-        f"{len(PURCHASES)} customers shop; in the hall a generator called {called} of {len(GUESTS)} guests."
+        f"{len(PURCHASES)} customers shop. In the hall a generator calls, in a voice of its own: {called}."
     )
     stage.display.say(f"All of them wait, and both slots of the worker are free. {_what_is_left(stage)}")
 
@@ -63,7 +66,7 @@ def _open_shop(stage: Stage) -> None:
 def _what_is_left(stage: Stage) -> str:
     """Of the processes of the runs that wait."""
     if not stage.keeps_images:
-        return "Left of them is their journal."
+        return "Their journals are all that is kept."
     worker, deadline = stage.workers[-1], time.monotonic() + PATIENCE
 
     def is_over() -> bool:
@@ -72,7 +75,7 @@ def _what_is_left(stage: Stage) -> str:
 
     _until(stage, is_over, "the processes of the waiting runs to go")
     sizes = observing.sizes_of_images()
-    return f"Left of them: {len(stage.held)} processes, {len(sizes)} images of {sum(sizes) / 1e6:.1f} MB together."
+    return f"Their processes: {len(stage.held)}; their images: {len(sizes)}, of {sum(sizes) / 1e6:.1f} MB together."
 
 
 def _sell_until_one_is_paying(stage: Stage) -> None:
