@@ -4,26 +4,19 @@ import socket
 import socketserver
 import threading
 from contextlib import suppress
-from typing import Self
+
+from workers.demo.serving import Serving
 
 
-class Forwarder:
+class Forwarder(Serving):
     """Serves one listening socket, of another network perhaps, in threads of this process, while entered."""
 
     def __init__(self, listener: socket.socket, to: tuple[str, int]) -> None:
-        self._server = _Server(listener.getsockname(), _Connection, bind_and_activate=False)
-        self._server.to = to
-        self._server.socket.close()
-        self._server.socket = listener
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        server = _Server(listener.getsockname(), _Connection, bind_and_activate=False)
+        server.to = to
+        server.socket.close()
+        server.socket = listener
+        super().__init__(server)
 
 
 class _Server(socketserver.ThreadingTCPServer):

@@ -7,9 +7,10 @@ import socketserver
 import threading
 from email import message_from_bytes, policy
 from email.message import EmailMessage
-from typing import Final, Self
+from typing import Final
 
 from workers.demo.ledger import Ledger
+from workers.demo.serving import Serving
 
 TICKET: Final = "X-Ticket"
 KEY: Final = "X-Idempotency-Key"
@@ -18,7 +19,7 @@ _OK: Final = b"250 OK"
 _REPLIES: Final = {b"HELO": _OK, b"EHLO": _OK, b"MAIL": _OK, b"RCPT": _OK, b"RSET": _OK, b"NOOP": _OK}
 
 
-class MailServer:
+class MailServer(Serving):
     """The sink, while entered: listens on a free loopback port in threads of this process."""
 
     def __init__(self, ledger: Ledger) -> None:
@@ -27,15 +28,7 @@ class MailServer:
         self._messages: list[EmailMessage] = []
         self._smtp = _Smtp(("127.0.0.1", 0), _Session)
         self._smtp.sink = self
-        self._thread = threading.Thread(target=self._smtp.serve_forever, args=(0.05,), daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._smtp.shutdown()
-        self._smtp.server_close()
+        super().__init__(self._smtp)
 
     @property
     def address(self) -> str:

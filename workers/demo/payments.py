@@ -11,9 +11,10 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 from workers.demo.ledger import Ledger
+from workers.demo.serving import Serving
 
 HOLD_LIMIT: Final = 60.0
 """Seconds an answer is withheld at most, so that a forgotten one ends."""
@@ -44,7 +45,7 @@ class Moods:
     """The money is taken, and the first request waits for its answer until `answer()` is called."""
 
 
-class PaymentServer:
+class PaymentServer(Serving):
     """The provider, while entered: listens on a free loopback port in threads of this process."""
 
     def __init__(self, ledger: Ledger, moods: Moods) -> None:
@@ -57,16 +58,11 @@ class PaymentServer:
         self._answers = threading.Event()
         self._http = _Http(("127.0.0.1", 0), _Handler)
         self._http.provider = self
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+        super().__init__(self._http)
 
     def __exit__(self, *_: object) -> None:
         self.answer()
-        self._http.shutdown()
-        self._http.server_close()
+        super().__exit__()
 
     @property
     def url(self) -> str:
