@@ -20,7 +20,7 @@ from uuid import UUID
 from celery.exceptions import Ignore, Reject, Retry
 from django.db import transaction
 
-from triggerapp import clock, conf
+from triggerapp import clock
 from triggerapp.engine import events, runs, steps, triggers, undoing, waits
 from triggerapp.engine.runs import Claimed
 from triggerapp.engine.sql import Row
@@ -130,9 +130,10 @@ class Attempt:
             refuse_in_step(f"the rollback of step {key or journal.name_of(fn)}")
         key = self.journal.identify(name or journal.name_of(fn), key)
         digest = codec.digest(args, kwargs)
+        asked_before = self.journal.ask(key)
         recorded = self.journal.recall(key)
         if recorded is not None:
-            value = recorded.outcome(key, digest)
+            value = recorded.outcome(key, digest, asked_before=asked_before)
         else:
             call = partial(fn, *args, **kwargs)
             value = self._perform(key, call, digest=digest, retry=retry, undoable=rollback is not None)
@@ -169,7 +170,7 @@ class Attempt:
     def _call(self, key: str, call: Call) -> tuple[object, str]:
         with journal.inside(key):
             value = loops.finished(call())
-        return value, codec.dumps(value, what=f"the result of step {key}", limit=conf.get().MAX_VALUE_BYTES)
+        return value, codec.dumps(value, what=f"the result of step {key}")
 
     def _record_failure(self, key: str, error: Exception, *, digest: str, started: float) -> None:
         """Nothing is recorded of code that went on after its run was left: what it raises is not the step's doing."""

@@ -37,15 +37,25 @@ _STR_ONLY = frozenset({str})
 _WRITE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
 
 
-def dumps(value: object, *, what: str, limit: int) -> str:
-    """`value` as JSON text of at most `limit` bytes; `what` names it in errors ("the result of step charge#1")."""
+def dumps(value: object, *, what: str, limit: int | None = None) -> str:
+    """`value` as JSON text of at most `limit` bytes, by default those of the setting `MAX_VALUE_BYTES`.
+
+    `what` names it in errors ("the result of step charge#1").
+    """
     text = _plain_text(value)
     if text is None:
         text = _write_tagged(value, what)
     size = len(text) if text.isascii() else len(text.encode())
-    if size > limit:
-        raise ValueTooLarge(what, size, limit)
+    most = _max_value_bytes() if limit is None else limit
+    if size > most:
+        raise ValueTooLarge(what, size, most, "MAX_VALUE_BYTES" if limit is None else "")
     return text
+
+
+def _max_value_bytes() -> int:
+    from triggerapp import conf  # noqa: PLC0415  (needs Django, which importing us must not)
+
+    return conf.get().MAX_VALUE_BYTES
 
 
 def loads(text: str | bytes) -> object:

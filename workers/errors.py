@@ -56,17 +56,19 @@ class ValueTooLarge(DurableError):
 
     code = "value_too_large"
 
-    def __init__(self, what: str, size: int, limit: int) -> None:
-        super().__init__(what, size, limit)
+    def __init__(self, what: str, size: int, limit: int, setting: str = "") -> None:
+        super().__init__(what, size, limit, setting)
         self.what = what
         self.size = size
         self.limit = limit
+        self.setting = setting
+        """The one that sets the limit, if any does."""
 
     def __str__(self) -> str:
+        raised = f", or raise {self.setting} in the TRIGGERAPP setting" if self.setting else ""
         return (
             f"{self.what} takes {self.size:,} bytes as JSON; the limit is {self.limit:,}. Store it elsewhere "
-            "(a file, an object store, a table) and pass a reference to it, or raise MAX_VALUE_BYTES in the "
-            "TRIGGERAPP setting"
+            f"(a file, an object store, a table) and pass a reference to it{raised}"
         )
 
 
@@ -93,6 +95,18 @@ class JournalMismatch(DurableError):
             "the code or its inputs changed since, or are not the same each time the run is entered. "
             "Either give the step an explicit `key=` so that it is told apart, "
             "or replay the run to start over with the new code"
+        )
+
+
+class KeyTaken(JournalMismatch):
+    """Two calls of one entry of the function have the same `key=` and different arguments."""
+
+    code = "key_taken"
+
+    def __str__(self) -> str:
+        return (
+            f"step {self.step_key} is called a second time, with other arguments: a key names one call of a run. "
+            "Give each call a key of its own, as in key=f'order-{order}'"
         )
 
 

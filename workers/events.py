@@ -60,9 +60,9 @@ def _cancel(event: str) -> bool:
     from triggerapp.errors import NotFound  # noqa: PLC0415
 
     try:
-        found = UUID(event.removeprefix("event_"))
+        found = UUID(str(event).removeprefix("event_"))
     except ValueError as error:
-        raise NotFound(f"there is no event {event[:80]!r}") from error
+        raise NotFound(f"there is no event {str(event)[:80]!r}") from error
     return events.cancel(found, environment=environments.current())
 
 
@@ -90,10 +90,9 @@ def _check_text(what: str, value: object) -> None:
 
 
 def _emit(name: str, payload: Json, id: str | None, deliver: datetime | timedelta | None = None) -> str:
-    from triggerapp import conf  # noqa: PLC0415  (needs Django, which importing us must not)
-    from triggerapp.engine import events  # noqa: PLC0415
+    from triggerapp.engine import events  # noqa: PLC0415  (needs Django, which importing us must not)
 
-    text = codec.dumps(payload, what=f"the payload of event {name}", limit=conf.get().MAX_VALUE_BYTES)
+    text = codec.dumps(payload, what=f"the payload of event {name}")
     attempt = context.current_or_none("events.send")
     if attempt is None:
         return str(events.emit(name, text, external_id=id, deliver=deliver).id)

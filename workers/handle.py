@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
+from triggerapp.errors import BadType
 from workers import codec
 from workers.errors import ChildFailed
 
@@ -44,7 +45,7 @@ class RunHandle(Generic[R]):
 
     def get(self, timeout: float | timedelta | None = None) -> R:
         """Wait until the run ends and return its result. Raises what it raised, or `TimeoutError`."""
-        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        seconds = _seconds(timeout)
         deadline = None if seconds is None else time.monotonic() + seconds
         pause = 0.005
         while (run := self.refresh()).finished_at is None:
@@ -99,6 +100,14 @@ class RunResult(Generic[R]):
         cause = codec.load_error(error)
         cause.__cause__ = failed
         return cause
+
+
+def _seconds(timeout: float | timedelta | None) -> float | None:
+    if isinstance(timeout, timedelta):
+        return timeout.total_seconds()
+    if timeout is not None and not isinstance(timeout, int | float):
+        raise BadType(f"timeout={timeout!r:.80}: it takes seconds, a timedelta, or None to wait as long as it takes")
+    return timeout
 
 
 def outcome(run: Any) -> RunResult[Any]:

@@ -18,9 +18,9 @@ from threading import Lock
 from typing import Any
 from uuid import UUID
 
-from triggerapp.errors import BadInput
+from triggerapp.errors import BadInput, BadType
 from workers import codec
-from workers.errors import JournalMismatch
+from workers.errors import JournalMismatch, KeyTaken
 
 Row = Mapping[str, Any]
 PAUSE = ":retry#"
@@ -44,10 +44,10 @@ class Recorded:
     carried_over: bool = False
     """By another run, which this one replays from a later step."""
 
-    def outcome(self, key: str, digest: str) -> object:
+    def outcome(self, key: str, digest: str, *, asked_before: bool = False) -> object:
         """The recorded value; raises the recorded exception, or `JournalMismatch` for other arguments."""
         if digest != self.digest and not self.carried_over:
-            raise JournalMismatch(key, self.digest, current=digest)
+            raise (KeyTaken if asked_before else JournalMismatch)(key, self.digest, current=digest)
         if self.error is not None:
             recorded = json.loads(self.error)
             raise blame(codec.load_error(recorded), [*recorded["steps"], key])
@@ -65,6 +65,8 @@ class Journal:
         self.waits: dict[str, Row] = {}
         self.children: dict[str, tuple[UUID, str]] = {}
         self._seen: Counter[str] = Counter()
+        self._asked: set[str] = set()
+        """The steps that this entry of the function has called."""
         self._lock = Lock()
         self.learn(steps=steps, waits=waits, children=children)
         self.is_repeating = any(step.carried_over for step in self.steps.values())
@@ -86,11 +88,19 @@ class Journal:
         self.is_repeating = self.is_repeating and found is not None and found.carried_over
         return found
 
+    def ask(self, key: str) -> bool:
+        """Note a call of this step; whether there was one before."""
+        with self._lock:
+            before = key in self._asked
+            self._asked.add(key)
+        return before
+
     def begin_again(self, key: str, failed: Sequence[str]) -> None:
         """Name what the next try of `key` calls as the last try did, and forget the `failed` steps."""
         with self._lock:
             for name in [name for name in self._seen if name.startswith(f"{key}/")]:
                 del self._seen[name]
+            self._asked = {step for step in self._asked if not step.startswith(f"{key}/")}
         for step in failed:
             self.steps.pop(step, None)
 
@@ -98,7 +108,7 @@ class Journal:
         """The identity of the next call of `name`, or of the call with the caller's `key`."""
         path = _path.get()
         if key is not None:
-            return _checked(key and path + key)
+            return _checked(_text(key) and path + key)
         with self._lock:
             self._seen[path + name] += 1
             return _checked(f"{path}{_short(name)}#{self._seen[path + name]}")
@@ -118,6 +128,12 @@ def name_of(fn: Callable[..., Any]) -> str:
     inner = getattr(fn, "func", fn)
     name = getattr(inner, "__name__", None) or type(inner).__name__
     return str(name)
+
+
+def _text(key: object) -> str:
+    if not isinstance(key, str):
+        raise BadType(f"key={key!r:.80}: the key of a step or wait is a text, such as key='order-7'")
+    return key
 
 
 def _checked(key: str) -> str:

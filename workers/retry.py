@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from triggerapp.errors import BadInput
-from workers.errors import AbortRun, CallRefused, ValueTooLarge
+from workers.errors import AbortRun, CallRefused, JournalMismatch, ValueTooLarge
 
 Errors = tuple[type[BaseException], ...]
 
-_NEVER: Errors = (AbortRun, BadInput, CallRefused, ValueTooLarge)
+_NEVER: Errors = (AbortRun, BadInput, CallRefused, JournalMismatch, ValueTooLarge)
 """The user's own word, and what the same code would meet again: an option, a value or a place that cannot be."""
 
 

@@ -33,7 +33,7 @@ def webhook(endpoint: str, type: str = "*", *, filter: Mapping[str, Any] | None 
 
 def listed(on: On | Sequence[On] | None) -> tuple[On, ...]:
     """One, several, or none. Raises `TypeError` for what is none of these."""
-    found = () if on is None else (on,) if isinstance(on, On) else tuple(on)
+    found = () if on is None else tuple(on) if isinstance(on, list | tuple) else (on,)
     for each in found:
         if not isinstance(each, On):
             raise TypeError(f"on={each!r}: pass events.on(name, filter=…) or webhook(endpoint, type)")

@@ -89,7 +89,11 @@ def durable_task(
             return _convert_later(target, own)
         return _convert_later(shared_task(**options)(target), own)
 
-    return decorate if fn is None else decorate(fn)
+    if fn is None:
+        return decorate
+    if not callable(fn):
+        raise TypeError(f"durable_task({fn!r:.80}): it stands over a function or a task; its options have names")
+    return decorate(fn)
 
 
 def _defaults(max_duration: timedelta | None, ttl: Deadline | None) -> TriggerOptions:

@@ -75,6 +75,8 @@ class Triggering(Generic[P, R]):
 
 def _items(verb: str, calls: Iterable[Arguments]) -> list[tuple[Any, ...]]:
     """The positional arguments of each call. A text is a sequence too, but nobody means its characters."""
+    if not isinstance(calls, Iterable):
+        raise BadType(f"{verb} takes tuples of positional arguments, as in {verb}([({calls!r:.80},)])")
     found = list(calls)
     for number, call in enumerate(found):
         if isinstance(call, str | bytes) or not isinstance(call, Sequence):

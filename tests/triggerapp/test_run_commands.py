@@ -399,6 +399,11 @@ def test_prune_deletes_what_is_older_than_its_retention():
     assert list(Run.objects.values_list("pk", flat=True)) == [kept.pk]
 
 
+def test_a_plain_celery_task_is_told_apart_from_a_name_that_nobody_has():
+    with pytest.raises(CommandError, match=r"'celery\.backend_cleanup' is a Celery task and not durable"):
+        said("trigger", "celery.backend_cleanup")
+
+
 def test_a_refusal_names_no_tasks_of_celerys_own():
     assert catalog.durable_task("celery.map")
     with pytest.raises(CommandError, match="there is no durable task 'xyzzy'") as told:

@@ -13,7 +13,7 @@ from triggerapp.engine import sql
 from triggerapp.errors import BadInput, DatabaseUnavailable, PayloadTooLarge
 from triggerapp.models import Attempt, Run, Status, Step
 from workers import AbortRun, RetryPolicy, RunHandle, current_run, step, wait
-from workers.errors import MaxDurationExceeded
+from workers.errors import MaxDurationExceeded, ValueTooLarge
 from workers.options import policy
 
 ONCE = RetryPolicy(max_attempts=1)
@@ -166,6 +166,15 @@ def test_metadata_that_json_lacks_is_refused(worker):
             worker.until(purchase.trigger(value))
 
 
+def test_metadata_over_its_limit_are_told_no_setting_that_would_not_help(worker):
+    @durable(retry=ONCE)
+    def purchase():
+        current_run().set_metadata(x="x" * 300_000)
+
+    with pytest.raises(ValueTooLarge, match=r"the metadata takes .*; the limit is 262,144\..* pass a reference to it$"):
+        worker.until(purchase.trigger())
+
+
 # --- results --------------------------------------------------------------------------------------
 
 
@@ -274,6 +283,8 @@ def test_a_handle_waits_for_the_end_and_says_how_long_it_did_not_come(worker):
         run.get(timeout=0.01)
     with pytest.raises(TimeoutError):
         run.get(timeout=timedelta())
+    with pytest.raises(TypeError, match="timeout='x': it takes"):
+        run.get(timeout="x")
     worker.work()
     assert run.get(timeout=0) == [1]
 

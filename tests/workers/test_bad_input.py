@@ -126,6 +126,10 @@ def test_an_item_of_a_batch_is_a_tuple_and_no_text_is_taken_for_its_characters(b
     refused(lambda: noop.batch_trigger(batch), BadInput, r"item [01] of batch_trigger is .*: an item is a tuple of one")
 
 
+def test_a_batch_that_is_no_sequence_is_refused():
+    refused(lambda: noop.batch_trigger(5), BadInput, r"batch_trigger takes tuples of positional arguments, as in .*5,")
+
+
 # --- what a serializer cannot take ----------------------------------------------------------------
 
 CALLS = {
@@ -247,6 +251,8 @@ def test_every_refusal_within_a_run_is_a_bad_input_too(started):
             lambda: wait.for_token("rubbish"),
             lambda: step(object, key="value"),
             lambda: step(lambda: 1, key=""),
+            lambda: step(lambda: 1, key=5),
+            lambda: wait.for_event("paid", key=5),
             lambda: step({"the value": "of a call made already"}),
             lambda: step(5, 1),
             lambda: step(abs, -1, rollback=5),
@@ -254,7 +260,7 @@ def test_every_refusal_within_a_run_is_a_bad_input_too(started):
         ]
         return [_kind_of_refusal(call) for call in calls]
 
-    assert started.until(sells.trigger()) == [True] * 14
+    assert started.until(sells.trigger()) == [True] * 16
 
 
 def _kind_of_refusal(call):

@@ -13,7 +13,7 @@ from triggerapp.engine import events as engine_events
 from triggerapp.errors import BadInput
 from triggerapp.models import Run, Status, Step, Wait
 from workers import AbortRun, RetryPolicy, current_run, events, rollback, step, wait
-from workers.errors import WaitTimeout
+from workers.errors import JournalMismatch, WaitTimeout
 from workers.testing import skip_timers
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -188,3 +188,18 @@ def test_an_eager_run_works_inside_a_transaction_where_it_is_not_left():
             return step(lambda: 1, key="a")
 
     assert purchase.apply().get() == 1
+
+
+def test_a_key_that_the_try_before_used_is_not_told_as_used_twice():
+    seats = [1, 2]
+
+    def booking():
+        step(print, seats.pop(), key="hold")
+        raise ValueError("no seat")
+
+    @durable(retry=RetryPolicy(max_attempts=1))
+    def purchase():
+        step(booking, retry=RetryPolicy(max_attempts=3))
+
+    with skip_timers(), pytest.raises(JournalMismatch, match="was recorded with other arguments"):
+        purchase.apply().get()

@@ -11,7 +11,8 @@ from workers import errors
 
 MADE = [
     errors.DurableError("something"),
-    errors.ValueTooLarge("the result of step a#1", 2048, 1024),
+    errors.ValueTooLarge("the result of step a#1", 2048, 1024, "MAX_VALUE_BYTES"),
+    errors.KeyTaken("charge", "aaa", "bbb"),
     errors.ValueUnreadable("gone"),
     errors.JournalMismatch("charge#1", "aaa", "bbb"),
     errors.CallRefused("wait.sleep"),
@@ -81,8 +82,12 @@ def test_a_journal_mismatch_names_the_step_both_digests_and_the_two_ways_out():
 
 
 def test_a_value_too_large_names_size_limit_and_what_to_do():
-    text = str(errors.ValueTooLarge("the result of step a#1", 2048, 1024))
+    text = str(errors.ValueTooLarge("the result of step a#1", 2048, 1024, "MAX_VALUE_BYTES"))
     assert all(part in text for part in ("the result of step a#1", "2,048", "1,024", "reference", "MAX_VALUE_BYTES"))
+
+
+def test_a_limit_that_no_setting_sets_names_none():
+    assert "raise" not in str(errors.ValueTooLarge("the metadata", 2048, 1024))
 
 
 def test_a_wait_in_a_transaction_says_why_and_what_to_do():

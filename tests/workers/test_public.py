@@ -187,6 +187,13 @@ def test_an_option_of_another_kind_is_refused_where_it_is_written(option):
         durable_task(**option)
 
 
+def test_what_is_neither_a_function_nor_a_task_is_refused_where_it_is_written():
+    with pytest.raises(TypeError, match=r"durable_task\(5\): it stands over a function or a task"):
+        durable_task(5)
+    with pytest.raises(TypeError, match=r"on=5: pass events\.on\(name"):
+        durable_task(on=5)
+
+
 def test_celerys_options_belong_to_the_tasks_own_decorator():
     with pytest.raises(TypeError, match="give queue to its own decorator, below this one"):
         durable_task(queue="orders")(app.task(name="tests.refused")(fresh_app))

@@ -14,7 +14,7 @@ from tests.factories import make_step
 from tests.inprocess import Killed, durable, forward
 from triggerapp.models import Run, Status, Step, Wait
 from workers import AbortRun, RetryPolicy, current_run, step, wait
-from workers.errors import JournalMismatch, RunContextLost
+from workers.errors import JournalMismatch, KeyTaken, RunContextLost
 
 ONCE = RetryPolicy(max_attempts=1)
 PAUSE = timedelta(minutes=5)
@@ -332,6 +332,16 @@ def test_other_arguments_under_a_recorded_step_are_an_error_that_names_the_ways_
     assert "`key=`" in str(caught.value)
     assert "replay the run" in str(caught.value)
     assert recorded != now
+
+
+def test_two_calls_of_one_key_with_other_arguments_are_told_apart_from_changed_code(worker):
+    @durable(retry=ONCE)
+    def purchase():
+        return [step(Flaky(0), seat, key="charge") for seat in (1, 2)]
+
+    with pytest.raises(KeyTaken, match="step charge is called a second time, with other arguments") as caught:
+        worker.until(purchase.trigger())
+    assert "a key of its own" in str(caught.value)
 
 
 def test_a_step_that_this_run_has_recorded_already_is_never_written_again(worker):
