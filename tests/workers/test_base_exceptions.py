@@ -162,7 +162,8 @@ def test_ctrl_c_at_a_wait_of_an_eager_run_ends_it(monkeypatch):
     def sleeps():
         wait.sleep(days=1)
 
-    monkeypatch.setattr("workers.suspension.time.sleep", lambda _: raises(KeyboardInterrupt()))
+    pressed = SimpleNamespace(sleep=lambda _: raises(KeyboardInterrupt()))
+    monkeypatch.setattr("workers.suspension.time", pressed)
     with pytest.raises(KeyboardInterrupt):
         sleeps.apply()
     assert Run.objects.get().status == Status.FAILED
