@@ -76,16 +76,25 @@ def said(services: Services, monkeypatch: pytest.MonkeyPatch, *arguments: str) -
     return out.getvalue()
 
 
+def status(services: Services, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What `status` says when not all is well."""
+    out = StringIO()
+    monkeypatch.setattr(command, "Services", lambda folder: services)
+    with pytest.raises(SystemExit, match="3"):
+        call_command("services", "status", stdout=StringIO(), stderr=out)
+    return out.getvalue().partition(";")[0]
+
+
 def test_stop_says_of_each_server_whether_it_ran(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     assert said(services, monkeypatch, "stop") == "valkey: not running\npostgres: not running\n"
     services.start()
     services.valkey.stop()
+    assert status(services, monkeypatch) == "not running: valkey"
     assert said(services, monkeypatch, "stop") == "valkey: not running\npostgres: stopped\n"
     services.start()
     assert said(services, monkeypatch, "stop") == "valkey: stopped\npostgres: stopped\n"
     assert json.loads(said(services, monkeypatch, "stop", "--json")) == {"running": False, "stopped": []}
-    with pytest.raises(SystemExit, match="3"):
-        said(services, monkeypatch, "status")
+    assert status(services, monkeypatch) == "not running: postgres and valkey"
 
 
 def test_a_second_start_uses_what_runs(services: Services) -> None:

@@ -362,6 +362,22 @@ def test_runs_show_has_the_journal_without_secrets():
     assert "\\x1b[2J" in text
 
 
+@pytest.mark.parametrize(
+    ("result", "kind", "shown"),
+    [
+        (b'{"seat":  7, "password": "s3cret"}', "application/json", 'result: { "seat": 7, "password": "'),
+        (b'"' + b"x" * 900 + b'"', "application/json", "xxx… (902 bytes of application/json)"),
+        (b"\x80\x04.", "application/x-python-serialize", "result: … (3 bytes of application/x-python-serialize)"),
+        (None, "", "result: … (0 bytes of nothing)"),
+    ],
+)
+def test_runs_show_has_the_result_on_one_line_without_secrets(result, kind, shown):
+    run = make_run(Status.COMPLETED, result=result, result_type=kind)
+    text = said("runs", "show", run.id)
+    assert shown in text
+    assert "s3cret" not in text
+
+
 def test_runs_tail_ends_with_the_run():
     run = make_run(Status.COMPLETED)
     make_step(run, "charge#1")

@@ -54,6 +54,10 @@ class Services:
         with _alone(self.folder):
             return {server.name: server.stop() for server in servers}
 
+    def missing(self) -> list[str]:
+        """The names of those that do not run."""
+        return [server.name for server in (self.postgres, self.valkey) if server.url() is None]
+
     def urls(self) -> ServiceUrls | None:
         """Where they are, if both run."""
         database, broker = self.postgres.url(), self.valkey.url()

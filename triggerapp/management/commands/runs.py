@@ -13,7 +13,7 @@ from triggerapp import ids, redaction
 from triggerapp.api import waitpoints
 from triggerapp.api.rendering import common
 from triggerapp.api.runs import retrieved
-from triggerapp.dashboard import detail, logs, queries, waterfall
+from triggerapp.dashboard import detail, logs, queries, values, waterfall
 from triggerapp.dashboard.filters import RunFilter
 from triggerapp.dashboard.logs import LogFilter
 from triggerapp.dashboard.queries import RunRow
@@ -21,12 +21,14 @@ from triggerapp.dashboard.waterfall import Span
 from triggerapp.management.base import BaseCommand
 from triggerapp.management.choosing import RUN, add_filters, count_to, nothing, run_id, selection
 from triggerapp.management.output import dump, safe, table
-from triggerapp.models import FINAL, Run
+from triggerapp.models import FINAL, Run, Status
 from triggerapp.models.moves import public_name
 from triggerapp.templatetags.triggers import duration
 
 Json = Any
 _PAUSE = 0.5
+_LINE = 200
+"""Characters of a result that are shown."""
 
 
 class Command(BaseCommand):
@@ -74,6 +76,8 @@ class Command(BaseCommand):
         self.stdout.write(safe(f"{run.task} {shown}: {run.status}, attempt {run.attempt}"))
         if isinstance(facts.error, dict):
             self.stdout.write(safe(f"{facts.error.get('type')}: {facts.error.get('message')}"))
+        if run.status == Status.COMPLETED:
+            self.stdout.write(safe(f"result: {_result(found)}"))
         spans = waterfall.spans(facts)
         table(
             self.stdout,
@@ -113,6 +117,16 @@ class Command(BaseCommand):
         text = dump({"run": ids.show("run", run), "kind": kind, "name": label, "status": status})
         self.stdout.write(text if as_json else safe(f"{kind:<10} {status:<10} {label}"))
         self.stdout.flush()
+
+
+def _result(run: UUID) -> str:
+    """On one line, without secrets."""
+    large = detail.large(run)
+    shown = values.shown(large.result, size=large.result_size or 0, content_type=large.result_type)
+    text = " ".join(line.strip() for line in shown.text.splitlines())
+    if len(text) > _LINE or shown.note:
+        return f"{text[:_LINE]}… ({shown.size:,} bytes of {large.result_type or 'nothing'})"
+    return text
 
 
 def _lines(facts: detail.Facts, *, as_json: bool) -> list[tuple[str, ...]]:

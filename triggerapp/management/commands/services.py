@@ -37,7 +37,9 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(_as_json(urls))
         elif urls is None:  # not where `export $(...)` reads
-            self.stderr.write("not running; `manage.py services start` starts them")
+            self.stderr.write(
+                f"not running: {' and '.join(services.missing())}; `manage.py services start` starts what is missing"
+            )
         else:
             self.stdout.write(_as_text(urls))
         if urls is None:
