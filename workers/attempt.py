@@ -269,6 +269,8 @@ class Attempt:
             )
         if failed:
             error["rollbacks_failed"] = failed
+        if left := self.rollbacks.without(self.journal.undoable):
+            error["not_undone"] = left
 
     def _record_rollback(self, rollback: Rollback, started: float, error: BaseException | None) -> None:
         self._record(rollback.key, rollback.digest, started, value="null" if error is None else None, error=error)

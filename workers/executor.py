@@ -343,7 +343,7 @@ def _finish_failed(attempt: Attempt, error: BaseException, status: Status) -> No
     recorded = {**codec.dump_error(error), "steps": failed_steps(error)}
     if attempt.rollbacks:
         patiently(partial(undoing.begin, attempt.run_id, lease=attempt.lease, error=recorded, status=status))
-        attempt.roll_back_into(recorded)
+    attempt.roll_back_into(recorded)
     patiently(
         lambda: runs.fail(
             attempt.run_id, lease=attempt.lease, error=recorded, status=status, delivered=attempt.is_eager

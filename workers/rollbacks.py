@@ -57,6 +57,10 @@ class Rollbacks:
         """Whether those of these steps, and so many others, are registered by now."""
         return steps <= {rollback.undoes for rollback in self._registered.values()} and self.of_no_step >= others
 
+    def without(self, steps: Set[str]) -> list[str]:
+        """Those of these steps that the function did not come to, so that nobody knows how to undo them."""
+        return sorted(steps - {rollback.undoes for rollback in self._registered.values()})
+
     def __bool__(self) -> bool:
         return bool(self._registered)
 

@@ -378,6 +378,14 @@ def test_runs_show_has_the_result_on_one_line_without_secrets(result, kind, show
     assert "s3cret" not in text
 
 
+def test_runs_show_says_what_was_not_undone():
+    error = {"type": "builtins:ValueError", "message": "no seat"}
+    run = make_run(Status.FAILED, error={**error, "rollbacks_failed": ["rollback:of:pay#1"], "not_undone": ["card"]})
+    text = said("runs", "show", run.id)
+    assert "rollbacks that failed: rollback:of:pay#1" in text
+    assert "not undone, because the last attempt did not come to them: card" in text
+
+
 def test_runs_tail_ends_with_the_run():
     run = make_run(Status.COMPLETED)
     make_step(run, "charge#1")

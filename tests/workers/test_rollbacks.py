@@ -226,6 +226,23 @@ def test_one_that_fails_does_not_stop_the_others_and_is_noted(worker, ledger):
     assert run.refresh().error["rollbacks_failed"] == ["rollback:of:do#2"]
 
 
+@pytest.mark.parametrize(("last", "undone"), [("cash", ["undo cash"]), (None, [])], ids=["another", "none"])
+def test_a_step_that_the_last_attempt_did_not_come_to_is_told_as_not_undone(worker, ledger, last, undone):
+    paths = ["card", last]
+
+    @durable(retry=RetryPolicy(max_attempts=2))
+    def purchase():
+        if path := paths.pop(0):
+            step(ledger.do, path, key=path, rollback=ledger.undo)
+        raise ValueError("no seat")
+
+    run = purchase.trigger()
+    with pytest.raises(ValueError, match="no seat"):
+        worker.until(run)
+    assert [line for line in ledger if line.startswith("undo")] == undone
+    assert run.refresh().error["not_undone"] == ["card"]
+
+
 def test_a_run_that_was_rolled_back_is_replayed_and_not_retried(worker, ledger):
     @durable
     def purchase():

@@ -187,6 +187,13 @@ def test_a_viewer_sees_no_buttons(viewer):
     assert "<form" not in html(viewer, make_run(Status.FAILED))
 
 
+def test_what_a_failed_run_did_not_undo_is_told(viewer):
+    error = {"type": "builtins:ValueError", "message": "no seat", "rollbacks_failed": ["rollback:of:pay#1"]}
+    text = html(viewer, make_run(Status.FAILED, error={**error, "not_undone": [EVIL, "card"]}))
+    assert "Rollbacks that failed: <code>rollback:of:pay#1</code>" in text
+    assert EVIL not in text and ", card</code>" in text
+
+
 def test_retry_goes_on_with_a_failed_run_and_is_noted_with_who_did_it(operator):
     run = make_run(Status.FAILED)
     assert "Retry" in html(operator, run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -75,7 +75,8 @@ class Command(BaseCommand):
         run, shown = facts.run, ids.show("run", found)
         self.stdout.write(safe(f"{run.task} {shown}: {run.status}, attempt {run.attempt}"))
         if isinstance(facts.error, dict):
-            self.stdout.write(safe(f"{facts.error.get('type')}: {facts.error.get('message')}"))
+            for line in _failure(facts.error):
+                self.stdout.write(safe(line))
         if run.status == Status.COMPLETED:
             self.stdout.write(safe(f"result: {_result(found)}"))
         spans = waterfall.spans(facts)
@@ -117,6 +118,15 @@ class Command(BaseCommand):
         text = dump({"run": ids.show("run", run), "kind": kind, "name": label, "status": status})
         self.stdout.write(text if as_json else safe(f"{kind:<10} {status:<10} {label}"))
         self.stdout.flush()
+
+
+def _failure(error: Mapping[str, Json]) -> Iterator[str]:
+    """What it raised, and what its rollbacks left as it was."""
+    yield f"{error.get('type')}: {error.get('message')}"
+    if failed := error.get("rollbacks_failed"):
+        yield f"rollbacks that failed: {', '.join(failed)}"
+    if left := error.get("not_undone"):
+        yield f"not undone, because the last attempt did not come to them: {', '.join(left)}"
 
 
 def _result(run: UUID) -> str:
