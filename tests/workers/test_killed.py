@@ -69,6 +69,20 @@ def test_a_run_that_a_time_limit_killed_is_rolled_back_and_no_code_behind_is_cal
     assert Step.objects.get(key="tell#1").undone
 
 
+def test_one_that_takes_another_way_when_it_is_to_be_rolled_back_names_what_it_left(worker, story):
+    ways = ["card", "cash"]
+    story.deadly = {"compute"}
+
+    @durable
+    def purchase() -> None:
+        step(story.tell, way := ways.pop(0), key=way, rollback=story.undo)
+        story.tell("compute")
+
+    ended = strike(worker, started(worker, purchase))
+    assert story == ["card", "compute"]
+    assert (ended.status, ended.error["not_undone"]) == ("timed_out", ["card"])
+
+
 def test_one_that_was_killed_within_a_step_is_rolled_back_too(worker, story, purchase):
     story.deadly = {"ship"}
     assert strike(worker, started(worker, purchase)).status == "timed_out"
