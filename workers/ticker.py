@@ -99,6 +99,12 @@ class Ticker:
             log.warning("%s", trouble)
             self._complained[trouble] = now
 
+    def _take_back(self) -> None:
+        """Say that what was complained of is over."""
+        if self._complained:
+            log.info("the database answers again, all that is due is done")
+            self._complained.clear()
+
     def tick(self) -> bool:
         """Do what is due; whether there may be more of it."""
         self._every("beat", self.settings.HEARTBEAT.total_seconds(), self._beat)
@@ -111,6 +117,7 @@ class Ticker:
         self._plan()
         for name in self._unfinished:
             self._due.pop(name, None)
+        self._take_back()
         return is_busy or bool(self._unfinished)
 
     def _go_on(self) -> bool:

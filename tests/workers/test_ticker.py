@@ -215,6 +215,20 @@ def test_tables_that_are_missing_are_said_once_in_a_while_and_in_a_sentence(work
     assert caplog.records[0].exc_info is None
 
 
+def test_it_is_said_once_that_the_database_is_back(worker, monkeypatch, caplog):
+    def away(*args):
+        raise OperationalError("it is away")
+
+    caplog.set_level("INFO")
+    with monkeypatch.context() as patched:
+        patched.setattr(wakes, "expire_due", away)
+        assert worker.ticker._safely(worker.ticker.tick) is False
+    for _ in range(2):
+        worker.ticker._safely(worker.ticker.tick)
+    said = [record.getMessage() for record in caplog.records if record.name == "triggerapp.ticker"]
+    assert said == ["the database did not answer: it is away", "the database answers again, all that is due is done"]
+
+
 def test_a_bug_in_one_part_of_a_tick_ends_no_other(worker, monkeypatch):
     others = held_by(make_worker(alive=False))
     forward(seconds=1)
