@@ -17,6 +17,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import psutil
+
 from tests.acceptance.ledger import is_open, note, notes
 from tests.acceptance.tasks import ONCE
 from workers import checkpointable, durable_task, light, step, wait
@@ -180,9 +182,9 @@ def seldom_waits(tag: str, *, seconds: float = 0) -> int:
 
 
 @durable_task(retry=ONCE)
-def pids() -> list[int]:
-    """Its process, and the one that was forked from."""
-    return [os.getpid(), os.getppid()]
+def pids() -> list[Any]:
+    """Its process, which one of its pid, and the one that was forked from."""
+    return [os.getpid(), psutil.Process().create_time(), os.getppid()]
 
 
 @durable_task(retry=ONCE)

@@ -45,7 +45,7 @@ from tests.acceptance import heard
 from tests.acceptance.app import app
 from tests.acceptance.cluster import Cluster, Worker, wait_until
 from tests.acceptance.ledger import fresh, notes, open_gate
-from tests.acceptance.runs import status
+from tests.acceptance.runs import make_due, status
 from tests.acceptance.tasks import add, retries_by_hand, stays, who
 from tests.acceptance.trouble import gated, rejects, rejects_once, swallows, waits_in_transaction
 from triggerapp.engine import dispatch, sql
@@ -108,6 +108,8 @@ def test_a_swallowed_suspension_is_an_error_that_says_so(on: Worker):
     """Trap 30: `except BaseException` around a wait. By checkpoint there is nothing to swallow."""
     result = swallows.delay(tag := fresh())
     if on.by_checkpoint:
+        wait_until(lambda: status(result) == "waiting")
+        make_due(result)
         assert (result.get(timeout=120), notes(tag)) == ("as if nothing had been", [])
         return
     with pytest.raises(Exception, match="except Exception"):
