@@ -27,7 +27,7 @@ from checkpoint import Orphaned
 from checkpoint.line import Hung, Line, Word
 from checkpoint.line import Message as LineMessage
 from triggerapp import conf, failpoints
-from workers import announcing, connections, executor, hearing, identity, messages, resources, stack
+from workers import announcing, connections, hearing, identity, messages, resources, running, stack
 from workers.board import Board, Watch
 from workers.logs import SILENT, Teller
 from workers.messages import MOVE_OUT, SOFT_LIMIT, Begun, Job, Moved, Parked, Place, Raised, Returned, Said, Woken
@@ -177,7 +177,7 @@ class RunProcess:
         said = Teller(lambda line: self.tell(Said(line))) if conf.get().LOGS == "on" else SILENT
         self.tell(Begun())
         try:
-            return executor.run(
+            return running.run(
                 task,
                 request,
                 args=job.args,
