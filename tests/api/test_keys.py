@@ -15,6 +15,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from tests.api.conftest import Api
+from tests.api.everyroute import routes
 from triggerapp.clock import now
 from triggerapp.engine import guard, keys, publictokens
 from triggerapp.errors import BadInput
@@ -172,9 +173,17 @@ def test_an_address_with_many_wrong_keys_waits_and_a_key_that_was_right_does_not
 
 
 def test_a_scope_that_means_nothing_is_refused():
-    for scope in ("everything", "read:", "read:runs:", "", "read\0"):
+    for scope in ("everything", "read:", "read:runs:", "", "read\0", "read:nonsense", "read:run:run_1"):
         with pytest.raises(BadInput):
             keys.create("dev", "shop", scopes=[scope])
+
+
+def test_every_kind_that_a_route_asks_for_can_be_in_a_keys_scope():
+    views = [pattern.callback.cls for pattern in routes() if hasattr(pattern.callback, "cls")]
+    asked = {kind for view in views for _, kind in view.access.values()} | {
+        kind for view in views for kind in view.narrow
+    }
+    assert asked | {"all"} == set(keys.KINDS)
 
 
 def test_more_requests_than_the_rate_are_told_when_to_come_again(api, settings):

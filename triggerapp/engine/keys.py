@@ -30,6 +30,11 @@ Json = Any
 SHORT_NAMES = {"dev": "dev", "staging": "stg", "prod": "prod"}
 """Environments as keys name them; any other is a `preview`."""
 VERBS = ("admin", "read", "write", "trigger", "batchTrigger")
+KINDS = (
+    *("all", "batch", "deliveries", "deployments", "envvars", "events", "metrics", "publicTokens", "queues", "runs"),
+    *("schedules", "tags", "tasks", "waitpoints", "webhooks", "whoami"),
+)
+"""What a scope may name behind its verb: some route asks for it."""
 MOST_PERSONAL = 50
 """Tokens of one user that stand at a time."""
 PERSONAL = "tr_pat_"
@@ -82,6 +87,7 @@ def create(
         raise BadInput("a root key may do everything: what it signs is not asked about")
     for scope in scopes:
         check_scope(scope)
+        _check_kind(scope)
     its = environments.named(environment)
     start = f"tr_{SHORT_NAMES.get(environment, 'preview')}_" + ("" if root else "sk_")
     text = start + _secret(_LONG_CHARACTERS if root else _SECRET_CHARACTERS)
@@ -135,6 +141,13 @@ def check_scope(scope: str) -> None:
     verb, *rest = scope.split(":", 2)
     if verb not in VERBS or not all(rest):
         raise BadInput(f"the scope {scope!r} must be {', '.join(VERBS)}, or one of them with a kind, as in read:runs")
+
+
+def _check_kind(scope: str) -> None:
+    """A key that opens nothing is a slip of whoever makes it. Tokens for browsers are made by programs, of any age."""
+    kind = [*scope.split(":", 2), ""][1]
+    if kind and kind not in KINDS:
+        raise BadInput(f"the scope {scope!r} names no kind that a route asks for: these are {', '.join(KINDS)}")
 
 
 _FIND = sql.Hot(
