@@ -10,7 +10,10 @@ import os
 
 from celery import Celery, _state
 
+from tests import pauses
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.acceptance.settings")
+pauses.install()
 
 _queue = os.environ.get("ACCEPTANCE_QUEUE", "acceptance")
 

@@ -6,7 +6,10 @@ import os
 
 from celery import Celery
 
+from tests import pauses
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "triggerapp.settings")
+pauses.install()
 
 app = Celery("live", include=[os.environ["LIVE_TASKS"]])
 app.config_from_object("django.conf:settings", namespace="CELERY")
