@@ -99,14 +99,15 @@ class JournalMismatch(DurableError):
 
 
 class KeyTaken(JournalMismatch):
-    """Two calls of one entry of the function have the same `key=` and different arguments."""
+    """Two calls in one entry of the function have the same `key=`, and are not the same call."""
 
     code = "key_taken"
 
     def __str__(self) -> str:
         return (
-            f"step {self.step_key} is called a second time, with other arguments: a key names one call of a run. "
-            "Give each call a key of its own, as in key=f'order-{order}'"
+            f"the key {self.step_key} is used a second time, for another call ({self.recorded}, now "
+            f"{self.current}): a key names one call of a run. Give each call a key of its own, as in "
+            "key=f'order-{order}'"
         )
 
 

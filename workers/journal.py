@@ -44,10 +44,10 @@ class Recorded:
     carried_over: bool = False
     """By another run, which this one replays from a later step."""
 
-    def outcome(self, key: str, digest: str, *, asked_before: bool = False) -> object:
+    def outcome(self, key: str, digest: str) -> object:
         """The recorded value; raises the recorded exception, or `JournalMismatch` for other arguments."""
         if digest != self.digest and not self.carried_over:
-            raise (KeyTaken if asked_before else JournalMismatch)(key, self.digest, current=digest)
+            raise JournalMismatch(key, self.digest, current=digest)
         if self.error is not None:
             recorded = json.loads(self.error)
             raise blame(codec.load_error(recorded), [*recorded["steps"], key])
@@ -65,8 +65,8 @@ class Journal:
         self.waits: dict[str, Row] = {}
         self.children: dict[str, tuple[UUID, str]] = {}
         self._seen: Counter[str] = Counter()
-        self._asked: set[str] = set()
-        """The steps that this entry of the function has called."""
+        self._asked: dict[tuple[str, str], str] = {}
+        """What this entry of the function has called: "step" or "wait" and the key, with the digest of the call."""
         self._lock = Lock()
         self.learn(steps=steps, waits=waits, children=children)
         self.is_repeating = any(step.carried_over for step in self.steps.values())
@@ -88,19 +88,20 @@ class Journal:
         self.is_repeating = self.is_repeating and found is not None and found.carried_over
         return found
 
-    def ask(self, key: str) -> bool:
-        """Note a call of this step; whether there was one before."""
+    def ask(self, what: str, key: str, digest: str) -> None:
+        """Note a call. Raises `KeyTaken` if this entry of the function has used its key for another one."""
         with self._lock:
-            before = key in self._asked
-            self._asked.add(key)
-        return before
+            before = self._asked.setdefault((what, key), digest)
+        if before != digest:
+            raise KeyTaken(key, before, current=digest)
 
     def begin_again(self, key: str, failed: Sequence[str]) -> None:
         """Name what the next try of `key` calls as the last try did, and forget the `failed` steps."""
         with self._lock:
             for name in [name for name in self._seen if name.startswith(f"{key}/")]:
                 del self._seen[name]
-            self._asked = {step for step in self._asked if not step.startswith(f"{key}/")}
+            for what, name in [asked for asked in self._asked if asked[1].startswith(f"{key}/")]:
+                del self._asked[what, name]
         for step in failed:
             self.steps.pop(step, None)
 
@@ -108,7 +109,7 @@ class Journal:
         """The identity of the next call of `name`, or of the call with the caller's `key`."""
         path = _path.get()
         if key is not None:
-            return _checked(_text(key) and path + key)
+            return path + _checked(key, within=_MOST - len(path))
         with self._lock:
             self._seen[path + name] += 1
             return _checked(f"{path}{_short(name)}#{self._seen[path + name]}")
@@ -130,14 +131,10 @@ def name_of(fn: Callable[..., Any]) -> str:
     return str(name)
 
 
-def _text(key: object) -> str:
+def _checked(key: str, *, within: int = _MOST) -> str:
     if not isinstance(key, str):
         raise BadType(f"key={key!r:.80}: the key of a step or wait is a text, such as key='order-7'")
-    return key
-
-
-def _checked(key: str) -> str:
-    if not 0 < len(key) <= _MOST or "\0" in key:
+    if not 0 < len(key) <= within or "\0" in key:
         raise BadInput(f"the key {key[:80]!r}… of a step or wait must have 1 to {_MOST} characters and no NUL")
     return key
 

@@ -13,7 +13,7 @@ import pytest
 from tests.factories import make_step
 from tests.inprocess import Killed, durable, forward
 from triggerapp.models import Run, Status, Step, Wait
-from workers import AbortRun, RetryPolicy, current_run, step, wait
+from workers import AbortRun, RetryPolicy, current_run, events, step, wait
 from workers.errors import JournalMismatch, KeyTaken, RunContextLost
 
 ONCE = RetryPolicy(max_attempts=1)
@@ -334,14 +334,52 @@ def test_other_arguments_under_a_recorded_step_are_an_error_that_names_the_ways_
     assert recorded != now
 
 
-def test_two_calls_of_one_key_with_other_arguments_are_told_apart_from_changed_code(worker):
+def one_after_another():
+    step(Flaky(0), 1, key="charge")
+    step(Flaky(0), 2, key="charge")
+
+
+def in_two_threads():
+    def charge(seat):
+        return step(Flaky(0), seat, key="charge")
+
+    with ThreadPoolExecutor(2) as pool:
+        for future in [pool.submit(copy_context().run, charge, seat) for seat in (1, 2)]:
+            future.result()
+
+
+def for_two_events():
+    wait.for_event("paid", key="charge")
+    wait.for_event("shipped", key="charge")
+
+
+@pytest.mark.parametrize("body", [one_after_another, in_two_threads, for_two_events])
+def test_two_calls_of_one_key_are_told_apart_from_changed_code(worker, body):
     @durable(retry=ONCE)
     def purchase():
-        return [step(Flaky(0), seat, key="charge") for seat in (1, 2)]
+        body()
 
-    with pytest.raises(KeyTaken, match="step charge is called a second time, with other arguments") as caught:
-        worker.until(purchase.trigger())
+    run = purchase.trigger()
+    worker.work()
+    events.send("paid", {})
+    with pytest.raises(KeyTaken, match="the key charge is used a second time, for another call") as caught:
+        worker.until(run)
     assert "a key of its own" in str(caught.value)
+
+
+def test_two_steps_of_one_key_and_equal_arguments_are_one_and_a_wait_may_share_it(worker):
+    charge = Flaky(0)
+
+    @durable(retry=ONCE)
+    def purchase():
+        wait.sleep(1, key="charge")
+        return [step(charge, 1, key="charge") for _ in range(2)]
+
+    run = purchase.trigger()
+    worker.work()
+    forward(seconds=2)
+    assert worker.until(run) == [1, 1]
+    assert len(charge.calls) == 1
 
 
 def test_a_step_that_this_run_has_recorded_already_is_never_written_again(worker):
