@@ -130,10 +130,10 @@ class Attempt:
             refuse_in_step(f"the rollback of step {key or journal.name_of(fn)}")
         key = self.journal.identify(name or journal.name_of(fn), key)
         digest = codec.digest(args, kwargs)
-        asked_before = self.journal.ask(key)
+        self.journal.ask("step", key, digest)
         recorded = self.journal.recall(key)
         if recorded is not None:
-            value = recorded.outcome(key, digest, asked_before=asked_before)
+            value = recorded.outcome(key, digest)
         else:
             call = partial(fn, *args, **kwargs)
             value = self._perform(key, call, digest=digest, retry=retry, undoable=rollback is not None)
@@ -264,13 +264,10 @@ class Attempt:
         """Roll back, and note in the run's error what could not be undone."""
         self._rolling_back, self._ends_at, self._suspension = False, None, WhileUndoing()
         with context.entered(self):
-            failed = self.rollbacks.run(
+            self.rollbacks.run(
                 done=self.journal.steps.__contains__, record=self._record_rollback, begin_again=self.begin_again
             )
-        if failed:
-            error["rollbacks_failed"] = failed
-        if left := self.rollbacks.without(self.journal.undoable):
-            error["not_undone"] = left
+        self.rollbacks.note_left(error, recorded=self.journal.steps, undoable=self.journal.undoable)
 
     def _record_rollback(self, rollback: Rollback, started: float, error: BaseException | None) -> None:
         self._record(rollback.key, rollback.digest, started, value="null" if error is None else None, error=error)
@@ -283,6 +280,7 @@ class Attempt:
     def wait(self, name: str, opening: Callable[[str], Opening], *, key: str | None = None) -> Resolution:
         """Wait, or answer from the journal."""
         key = self.journal.identify(name, key)
+        self.journal.ask("wait", key, name)
         row = self.journal.waits.get(key)
         if row is not None and row["status"] != WaitStatus.PENDING:
             return Resolution(status=row["status"], value=row["value"], event=row["event"], wait=UUID(str(row["id"])))

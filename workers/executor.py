@@ -154,8 +154,16 @@ def _run_claimed(task: Any, request: Any, *, args: Any, kwargs: Any, claimed: Cl
 def _run_here(task: Any, request: Any, *, args: Any, kwargs: Any, claimed: Claimed, watch: Watch) -> object:
     """In the pool process."""
     suspension = ByReentry(leaving=identity.is_leaving, announce=announcing.announcer(task, request))
-    how: dict[str, Any] = {"suspension": suspension, "watch": watch, "log": logs.of(claimed)}
-    return running.run(task, request, args=args, kwargs=kwargs, claimed=claimed, **how)
+    return running.run(
+        task,
+        request,
+        args=args,
+        kwargs=kwargs,
+        claimed=claimed,
+        suspension=suspension,
+        watch=watch,
+        log=logs.of(claimed),
+    )
 
 
 def _deliver(ended: Ended) -> object:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from workers import interrupts, journal
 from workers.errors import RollbackInStep
@@ -57,21 +58,27 @@ class Rollbacks:
         """Whether those of these steps, and so many others, are registered by now."""
         return steps <= {rollback.undoes for rollback in self._registered.values()} and self.of_no_step >= others
 
-    def without(self, steps: Set[str]) -> list[str]:
-        """Those of these steps that the function did not come to, so that nobody knows how to undo them."""
-        return sorted(steps - {rollback.undoes for rollback in self._registered.values()})
-
     def __bool__(self) -> bool:
         return bool(self._registered)
 
-    def run(self, *, done: Callable[[str], bool], record: Record, begin_again: BeginAgain) -> list[str]:
-        """Run those that are not `done`, newest first, and `record` each; the keys of those that failed."""
-        open_ones = [rollback for rollback in reversed(self._registered.values()) if not done(rollback.key)]
-        return [rollback.key for rollback in open_ones if not _undo(rollback, record, begin_again)]
+    def run(self, *, done: Callable[[str], bool], record: Record, begin_again: BeginAgain) -> None:
+        """Run those that are not `done`, newest first, and `record` each."""
+        for rollback in reversed(self._registered.values()):
+            if not done(rollback.key):
+                _undo(rollback, record, begin_again)
+
+    def note_left(self, error: dict[str, Any], *, recorded: Mapping[str, journal.Recorded], undoable: Set[str]) -> None:
+        """Note in the run's error what is not undone: rollbacks that failed, and steps that none is registered for."""
+        newest_first = reversed(self._registered)
+        if failed := [key for key in newest_first if key in recorded and recorded[key].error is not None]:
+            error["rollbacks_failed"] = failed
+        if left := sorted(undoable - {rollback.undoes for rollback in self._registered.values()}):
+            log.warning("not undone, since this attempt registered no rollback for it: %s", ", ".join(left))
+            error["not_undone"] = left
 
 
-def _undo(rollback: Rollback, record: Record, begin_again: BeginAgain) -> bool:
-    """Call it until it succeeds or its tries are used up; whether it succeeded."""
+def _undo(rollback: Rollback, record: Record, begin_again: BeginAgain) -> None:
+    """Call it until it succeeds or its tries are used up."""
     for number in range(1, POLICY.max_attempts + 1):
         started = time.monotonic()
         try:
@@ -84,13 +91,12 @@ def _undo(rollback: Rollback, record: Record, begin_again: BeginAgain) -> bool:
             if pause is None:
                 log.exception("rollback %s failed", rollback.key)
                 record(rollback, started, error)
-                return False
+                return
             begin_again(rollback.key, error)
             time.sleep(pause.total_seconds())
         else:
             record(rollback, started, None)
-            return True
-    return False
+            return
 
 
 def refuse_in_step(what: str) -> None:

@@ -1,4 +1,7 @@
-"""One attempt in this process: enter the function, see how it is left, and settle that."""
+"""One attempt in this process: enter the function, see how it is left, and settle that.
+
+What leaves the function is an `Outcome`; only what is not the run's own, such as a shutdown, passes through.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Settle an attempt: write how it ended, and give the tracer what it should see."""
+"""Settle an attempt: write how it ended, and give the tracer what it should see.
+
+First the row, under the attempt's lease, then the word to Celery: who is told of an end can rely on it.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ Each event that matches starts the task once. Workers keep the table of subscrip
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,9 +31,9 @@ def webhook(endpoint: str, type: str = "*", *, filter: Mapping[str, Any] | None 
     return On(name=f"webhook/{endpoint}/{type}", filter=filter)
 
 
-def listed(on: On | Sequence[On] | None) -> tuple[On, ...]:
+def listed(on: object) -> tuple[On, ...]:
     """One, several, or none. Raises `TypeError` for what is none of these."""
-    found = () if on is None else tuple(on) if isinstance(on, list | tuple) else (on,)
+    found = tuple(on) if isinstance(on, Iterable) and not isinstance(on, str) else () if on is None else (on,)
     for each in found:
         if not isinstance(each, On):
             raise TypeError(f"on={each!r}: pass events.on(name, filter=…) or webhook(endpoint, type)")

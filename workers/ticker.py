@@ -22,6 +22,7 @@ from typing import Any
 from uuid import UUID
 
 import django
+import psycopg
 from django.db import connection
 
 from triggerapp.engine import sql
@@ -60,6 +61,7 @@ class Ticker:
         self._unfinished: set[str] = set()
         self._told: set[UUID] = set()
         self._complained: dict[str, float] = {}
+        self._said_away = False
         self._began = time.monotonic()
 
     def run(self) -> None:
@@ -79,8 +81,9 @@ class Ticker:
         """A database that is away for a while ends no ticker; a bug in one tick ends no other."""
         try:
             return action()
-        except UNANSWERED as error:
-            self._complain("the database did not answer: " + str(error).partition("\n")[0])
+        except (*UNANSWERED, psycopg.OperationalError) as error:  # the driver's own, of what waits for notifications
+            if self._complain("the database did not answer: " + str(error).partition("\n")[0]):
+                self._said_away = True
             connection.close()
         except DatabaseNotReady as error:
             self._complain(str(error))
@@ -92,18 +95,20 @@ class Ticker:
         time.sleep(0.5)
         return False
 
-    def _complain(self, trouble: str) -> None:
-        """Say it, and again now and then: it is tried twice a second."""
+    def _complain(self, trouble: str) -> bool:
+        """Say it, and again now and then: it is tried twice a second. Whether it was said."""
         now = time.monotonic()
-        if now >= self._complained.get(trouble, -_AGAIN) + _AGAIN:
-            log.warning("%s", trouble)
-            self._complained[trouble] = now
+        if now < self._complained.get(trouble, -_AGAIN) + _AGAIN:
+            return False
+        log.warning("%s", trouble)
+        self._complained[trouble] = now
+        return True
 
     def _take_back(self) -> None:
-        """Say that what was complained of is over."""
-        if self._complained:
-            log.info("the database answers again, all that is due is done")
-            self._complained.clear()
+        """Whoever read that the database is away reads that it is back."""
+        if self._said_away:
+            log.info("the database answers again")
+            self._said_away = False
 
     def tick(self) -> bool:
         """Do what is due; whether there may be more of it."""

@@ -20,7 +20,7 @@ from tests.factories import (
     make_wait,
     make_worker,
 )
-from tests.inprocess import durable
+from tests.inprocess import app, durable
 from tests.triggerapp.commands import answered, said
 from triggerapp import ids
 from triggerapp.clock import now
@@ -366,8 +366,12 @@ def test_prune_deletes_what_is_older_than_its_retention():
 
 
 def test_a_plain_celery_task_is_told_apart_from_a_name_that_nobody_has():
-    with pytest.raises(CommandError, match=r"'celery\.backend_cleanup' is a Celery task and not durable"):
-        said("trigger", "celery.backend_cleanup")
+    app.task(name="tests.plain")(triggered)
+    with pytest.raises(CommandError, match=r"'tests\.plain' is a Celery task and not durable"):
+        said("trigger", "tests.plain")
+    with pytest.raises(CommandError, match=r"no durable task 'celery\.chord'"):  # nobody could make it durable
+        said("trigger", "celery.chord")
+    assert "no durable task" in str(catalog.missing({"a": 1}))
 
 
 def test_a_refusal_names_no_tasks_of_celerys_own():

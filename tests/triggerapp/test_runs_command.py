@@ -31,10 +31,13 @@ def test_runs_show_has_the_journal_without_secrets():
 @pytest.mark.parametrize(
     ("result", "kind", "shown"),
     [
-        (b'{"seat":  7, "password": "s3cret"}', "application/json", 'result: { "seat": 7, "password": "'),
-        (b'"' + b"x" * 900 + b'"', "application/json", "xxx… (902 bytes of application/json)"),
-        (b"\x80\x04.", "application/x-python-serialize", "result: … (3 bytes of application/x-python-serialize)"),
-        (None, "", "result: … (0 bytes of nothing)"),
+        (b'{"seat":  7, "password": "s3cret"}', "application/json", 'result: {"seat": 7, "password": "(hidden)"}'),
+        (rb'"{\"password\": \"s3cret\"}"', "application/json", "(hidden)"),
+        ('"b\u2028  c"'.encode(), "application/json", 'result: "b\u2028  c"'),
+        (b'"' + b"x" * 900 + b'"', "application/json", "xxx… (902 bytes of application/json; --json has all of it)"),
+        (b'"' + b"x" * 300_000 + b'"', "application/json", "result: 300,002 bytes of application/json; --json has all"),
+        (b"\x80\x04.", "application/x-python-serialize", "result: 3 bytes of application/x-python-serialize"),
+        (None, "", "result: none"),
     ],
 )
 def test_runs_show_has_the_result_on_one_line_without_secrets(result, kind, shown):
@@ -49,7 +52,7 @@ def test_runs_show_says_what_was_not_undone():
     run = make_run(Status.FAILED, error={**error, "rollbacks_failed": ["rollback:of:pay#1"], "not_undone": ["card"]})
     text = said("runs", "show", run.id)
     assert "rollbacks that failed: rollback:of:pay#1" in text
-    assert "not undone, because the last attempt did not come to them: card" in text
+    assert "not undone, since the last attempt registered no rollback for them: card" in text
 
 
 def test_runs_tail_ends_with_the_run():

@@ -226,6 +226,27 @@ def test_one_that_fails_does_not_stop_the_others_and_is_noted(worker, ledger):
     assert run.refresh().error["rollbacks_failed"] == ["rollback:of:do#2"]
 
 
+def test_one_that_failed_under_a_worker_that_died_is_told_too(worker, ledger):
+    _, undo_and_die = deadly(ledger)
+
+    def fail(what):
+        raise ValueError(what)
+
+    @durable
+    def purchase():
+        step(ledger.do, "reserve", rollback=undo_and_die)
+        step(ledger.do, "charge", rollback=fail)
+        raise AbortRun
+
+    run = purchase.trigger()
+    worker.work()
+    worker.die()
+    with pytest.raises(AbortRun):
+        worker.until(run)
+    assert ledger[2:] == ["undo reserve"]
+    assert run.refresh().error["rollbacks_failed"] == ["rollback:of:do#2"]
+
+
 @pytest.mark.parametrize(("last", "undone"), [("cash", ["undo cash"]), (None, [])], ids=["another", "none"])
 def test_a_step_that_the_last_attempt_did_not_come_to_is_told_as_not_undone(worker, ledger, last, undone):
     paths = ["card", last]

@@ -63,7 +63,7 @@ def durable_task(name: str) -> Triggerable | None:
 
 def missing(name: object) -> NotFound:
     """The refusal of a name that no durable task has, with what it may have meant."""
-    if name in app_or_default().tasks:
+    if isinstance(name, str) and name in app_or_default().tasks and not name.startswith("celery."):
         return NotFound(f"{name!r} is a Celery task and not durable: put @durable_task on it, or call it as before")
     known = offered()
     meant = difflib.get_close_matches(str(name), known, n=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from triggerapp import ids, redaction
 from triggerapp.api import waitpoints
 from triggerapp.api.rendering import common
 from triggerapp.api.runs import retrieved
-from triggerapp.dashboard import detail, logs, queries, values, waterfall
+from triggerapp.dashboard import detail, logs, queries, waterfall
 from triggerapp.dashboard.filters import RunFilter
 from triggerapp.dashboard.logs import LogFilter
 from triggerapp.dashboard.queries import RunRow
@@ -126,17 +127,19 @@ def _failure(error: Mapping[str, Json]) -> Iterator[str]:
     if failed := error.get("rollbacks_failed"):
         yield f"rollbacks that failed: {', '.join(failed)}"
     if left := error.get("not_undone"):
-        yield f"not undone, because the last attempt did not come to them: {', '.join(left)}"
+        yield f"not undone, since the last attempt registered no rollback for them: {', '.join(left)}"
 
 
 def _result(run: UUID) -> str:
-    """On one line, without secrets."""
+    """The beginning of what a run returned, without secrets."""
     large = detail.large(run)
-    shown = values.shown(large.result, size=large.result_size or 0, content_type=large.result_type)
-    text = " ".join(line.strip() for line in shown.text.splitlines())
-    if len(text) > _LINE or shown.note:
-        return f"{text[:_LINE]}… ({shown.size:,} bytes of {large.result_type or 'nothing'})"
-    return text
+    size = f"{large.result_size or 0:,} bytes of {large.result_type}"
+    if large.result_type != "application/json":
+        return size if large.result_size else "none"
+    if large.result is None:
+        return f"{size}; --json has all of it"
+    text = json.dumps(redaction.data(json.loads(large.result), in_texts=True), ensure_ascii=False)
+    return text if len(text) <= _LINE else f"{text[:_LINE]}… ({size}; --json has all of it)"
 
 
 def _lines(facts: detail.Facts, *, as_json: bool) -> list[tuple[str, ...]]:

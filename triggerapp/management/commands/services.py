@@ -35,7 +35,7 @@ class Command(BaseCommand):
         except ServicesError as cause:
             raise CommandError(str(cause)) from cause
         if options["json"]:
-            self.stdout.write(_as_json(urls))
+            self.stdout.write(_as_json(urls, services.missing()))
         elif urls is None:  # not where `export $(...)` reads
             self.stderr.write(
                 f"not running: {' and '.join(services.missing())}; `manage.py services start` starts what is missing"
@@ -58,5 +58,5 @@ def _as_text(urls: ServiceUrls) -> str:
     return f"DATABASE_URL={urls.database_url}\nCELERY_BROKER_URL={urls.broker_url}"
 
 
-def _as_json(urls: ServiceUrls | None) -> str:
-    return json.dumps({"running": urls is not None, **(asdict(urls) if urls else {})})
+def _as_json(urls: ServiceUrls | None, missing: list[str]) -> str:
+    return json.dumps({"running": urls is not None, **(asdict(urls) if urls else {"missing": missing})})
