@@ -63,7 +63,7 @@ class Rollbacks:
 
     def run(self, *, done: Callable[[str], bool], record: Record, begin_again: BeginAgain) -> None:
         """Run those that are not `done`, newest first, and `record` each."""
-        for rollback in reversed(self._registered.values()):
+        for rollback in [*reversed(self._registered.values())]:
             if not done(rollback.key):
                 _undo(rollback, record, begin_again)
 
